@@ -1,0 +1,63 @@
+#ifndef BILEVEL_DERIVATIVES_LEARNABLE_LOSS_H_
+#define BILEVEL_DERIVATIVES_LEARNABLE_LOSS_H_
+
+#include <vector>
+
+#include "ceres/loss_function.h"
+
+namespace bilevel {
+
+/// A loss rho(s; theta), s = |r|^2, whose parameters theta can be learned: noise scales, weights,
+/// switches, loss scales and shapes are all this one concept.
+///
+/// It *is a* ceres::LossFunction bound to theta's memory, so that ceres::Solve and
+/// ceres::Problem::Evaluate use the current value of theta. theta stands in no residual block:
+/// declare its blocks with Problem::AddUpperParameterBlock, undeclared ones are constants.
+/// As with any Ceres loss, the cost of a residual block is rho(s; theta) / 2.
+class LearnableLoss : public ceres::LossFunction {
+ public:
+  /// One block of theta; values is the user's memory and must outlive the loss.
+  struct ParameterBlock {
+    double* values;
+    int size;
+  };
+
+  const std::vector<ParameterBlock>& parameter_blocks() const { return parameter_blocks_; }
+
+  /// Sum of the block sizes, written p below.
+  int num_parameters() const { return num_parameters_; }
+
+  /// ceres::LossFunction at the bound theta.
+  void Evaluate(double s, double rho[3]) const final {
+    Evaluate(s, theta_.data(), rho, nullptr, nullptr);
+  }
+
+  /// The same at an explicit theta, theta[i] being block i. Must be thread-safe.
+  ///   rho          rho, d rho/ds, d^2 rho/ds^2
+  ///   rho_theta    d rho / d theta,        p entries in the order of the blocks, or nullptr
+  ///   rho_s_theta  d^2 rho / (ds dtheta),  p entries, or nullptr
+  /// A value outside theta's domain gives NaN, which the caller reports by name.
+  virtual void Evaluate(double s,
+                        double const* const* theta,
+                        double rho[3],
+                        double* rho_theta,
+                        double* rho_s_theta) const = 0;
+
+ protected:
+  explicit LearnableLoss(std::vector<ParameterBlock> parameter_blocks)
+      : parameter_blocks_(std::move(parameter_blocks)) {
+    for (const ParameterBlock& block : parameter_blocks_) {
+      num_parameters_ += block.size;
+      theta_.push_back(block.values);
+    }
+  }
+
+ private:
+  std::vector<ParameterBlock> parameter_blocks_;
+  std::vector<const double*> theta_;
+  int num_parameters_ = 0;
+};
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_DERIVATIVES_LEARNABLE_LOSS_H_
