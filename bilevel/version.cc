@@ -1,0 +1,7 @@
+#include "bilevel/version.h"
+
+namespace bilevel {
+
+const char* Version() { return BILEVEL_VERSION; }
+
+}  // namespace bilevel
