@@ -1,6 +1,8 @@
 #ifndef BILEVEL_DERIVATIVES_LEARNABLE_LOSS_H_
 #define BILEVEL_DERIVATIVES_LEARNABLE_LOSS_H_
 
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "ceres/loss_function.h"
@@ -14,14 +16,23 @@ namespace bilevel {
 /// ceres::Problem::Evaluate use the current value of theta. theta stands in no residual block:
 /// declare its blocks with Problem::AddUpperParameterBlock, undeclared ones are constants.
 /// As with any Ceres loss, the cost of a residual block is rho(s; theta) / 2.
+///
+/// Combine learnable losses with the wrappers of bilevel/learnable/losses.h: inside a
+/// ceres::ScaledLoss or ceres::ComposedLoss theta is hidden, and the loss becomes a constant one.
+/// A derived class says `using LearnableLoss::Evaluate;` next to its override of the explicit form.
 class LearnableLoss : public ceres::LossFunction {
  public:
-  /// One block of theta; values is the user's memory and must outlive the loss.
+  /// One block of theta; values is the user's memory, not null, and must outlive the loss.
   struct ParameterBlock {
     double* values;
     int size;
   };
 
+  // theta may live in the loss itself.
+  LearnableLoss(const LearnableLoss&) = delete;
+  LearnableLoss& operator=(const LearnableLoss&) = delete;
+
+  /// In the order of the theta of Evaluate. A block may occur twice; its derivatives then add up.
   const std::vector<ParameterBlock>& parameter_blocks() const { return parameter_blocks_; }
 
   /// Sum of the block sizes, written p below.
@@ -42,6 +53,10 @@ class LearnableLoss : public ceres::LossFunction {
                         double rho[3],
                         double* rho_theta,
                         double* rho_s_theta) const = 0;
+
+  /// A line of C++ that creates the same loss with the current theta as constants, from Ceres'
+  /// own losses where Ceres has them: "new ceres::CauchyLoss(1.07)".
+  virtual std::string Describe() const { return "/* a user's learnable loss */"; }
 
  protected:
   explicit LearnableLoss(std::vector<ParameterBlock> parameter_blocks)
