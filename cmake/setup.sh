@@ -1,0 +1,43 @@
+# Sourced by examples/run.sh and tests/run.sh, from the top of the checkout.
+
+say() { printf '\n== %s\n' "$*"; }
+fail() { printf '\n== %s\n' "$*" >&2; exit 1; }
+
+# Installs with apt what is missing, and nothing else.
+install_requirements() {
+  local missing=() entry package
+  for entry in c++:g++ cmake:cmake ninja:ninja-build gnuplot:gnuplot-nox xz:xz-utils; do
+    command -v "${entry%:*}" >/dev/null || missing+=("${entry#*:}")
+  done
+  if ! command -v apt-get >/dev/null; then
+    say "This is not a Debian-like system: Ceres, Eigen, GoogleTest, SuiteSparse${missing[*]:+, ${missing[*]}} must be there already."
+    return
+  fi
+  for package in libceres-dev libeigen3-dev libsuitesparse-dev libgtest-dev libgmock-dev; do
+    [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
+  done
+  ((${#missing[@]})) || return 0
+  say "Installing with apt: ${missing[*]}."
+  local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0)
+  if ((EUID)); then
+    command -v sudo >/dev/null || fail "Run this as root, or install ${missing[*]} first."
+    apt=(sudo "${apt[@]}")
+  fi
+  mkdir -p build
+  { "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "${missing[@]}"; } \
+    >build/apt.log 2>&1 || { tail -20 build/apt.log; fail "apt failed; its output is in build/apt.log."; }
+}
+
+# build TARGET: release build in build/, with as many jobs as cores and memory (2 GB a job) allow.
+build() {
+  local generator=() jobs by_memory
+  [[ -f build/CMakeCache.txt ]] || generator=(-G Ninja)
+  say "Configuring in build/."
+  cmake -S . -B build "${generator[@]}" -DCMAKE_BUILD_TYPE=Release >build/configure.log 2>&1 ||
+    { tail -30 build/configure.log; fail "Configuring failed; its output is in build/configure.log."; }
+  jobs=$(nproc)
+  by_memory=$(awk '/MemAvailable/ {print int($2 / 2e6)}' /proc/meminfo)
+  ((by_memory >= jobs)) || jobs=$((by_memory > 1 ? by_memory : 1))
+  say "Building with $jobs jobs."
+  cmake --build build --target "$1" --parallel "$jobs" || fail "The build failed."
+}

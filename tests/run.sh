@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source cmake/setup.sh
+
+if (($#)); then
+  [[ $1 == -h || $1 == --help ]] || fail "Unknown option $1; see --help."
+  cat <<'HELP'
+Usage: tests/run.sh
+
+Installs what is missing (Debian, as root or with sudo), builds everything in build/ and runs all
+tests, including the program in README.md and a project that uses the installed library.
+
+BILEVEL_DATA_DIR names a folder with the data of the tests; ../shared/data is taken where it exists.
+Tests whose data is absent are skipped and listed.
+HELP
+  exit 0
+fi
+
+install_requirements
+examples/fetch_bal.sh || say "Tests that read this scene will be skipped."
+if [[ -z ${BILEVEL_DATA_DIR:-} && -d ../shared/data ]]; then
+  BILEVEL_DATA_DIR=$(cd ../shared/data && pwd)
+fi
+export BILEVEL_DATA_DIR=${BILEVEL_DATA_DIR:-}
+build all
+say "Running the tests."
+rm -rf build/results
+# GoogleTest's own results say which tests were skipped and why; that goes before ctest's summary.
+GTEST_OUTPUT="xml:$PWD/build/results/" ctest --test-dir build --output-on-failure --parallel "$(nproc)" |
+  awk '/^[0-9]+% tests passed/ {
+         system("grep -rhoE \"<skipped message=\\\"[^\\\"]*\" build/results 2>/dev/null |" \
+                "sed -E \"s/<skipped message=\\\"(.*&#x0A;)?(.+)&#x0A;.*/Skipped: \\2/\" | sort | uniq -c")
+       } {print; fflush()}'
