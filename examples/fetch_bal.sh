@@ -20,7 +20,7 @@ for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
   [[ ! -f $file ]] || sed -nE 's/^[[:space:]]*deb([[:space:]])/deb-src\1/p' "$file"
 done >"$temporary/sources/sources.list"
 for file in /etc/apt/sources.list.d/*.sources; do
-  sed -E 's/^Types:.*/Types: deb-src/' "$file" >"$temporary/sources/$(basename "$file")"
+  sed -E 's/^types:.*/Types: deb-src/I' "$file" >"$temporary/sources/$(basename "$file")"
 done
 apt=(apt-get -qq -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$temporary/sources"
   -o Dir::State::lists="$temporary/lists" -o Dir::Cache="$temporary/cache"
@@ -29,7 +29,7 @@ apt=(apt-get -qq -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$te
 echo "Fetching $name out of the source package of ceres-solver."
 if ! (cd "$temporary" && "${apt[@]}" update && "${apt[@]}" source --download-only --tar-only ceres-solver) \
   >"$temporary/log" 2>&1; then
-  tail -5 "$temporary/log" >&2
+  grep 'Failed to fetch' "$temporary/log" | head -3 >&2 || true
   echo "The scene could not be fetched: apt reaches no mirror with the sources of ceres-solver." >&2
   exit 1
 fi

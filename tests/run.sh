@@ -21,14 +21,18 @@ install_requirements
 examples/fetch_bal.sh || say "Tests that read this scene will be skipped."
 if [[ -z ${BILEVEL_DATA_DIR:-} && -d ../shared/data ]]; then
   BILEVEL_DATA_DIR=$(cd ../shared/data && pwd)
+  export BILEVEL_DATA_DIR
 fi
-export BILEVEL_DATA_DIR=${BILEVEL_DATA_DIR:-}
 build all
 say "Running the tests."
 rm -rf build/results
-# GoogleTest's own results say which tests were skipped and why; that goes before ctest's summary.
-GTEST_OUTPUT="xml:$PWD/build/results/" ctest --test-dir build --output-on-failure --parallel "$(nproc)" |
-  awk '/^[0-9]+% tests passed/ {
-         system("grep -rhoE \"<skipped message=\\\"[^\\\"]*\" build/results 2>/dev/null |" \
-                "sed -E \"s/<skipped message=\\\"(.*&#x0A;)?(.+)&#x0A;.*/Skipped: \\2/\" | sort | uniq -c")
-       } {print; fflush()}'
+export GTEST_OUTPUT="xml:$PWD/build/results/"
+list_skipped() {
+  grep -rhoE '<skipped message="[^"]*' build/results 2>/dev/null |
+    sed -E 's/.*:[0-9]+&#x0A;//; s/&#x0A;/ /g' | sort | uniq -c | sed 's/^ */Skipped tests: /' || true
+}
+ctest --test-dir build --output-on-failure --parallel "$(nproc)" |
+  while IFS= read -r line; do
+    if [[ $line == *'% tests passed'* ]]; then list_skipped; fi
+    printf '%s\n' "$line"
+  done
