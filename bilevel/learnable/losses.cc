@@ -24,6 +24,11 @@ std::string DescribeScaled(const std::string& base, double weight) {
   return "new ceres::ScaledLoss(" + base + ", " + Number(weight) + ", ceres::TAKE_OWNERSHIP)";
 }
 
+std::string DescribeComposed(const std::string& f, const std::string& g) {
+  return "new ceres::ComposedLoss(" + f + ", ceres::TAKE_OWNERSHIP, " + g +
+         ", ceres::TAKE_OWNERSHIP)";
+}
+
 // Whether s and the p parameters are usable; fills the outputs with NaN otherwise.
 bool InDomain(double s,
               const double* parameters,
@@ -47,13 +52,24 @@ void ScaleInPlace(double factor, double* values, int size) {
   for (int i = 0; i < size; ++i) values[i] *= factor;
 }
 
-// y - q for q = 1 - exp(-y), y >= 0, given both: y^2/2 - y^3/6 + ... where subtracting cancels.
-double LogMinusFraction(double y, double q) {
-  if (y > 0.1) return y - q;
-  double sum = 1.0;
-  for (int n = 11; n >= 3; --n) sum = 1.0 - sum * y / n;
+// exp(-y) - 1 + y = y^2/2 - y^3/6 + ... for |y| <= 0.1, where subtracting cancels.
+double ExpRemainder(double y) {
+  constexpr double kCoefficients[] = {1.0 / 1814400,
+                                      -1.0 / 181440,
+                                      1.0 / 20160,
+                                      -1.0 / 2520,
+                                      1.0 / 360,
+                                      -1.0 / 60,
+                                      1.0 / 12,
+                                      -1.0 / 3,
+                                      1.0};
+  double sum = 0.0;
+  for (const double c : kCoefficients) sum = sum * y + c;
   return 0.5 * y * y * sum;
 }
+
+// The same for every y >= 0, given q = 1 - exp(-y). For y = log(1 + v) it is log(1+v) - v/(1+v).
+double ExpRemainder(double y, double q) { return y > 0.1 ? y - q : ExpRemainder(y); }
 
 }  // namespace
 
@@ -82,7 +98,7 @@ void ScaleLoss::Evaluate(double s,
 ScaleLoss::Shape CauchyLoss::EvaluateShape(double u) const {
   const double r = 1.0 / (1.0 + u);
   const double log = std::log1p(u);
-  return {log, r, -r * r, LogMinusFraction(log, u * r)};
+  return {log, r, -r * r, ExpRemainder(log, u * r)};
 }
 
 std::string CauchyLoss::Describe() const { return DescribeLoss("ceres::CauchyLoss", scale()); }
@@ -108,8 +124,7 @@ std::string GemanMcClureLoss::Describe() const {
 ScaleLoss::Shape WelschLoss::EvaluateShape(double u) const {
   const double e = std::exp(-u);
   const double h = -std::expm1(-u);
-  // 1 - (1 + u) exp(-u) = exp(-u) (exp(u) - 1 - u)
-  return {h, e, -e, h - u * e};
+  return {h, e, -e, u > 0.1 ? h - u * e : e * ExpRemainder(-u)};
 }
 
 std::string WelschLoss::Describe() const { return DescribeLoss("bilevel::WelschLoss", scale()); }
@@ -124,43 +139,139 @@ std::string TukeyLoss::Describe() const { return DescribeLoss("ceres::TukeyLoss"
 
 namespace {
 
-std::vector<LearnableLoss::ParameterBlock> OwnThenBase(double* parameter,
-                                                       const ceres::LossFunction* base) {
-  std::vector<LearnableLoss::ParameterBlock> blocks = {{parameter, 1}};
-  if (const auto* learnable = dynamic_cast<const LearnableLoss*>(base)) {
-    const auto& more = learnable->parameter_blocks();
-    blocks.insert(blocks.end(), more.begin(), more.end());
+// (exp(z) - 1) / z
+double Phi(double z) { return z == 0.0 ? 1.0 : std::expm1(z) / z; }
+
+// Its derivative.
+double PhiPrime(double z) {
+  if (std::abs(z) > 0.5) return ((z - 1.0) * std::exp(z) + 1.0) / (z * z);
+  double sum = 0.0;
+  double power = 1.0;  // z^n / n!
+  for (int n = 0; n < 15; ++n) {
+    sum += power / (n + 2);
+    power *= z / (n + 1);
   }
-  return blocks;
+  return sum;
+}
+
+// The integrals of exp(m y) (1 - exp(-y)) and of exp(m y) (exp(-y) - 1 + y) over 0 <= y <= length,
+// of which Barron's parameter derivatives are made; m_minus_1 is m - 1 without rounding.
+struct BarronIntegrals {
+  double first, second;
+};
+
+BarronIntegrals IntegrateBarron(double m, double m_minus_1, double length) {
+  if (length >= 0.1 && m >= -20.0) {
+    const double first = length * (Phi(m * length) - Phi(m_minus_1 * length));
+    return {first, length * length * PhiPrime(m * length) - first};
+  }
+  // The closed form cancels here. The integrands are positive, so that Gauss-Legendre panels of
+  // at most three e-folds keep the relative accuracy; beyond 45 e-folds nothing is left.
+  constexpr double kNodes[] = {
+      0.1834346424956498, 0.5255324099163290, 0.7966664774136267, 0.9602898564975363};
+  constexpr double kWeights[] = {
+      0.3626837833783620, 0.3137066458778873, 0.2223810344533745, 0.1012285362903763};
+  if (m < 0.0) length = std::min(length, -45.0 / m);
+  const int panels = 1 + static_cast<int>(std::min(std::abs(m) * length, 750.0) / 3.0);
+  const double half = 0.5 * length / panels;
+  BarronIntegrals sum = {0.0, 0.0};
+  for (int panel = 0; panel < panels; ++panel) {
+    for (int node = 0; node < 8; ++node) {
+      const double offset = node < 4 ? kNodes[node] : -kNodes[node - 4];
+      const double y = half * (2 * panel + 1 + offset);
+      const double weight = half * kWeights[node % 4] * std::exp(m * y);
+      const double q = -std::expm1(-y);
+      sum.first += weight * q;
+      sum.second += weight * ExpRemainder(y, q);
+    }
+  }
+  return sum;
 }
 
 }  // namespace
 
-WrapperLoss::WrapperLoss(const ceres::LossFunction* base,
-                         double* parameter,
-                         ceres::Ownership ownership)
-    : LearnableLoss(OwnThenBase(parameter, base)),
-      base_(base),
-      learnable_base_(dynamic_cast<const LearnableLoss*>(base)),
-      ownership_(ownership) {}
+BarronLoss::BarronLoss(double alpha, double scale)
+    : LearnableLoss({{&fixed_[0], 1}, {&fixed_[1], 1}}), fixed_{alpha, std::log(scale)} {}
 
-WrapperLoss::~WrapperLoss() {
-  if (ownership_ == ceres::DO_NOT_TAKE_OWNERSHIP) static_cast<void>(base_.release());
+void BarronLoss::Evaluate(double s,
+                          double const* const* theta,
+                          double rho[3],
+                          double* rho_theta,
+                          double* rho_s_theta) const {
+  const double alpha = theta[0][0];
+  const double parameters[] = {alpha, theta[1][0]};
+  if (!InDomain(s, parameters, 2, 2, rho, rho_theta, rho_s_theta)) return;
+  const double c = std::exp(theta[1][0]);
+  const double c2 = c * c;
+  const double u = s / c2;
+  if (alpha == 2.0) {
+    const double alpha_derivative = u > 0.0 ? std::numeric_limits<double>::infinity() : 0.0;
+    rho[0] = s;
+    rho[1] = 1.0;
+    rho[2] = 0.0;
+    for (double* derivative : {rho_theta, rho_s_theta}) {
+      if (derivative == nullptr) continue;
+      derivative[0] = alpha_derivative;
+      derivative[1] = 0.0;
+    }
+    return;
+  }
+  // Everything in terms of L = log(1 + u/b): rho = c^2 b L Phi(alpha L / 2), and
+  // log rho' = (alpha/2 - 1) L, whose derivative by alpha is (L - v/(1+v)) / 2 with v = u/b.
+  const double sign = alpha < 2.0 ? 1.0 : -1.0;
+  const double b = sign * (2.0 - alpha);
+  const double v = u / b;
+  const double L = std::log1p(v);
+  const double m = 0.5 * alpha;
+  const double m_minus_1 = -0.5 * sign * b;
+  rho[0] = c2 * b * L * Phi(m * L);
+  rho[1] = std::exp(m_minus_1 * L);
+  const double h2 = -0.5 * sign * rho[1] / (1.0 + v);
+  rho[2] = h2 / c2;
+  if (rho_theta != nullptr) {
+    const BarronIntegrals integrals = IntegrateBarron(m, m_minus_1, L);
+    rho_theta[0] = 0.5 * c2 * b * integrals.second;
+    rho_theta[1] = sign * c2 * b * b * integrals.first;
+  }
+  if (rho_s_theta != nullptr) {
+    rho_s_theta[0] = 0.5 * rho[1] * ExpRemainder(L, v / (1.0 + v));
+    rho_s_theta[1] = -2.0 * u * h2;
+  }
 }
 
-void WrapperLoss::EvaluateBase(double s,
-                               double const* const* theta,
-                               double rho[3],
-                               double* rho_theta,
-                               double* rho_s_theta) const {
-  if (learnable_base_ != nullptr) {
-    learnable_base_->Evaluate(s,
-                              theta + 1,
-                              rho,
-                              rho_theta == nullptr ? nullptr : rho_theta + 1,
-                              rho_s_theta == nullptr ? nullptr : rho_s_theta + 1);
-  } else if (base_ != nullptr) {
-    base_->Evaluate(s, rho);
+std::string BarronLoss::Describe() const {
+  return "new bilevel::BarronLoss(" + Number(parameter_blocks()[0].values[0]) + ", " +
+         Number(std::exp(parameter_blocks()[1].values[0])) + ")";
+}
+
+namespace internal {
+
+HeldLoss::HeldLoss(const ceres::LossFunction* loss, ceres::Ownership ownership)
+    : loss_(loss), learnable_(dynamic_cast<const LearnableLoss*>(loss)), ownership_(ownership) {}
+
+HeldLoss::~HeldLoss() {
+  if (ownership_ == ceres::DO_NOT_TAKE_OWNERSHIP) static_cast<void>(loss_.release());
+}
+
+int HeldLoss::num_parameters() const {
+  return learnable_ == nullptr ? 0 : learnable_->num_parameters();
+}
+
+void HeldLoss::Evaluate(double s,
+                        double const* const* theta,
+                        int block,
+                        int entry,
+                        double rho[3],
+                        double* rho_theta,
+                        double* rho_s_theta) const {
+  if (learnable_ != nullptr) {
+    learnable_->Evaluate(s,
+                         theta + block,
+                         rho,
+                         rho_theta == nullptr ? nullptr : rho_theta + entry,
+                         rho_s_theta == nullptr ? nullptr : rho_s_theta + entry);
+  } else if (loss_ != nullptr) {
+    loss_->Evaluate(s, rho);
   } else {
     rho[0] = s;
     rho[1] = 1.0;
@@ -168,10 +279,33 @@ void WrapperLoss::EvaluateBase(double s,
   }
 }
 
-std::string WrapperLoss::DescribeBase() const {
-  if (learnable_base_ != nullptr) return learnable_base_->Describe();
-  return base_ == nullptr ? "nullptr" : "/* the base loss */";
+std::string HeldLoss::Describe() const {
+  if (learnable_ != nullptr) return learnable_->Describe();
+  return loss_ == nullptr ? "nullptr" : "/* the user's loss */";
 }
+
+}  // namespace internal
+
+namespace {
+
+using Blocks = std::vector<LearnableLoss::ParameterBlock>;
+
+Blocks BlocksOf(const ceres::LossFunction* loss) {
+  const auto* learnable = dynamic_cast<const LearnableLoss*>(loss);
+  return learnable == nullptr ? Blocks() : learnable->parameter_blocks();
+}
+
+Blocks Concatenate(Blocks first, const Blocks& second) {
+  first.insert(first.end(), second.begin(), second.end());
+  return first;
+}
+
+}  // namespace
+
+WrapperLoss::WrapperLoss(const ceres::LossFunction* base,
+                         double* parameter,
+                         ceres::Ownership ownership)
+    : LearnableLoss(Concatenate({{parameter, 1}}, BlocksOf(base))), base_(base, ownership) {}
 
 void NoiseScaleLoss::Evaluate(double s,
                               double const* const* theta,
@@ -182,7 +316,7 @@ void NoiseScaleLoss::Evaluate(double s,
   const double w = std::exp(-2.0 * theta[0][0]);
   const double u = w * s;
   double base[3];
-  EvaluateBase(u, theta, base, rho_theta, rho_s_theta);
+  base_.Evaluate(u, theta, 1, 1, base, rho_theta, rho_s_theta);
   rho[0] = base[0];
   rho[1] = w * base[1];
   rho[2] = w * w * base[2];
@@ -196,10 +330,8 @@ void NoiseScaleLoss::Evaluate(double s,
 std::string NoiseScaleLoss::Describe() const {
   const std::string scaled =
       DescribeScaled("nullptr", std::exp(-2.0 * parameter_blocks()[0].values[0]));
-  const std::string base = DescribeBase();
-  if (base == "nullptr") return scaled;
-  return "new ceres::ComposedLoss(" + base + ", ceres::TAKE_OWNERSHIP, " + scaled +
-         ", ceres::TAKE_OWNERSHIP)";
+  const std::string base = base_.Describe();
+  return base == "nullptr" ? scaled : DescribeComposed(base, scaled);
 }
 
 void WeightedLoss::Evaluate(double s,
@@ -209,7 +341,7 @@ void WeightedLoss::Evaluate(double s,
                             double* rho_s_theta) const {
   if (!InDomain(s, theta[0], 1, num_parameters(), rho, rho_theta, rho_s_theta)) return;
   const double w = std::exp(theta[0][0]);
-  EvaluateBase(s, theta, rho, rho_theta, rho_s_theta);
+  base_.Evaluate(s, theta, 1, 1, rho, rho_theta, rho_s_theta);
   if (rho_theta != nullptr) rho_theta[0] = rho[0];
   if (rho_s_theta != nullptr) rho_s_theta[0] = rho[1];
   ScaleInPlace(w, rho, 3);
@@ -218,7 +350,7 @@ void WeightedLoss::Evaluate(double s,
 }
 
 std::string WeightedLoss::Describe() const {
-  return DescribeScaled(DescribeBase(), std::exp(parameter_blocks()[0].values[0]));
+  return DescribeScaled(base_.Describe(), std::exp(parameter_blocks()[0].values[0]));
 }
 
 void SwitchLoss::Evaluate(double s,
@@ -229,7 +361,7 @@ void SwitchLoss::Evaluate(double s,
   if (!InDomain(s, theta[0], 1, num_parameters(), rho, rho_theta, rho_s_theta)) return;
   const double w = 1.0 / (1.0 + std::exp(-theta[0][0]));
   const double one_minus_w = 1.0 / (1.0 + std::exp(theta[0][0]));  // w' = w (1 - w)
-  EvaluateBase(s, theta, rho, rho_theta, rho_s_theta);
+  base_.Evaluate(s, theta, 1, 1, rho, rho_theta, rho_s_theta);
   if (rho_theta != nullptr) rho_theta[0] = rho[0] * one_minus_w;
   if (rho_s_theta != nullptr) rho_s_theta[0] = rho[1] * one_minus_w;
   ScaleInPlace(w, rho, 3);
@@ -238,7 +370,53 @@ void SwitchLoss::Evaluate(double s,
 }
 
 std::string SwitchLoss::Describe() const {
-  return DescribeScaled(DescribeBase(), 1.0 / (1.0 + std::exp(-parameter_blocks()[0].values[0])));
+  return DescribeScaled(base_.Describe(), 1.0 / (1.0 + std::exp(-parameter_blocks()[0].values[0])));
+}
+
+ComposedLoss::ComposedLoss(const ceres::LossFunction* f,
+                           ceres::Ownership ownership_f,
+                           const ceres::LossFunction* g,
+                           ceres::Ownership ownership_g)
+    : LearnableLoss(Concatenate(BlocksOf(f), BlocksOf(g))),
+      f_(f, ownership_f),
+      g_(g, ownership_g),
+      num_blocks_f_(static_cast<int>(BlocksOf(f).size())) {}
+
+void ComposedLoss::Evaluate(double s,
+                            double const* const* theta,
+                            double rho[3],
+                            double* rho_theta,
+                            double* rho_s_theta) const {
+  const int p = num_parameters();
+  if (!InDomain(s, nullptr, 0, p, rho, rho_theta, rho_s_theta)) return;
+  // d^2 f(g(s)) / (ds dtheta_g) = f'' g_s g_theta + f' g_s_theta needs g_theta in any case.
+  double small_buffer[16];
+  std::vector<double> large_buffer;
+  if (rho_theta == nullptr && rho_s_theta != nullptr) {
+    rho_theta = small_buffer;
+    if (p > 16) {
+      large_buffer.resize(p);
+      rho_theta = large_buffer.data();
+    }
+  }
+  const int p_f = f_.num_parameters();
+  double f[3], g[3];
+  g_.Evaluate(s, theta, num_blocks_f_, p_f, g, rho_theta, rho_s_theta);
+  f_.Evaluate(g[0], theta, 0, 0, f, rho_theta, rho_s_theta);
+  rho[0] = f[0];
+  rho[1] = f[1] * g[1];
+  rho[2] = f[2] * g[1] * g[1] + f[1] * g[2];
+  if (rho_s_theta != nullptr) {
+    ScaleInPlace(g[1], rho_s_theta, p_f);
+    for (int i = p_f; i < p; ++i) {
+      rho_s_theta[i] = f[2] * g[1] * rho_theta[i] + f[1] * rho_s_theta[i];
+    }
+  }
+  if (rho_theta != nullptr) ScaleInPlace(f[1], rho_theta + p_f, p - p_f);
+}
+
+std::string ComposedLoss::Describe() const {
+  return DescribeComposed(f_.Describe(), g_.Describe());
 }
 
 }  // namespace bilevel

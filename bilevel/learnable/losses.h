@@ -105,30 +105,76 @@ class TukeyLoss final : public ScaleLoss {
   Shape EvaluateShape(double u) const override;
 };
 
+/// The general adaptive family of Barron (CVPR 2019) with learned shape alpha and scale
+/// c = exp(log_scale), normalised to rho'(0) = 1. With b = |alpha - 2| and u = s / c^2
+///
+///     rho = 2 c^2 (b / alpha) ((u / b + 1)^(alpha / 2) - 1).
+///
+/// alpha = 2 is least squares, 1 Charbonnier (pseudo-Huber), 0 Cauchy with a = sqrt(2) c,
+/// -2 Geman-McClure with a = 2 c, -infinity (try -1e9) Welsch with a = sqrt(2) c. Every finite
+/// alpha is accepted and there is no loss of accuracy near 0 and 2, but the family is not
+/// differentiable at alpha = 2: there d rho / d alpha and d rho' / d alpha grow like
+/// log(1 / b) / 2 and +infinity is returned for them at s > 0. Start below 2, at 1 say, and bound
+/// alpha away from it. Two blocks of theta: alpha, log_scale.
+class BarronLoss final : public LearnableLoss {
+ public:
+  BarronLoss(double* alpha, double* log_scale) : LearnableLoss({{alpha, 1}, {log_scale, 1}}) {}
+
+  /// Fixed parameters.
+  BarronLoss(double alpha, double scale);
+
+  using LearnableLoss::Evaluate;
+  void Evaluate(double s,
+                double const* const* theta,
+                double rho[3],
+                double* rho_theta,
+                double* rho_s_theta) const override;
+  std::string Describe() const override;
+
+ private:
+  double fixed_[2] = {0.0, 0.0};
+};
+
+namespace internal {
+
+/// Part of a loss made of others: nullptr (the trivial loss), any ceres::LossFunction, which then
+/// has no parameters, or a LearnableLoss.
+class HeldLoss {
+ public:
+  HeldLoss(const ceres::LossFunction* loss, ceres::Ownership ownership);
+  ~HeldLoss();
+  HeldLoss(const HeldLoss&) = delete;
+  HeldLoss& operator=(const HeldLoss&) = delete;
+
+  int num_parameters() const;
+
+  /// As LearnableLoss::Evaluate, with theta and the derivatives those of a whole whose part starts
+  /// at block `block` and entry `entry`.
+  void Evaluate(double s,
+                double const* const* theta,
+                int block,
+                int entry,
+                double rho[3],
+                double* rho_theta,
+                double* rho_s_theta) const;
+  std::string Describe() const;
+
+ private:
+  std::unique_ptr<const ceres::LossFunction> loss_;
+  const LearnableLoss* const learnable_;  // loss_ if it is one, else nullptr
+  const ceres::Ownership ownership_;
+};
+
+}  // namespace internal
+
 /// A loss around another one. `base` may be nullptr (the trivial loss), any ceres::LossFunction,
 /// which then has no parameters, or a LearnableLoss, whose blocks come after the wrapper's own.
 /// It is deleted with the wrapper under TAKE_OWNERSHIP.
 class WrapperLoss : public LearnableLoss {
- public:
-  ~WrapperLoss() override;
-  using LearnableLoss::Evaluate;
-
  protected:
   WrapperLoss(const ceres::LossFunction* base, double* parameter, ceres::Ownership ownership);
 
-  /// The base loss at its part of the wrapper's theta; the derivatives fill the entries after the
-  /// wrapper's own.
-  void EvaluateBase(double s,
-                    double const* const* theta,
-                    double rho[3],
-                    double* rho_theta,
-                    double* rho_s_theta) const;
-  std::string DescribeBase() const;
-
- private:
-  std::unique_ptr<const ceres::LossFunction> base_;
-  const LearnableLoss* const learnable_base_;  // base_ if it is one, else nullptr
-  const ceres::Ownership ownership_;
+  const internal::HeldLoss base_;
 };
 
 /// rho(s; log_sigma) = base(s exp(-2 log_sigma)): residuals divided by the noise level sigma.
@@ -172,6 +218,28 @@ class SwitchLoss final : public WrapperLoss {
                 double* rho_theta,
                 double* rho_s_theta) const override;
   std::string Describe() const override;
+};
+
+/// rho(s) = f(g(s)), ceres::ComposedLoss for losses of which either may be learnable, an ordinary
+/// ceres::LossFunction or nullptr. The blocks of f come first, then those of g.
+class ComposedLoss final : public LearnableLoss {
+ public:
+  ComposedLoss(const ceres::LossFunction* f,
+               ceres::Ownership ownership_f,
+               const ceres::LossFunction* g,
+               ceres::Ownership ownership_g);
+  using LearnableLoss::Evaluate;
+  void Evaluate(double s,
+                double const* const* theta,
+                double rho[3],
+                double* rho_theta,
+                double* rho_s_theta) const override;
+  std::string Describe() const override;
+
+ private:
+  const internal::HeldLoss f_;
+  const internal::HeldLoss g_;
+  const int num_blocks_f_;
 };
 
 }  // namespace bilevel
