@@ -1,6 +1,6 @@
 # Sourced by examples/run.sh and tests/run.sh, from the top of the checkout.
 
-say() { printf '\n== %s\n' "$*"; }
+say() { printf '\n== [%d s] %s\n' "$SECONDS" "$*"; }
 fail() { printf '\n== %s\n' "$*" >&2; exit 1; }
 
 # Installs with apt what is missing, and nothing else.
