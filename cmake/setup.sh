@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by examples/run.sh and tests/run.sh, from the top of the checkout.
 
 say() { printf '\n== [%d s] %s\n' "$SECONDS" "$*"; }
@@ -17,12 +18,12 @@ install_requirements() {
     [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
   done
   ((${#missing[@]})) || return 0
-  say "Installing with apt: ${missing[*]}."
   local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0)
   if ((EUID)); then
     command -v sudo >/dev/null || fail "Run this as root, or install ${missing[*]} first."
     apt=(sudo "${apt[@]}")
   fi
+  say "Installing with apt: ${missing[*]}."
   mkdir -p build
   { "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "${missing[@]}"; } \
     >build/apt.log 2>&1 || { tail -20 build/apt.log; fail "apt failed; its output is in build/apt.log."; }
