@@ -56,8 +56,9 @@ class ScratchArray {
   T* data_;
 };
 
+// An even number of inner derivatives vectorises whole.
 template <int kTile>
-using HessianJet = ceres::Jet<Dual<kTile>, kTile>;
+using HessianJet = ceres::Jet<Dual<kTile == 1 ? 1 : kTile + kTile % 2>, kTile>;
 template <int kTile>
 using ProductJet = ceres::Jet<Dual<1>, kTile>;
 
@@ -86,7 +87,7 @@ bool TiledHessian(const Evaluate& evaluate,
       for (int j = 0; j < cols; ++j) x[col + j].a.d[j] = 0.0;
 
       for (int i = 0; i < rows; ++i) {
-        Dual<kTile> sum(0.0);
+        typename T::Scalar sum(0.0);
         for (int k = 0; k < num_residuals; ++k) {
           if (weights[k] != 0.0) sum += weights[k] * r[k].v[i];
         }
