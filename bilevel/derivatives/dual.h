@@ -26,15 +26,19 @@ namespace bilevel {
 /// Default-initialised duals are uninitialised; value-initialised ones (`Dual<M>()`) are zero.
 template <int M>
 struct Dual {
-  // Derivatives first and unaligned: the layout that vectorises (by up to five times).
-  Eigen::Array<double, M, 1, Eigen::DontAlign> d;
+  // Before the value: the layout that vectorises (by up to five times). A plain array, so that
+  // Dual<M>() is zero while `Dual<M> x;` costs nothing.
+  double d[M];
   double a;
 
   Dual() = default;
 
   template <typename S, std::enable_if_t<std::is_arithmetic<S>::value>* = nullptr>
-  Dual(S value) : a(static_cast<double>(value)) {  // NOLINT: implicit, as a literal.
-    d.setZero();
+  Dual(S value) : d{}, a(static_cast<double>(value)) {}  // NOLINT: implicit, as a literal.
+
+  Eigen::Map<Eigen::Array<double, M, 1>> D() { return Eigen::Map<Eigen::Array<double, M, 1>>(d); }
+  Eigen::Map<const Eigen::Array<double, M, 1>> D() const {
+    return Eigen::Map<const Eigen::Array<double, M, 1>>(d);
   }
 
   Dual& operator+=(const Dual& y) { return *this = *this + y; }
@@ -46,36 +50,36 @@ struct Dual {
   static Dual Chain(const Dual& x, double f, double fx) {
     Dual r;
     r.a = f;
-    r.d = fx * x.d;
+    r.D() = fx * x.D();
     return r;
   }
   static Dual Chain(const Dual& x, const Dual& y, double f, double fx, double fy) {
     Dual r;
     r.a = f;
-    r.d = fx * x.d + fy * y.d;
+    r.D() = fx * x.D() + fy * y.D();
     return r;
   }
 
-  bool IsConstant() const { return (d == 0.0).all(); }
+  bool IsConstant() const { return (D() == 0.0).all(); }
 
   // Friends rather than templates, so that arithmetic operands convert on either side.
   friend Dual operator+(const Dual& x) { return x; }
   friend Dual operator-(const Dual& x) {
     Dual r;
     r.a = -x.a;
-    r.d = -x.d;
+    r.D() = -x.D();
     return r;
   }
   friend Dual operator+(const Dual& x, const Dual& y) {
     Dual r;
     r.a = x.a + y.a;
-    r.d = x.d + y.d;
+    r.D() = x.D() + y.D();
     return r;
   }
   friend Dual operator-(const Dual& x, const Dual& y) {
     Dual r;
     r.a = x.a - y.a;
-    r.d = x.d - y.d;
+    r.D() = x.D() - y.D();
     return r;
   }
   friend Dual operator*(const Dual& x, const Dual& y) { return Chain(x, y, x.a * y.a, y.a, x.a); }
