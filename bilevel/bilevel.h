@@ -1,0 +1,13 @@
+#ifndef BILEVEL_BILEVEL_H_
+#define BILEVEL_BILEVEL_H_
+
+/// Everything a user needs, in one include.
+
+#include "bilevel/derivatives/auto_diff_cost_function.h"
+#include "bilevel/derivatives/dynamic_auto_diff_cost_function.h"
+#include "bilevel/learnable/auto_diff_loss.h"
+#include "bilevel/learnable/losses.h"
+#include "bilevel/problem.h"
+#include "bilevel/solver.h"
+
+#endif  // BILEVEL_BILEVEL_H_

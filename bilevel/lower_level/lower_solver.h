@@ -1,0 +1,53 @@
+#ifndef BILEVEL_LOWER_LEVEL_LOWER_SOLVER_H_
+#define BILEVEL_LOWER_LEVEL_LOWER_SOLVER_H_
+
+#include <memory>
+#include <string>
+
+#include "bilevel/objective/space.h"
+
+namespace bilevel {
+
+/// What a lower solver has done so far.
+struct LowerSolverCounts {
+  long cold_solves = 0;  ///< Begun with ceres::Solve.
+  long warm_solves = 0;  ///< Newton from where the last solution predicted.
+  long failed_solves = 0;
+  long factorizations = 0;
+  long damped_factorizations = 0;  ///< Of them, of an indefinite or too long step's matrix.
+  double seconds_in_ceres = 0, seconds_in_evaluation = 0, seconds_in_linear_algebra = 0;
+
+  LowerSolverCounts& operator+=(const LowerSolverCounts& other);
+  LowerSolverCounts operator-(const LowerSolverCounts& other) const;
+};
+
+/// y*(x) and its derivative. Not thread-safe: one a thread of control.
+class LowerSolver {
+ public:
+  virtual ~LowerSolver() = default;
+
+  /// From the start in *y to a stationary point. False, with message() saying why and *y
+  /// untouched, where there is none to be had.
+  virtual bool Solve(const Point& x, Point* y) = 0;
+
+  /// Prepares derivatives at (x, y), y being stationary: one factorisation of d^2g/dy^2, which
+  /// serves every call below until the next Solve or Differentiate. False: see message().
+  virtual bool Differentiate(const Point& x, const Point& y) = 0;
+
+  /// dy*/dx, tangent sizes, y down and x across.
+  virtual const Matrix& dy_dx() = 0;
+
+  /// (dy*/dx)' fy for a gradient fy in y: one solve for any number of x.
+  virtual bool Adjoint(const Vector& fy, Vector* product) = 0;
+
+  /// Whether a function with gradient fy in y has a derivative along y*: false, with message(),
+  /// where it depends on directions that the lower level leaves free.
+  virtual bool IsDetermined(const Vector& fy) = 0;
+
+  virtual const std::string& message() const = 0;
+  virtual const LowerSolverCounts& counts() const = 0;
+};
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_LOWER_LEVEL_LOWER_SOLVER_H_

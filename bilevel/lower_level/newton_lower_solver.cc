@@ -1,0 +1,470 @@
+#include "bilevel/lower_level/newton_lower_solver.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <exception>
+#include <limits>
+#include <utility>
+
+namespace bilevel {
+namespace {
+
+constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
+constexpr double kFirstDamping = 1e-4;
+constexpr double kMostDamping = 1e12;
+// A bound's multiplier below this share of the gradient's size is about zero.
+constexpr double kWeakMultiplier = 1e-6;
+
+class Stopwatch {
+ public:
+  explicit Stopwatch(double* total) : total_(total), start_(std::chrono::steady_clock::now()) {}
+  ~Stopwatch() {
+    *total_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  double* total_;
+  std::chrono::steady_clock::time_point start_;
+};
+
+}  // namespace
+
+LowerSolverCounts& LowerSolverCounts::operator+=(const LowerSolverCounts& other) {
+  cold_solves += other.cold_solves;
+  warm_solves += other.warm_solves;
+  failed_solves += other.failed_solves;
+  factorizations += other.factorizations;
+  damped_factorizations += other.damped_factorizations;
+  seconds_in_ceres += other.seconds_in_ceres;
+  seconds_in_evaluation += other.seconds_in_evaluation;
+  seconds_in_linear_algebra += other.seconds_in_linear_algebra;
+  return *this;
+}
+
+LowerSolverCounts LowerSolverCounts::operator-(const LowerSolverCounts& other) const {
+  LowerSolverCounts difference = *this;
+  difference.cold_solves -= other.cold_solves;
+  difference.warm_solves -= other.warm_solves;
+  difference.failed_solves -= other.failed_solves;
+  difference.factorizations -= other.factorizations;
+  difference.damped_factorizations -= other.damped_factorizations;
+  difference.seconds_in_ceres -= other.seconds_in_ceres;
+  difference.seconds_in_evaluation -= other.seconds_in_evaluation;
+  difference.seconds_in_linear_algebra -= other.seconds_in_linear_algebra;
+  return difference;
+}
+
+// One scenario's solver.
+struct NewtonLowerSolver::Part {
+  Part(Program* program, Program::Scenario* s)
+      : scenario(s),
+        g(s->g.get(), &program->pool),
+        y(&s->y),
+        trial(&s->y),
+        start(&s->y),
+        gradient(s->y.tangent_size()),
+        step(s->y.tangent_size()),
+        product(s->y.tangent_size()),
+        yy(s->g->yy_pattern()),
+        yx(s->g->yx_pattern()),
+        system(s->g->yy_pattern(), &s->y),
+        fixed(s->y.tangent_size(), 0) {}
+
+  Program::Scenario* scenario;
+  LevelEvaluator g;
+  Point y, trial, start;
+  double value = 0.0;
+  Vector gradient, step, product;
+  SparseMatrix yy, yx;
+  HessianSystem system;
+  std::vector<char> fixed;
+  bool any_fixed = false;
+  bool singular = false;  // Seen at a solution: expect it again.
+  // Whether the factorisation is the undamped one at y.
+  bool factorized = false;
+  bool evaluated = false;  // Value, gradient and Hessians are those at y.
+  double relative_decrement = -1.0;
+  std::vector<int> weakly_active;
+  bool ok = true;
+  std::string message;
+  LowerSolverCounts counts;
+
+  const std::vector<char>* Fixed() const { return any_fixed ? &fixed : nullptr; }
+};
+
+NewtonLowerSolver::NewtonLowerSolver(Program* program, const Options& options)
+    : program_(program), options_(options) {
+  for (auto& scenario : program->scenarios) {
+    parts_.push_back(std::make_unique<Part>(program, scenario.get()));
+  }
+  dy_dx_.resize(program->y.tangent_size(), program->x.tangent_size());
+}
+
+NewtonLowerSolver::~NewtonLowerSolver() = default;
+
+bool NewtonLowerSolver::Solve(const Point& x, Point* y) {
+  have_dy_dx_ = false;
+  message_.clear();
+  const bool cold = options_.use_ceres && !solved_before_;
+  ++(cold ? counts_.cold_solves : counts_.warm_solves);
+  // ceres::Solve works on the user's memory; all of it is put back.
+  Vector saved_x(program_->x.size()), saved_y(program_->y.size());
+  program_->x.ReadUser(saved_x.data());
+  program_->y.ReadUser(saved_y.data());
+  if (options_.use_ceres) program_->x.WriteUser(x.value().data());
+  for (auto& part : parts_) {
+    part->y.value() = y->value().segment(part->scenario->offset, part->scenario->y.size());
+    part->start.value() = part->y.value();
+  }
+  program_->pool.ParallelFor(static_cast<int>(parts_.size()), 1, [&](int, int i) {
+    Part* part = parts_[i].get();
+    try {
+      part->ok = SolvePart(part, x.value().data(), cold);
+    } catch (const std::exception& e) {
+      part->ok = false;
+      part->message = std::string("solving it threw: ") + e.what();
+    }
+  });
+  if (options_.use_ceres) {
+    program_->x.WriteUser(saved_x.data());
+    program_->y.WriteUser(saved_y.data());
+  }
+  for (auto& part : parts_) {
+    counts_ += std::exchange(part->counts, {});
+    if (part->ok || !message_.empty()) continue;
+    message_ = "the lower level" +
+               (parts_.size() > 1 ? " of scenario '" + part->scenario->name + "'" : std::string()) +
+               " was not solved: " + part->message;
+  }
+  if (!message_.empty()) {
+    ++counts_.failed_solves;
+    return false;
+  }
+  for (auto& part : parts_) {
+    y->value().segment(part->scenario->offset, part->scenario->y.size()) = part->y.value();
+  }
+  solved_before_ = true;
+  return true;
+}
+
+bool NewtonLowerSolver::SolvePart(Part* part, const double* x, bool cold) {
+  part->factorized = part->evaluated = false;
+  if (cold && !RunCeres(part)) return false;
+  if (Newton(part, x)) return true;
+  if (cold || !options_.use_ceres) return false;
+  // The warm start led nowhere.
+  ++part->counts.cold_solves;
+  part->y.value() = part->start.value();
+  const std::string newton_message = part->message;
+  if (RunCeres(part) && Newton(part, x)) return true;
+  part->message = newton_message + "; and from a cold start: " + part->message;
+  return false;
+}
+
+bool NewtonLowerSolver::RunCeres(Part* part) {
+  Stopwatch watch(&part->counts.seconds_in_ceres);
+  const Program::Scenario& s = *part->scenario;
+  if (!s.lower || s.g->num_residual_blocks() == 0 || s.g->num_terms() > 0) return true;
+  ceres::Problem& problem = *s.lower;
+  s.y.WriteUser(part->y.value().data());
+  std::vector<double*> constant;  // Blocks of x, held during the solve.
+  for (const Space::Block& block : program_->x.blocks()) {
+    if (problem.HasParameterBlock(block.user) && !problem.IsParameterBlockConstant(block.user)) {
+      problem.SetParameterBlockConstant(block.user);
+      constant.push_back(block.user);
+    }
+  }
+  ceres::Solver::Summary summary;
+  ceres::Solve(options_.ceres, &problem, &summary);
+  for (double* block : constant) problem.SetParameterBlockVariable(block);
+  if (!summary.IsSolutionUsable()) {
+    part->message = summary.message;
+    return false;
+  }
+  s.y.ReadUser(part->y.value().data());
+  return true;
+}
+
+bool NewtonLowerSolver::Evaluate(Part* part, const double* x) {
+  Stopwatch watch(&part->counts.seconds_in_evaluation);
+  part->factorized = false;
+  part->evaluated = part->g.Hessian(x,
+                                    part->y.value().data(),
+                                    options_.hessian,
+                                    &part->value,
+                                    part->gradient.data(),
+                                    &part->yy,
+                                    &part->yx);
+  if (!part->evaluated) part->message = part->g.error();
+  return part->evaluated;
+}
+
+// Bounds that hold y: at the bound, with the gradient pushing outwards.
+bool NewtonLowerSolver::FindActive(Part* part) const {
+  const Space& space = part->scenario->y;
+  part->any_fixed = false;
+  part->weakly_active.clear();
+  if (!space.has_bounds()) return false;
+  for (int j = 0; j < space.tangent_size(); ++j) {
+    part->fixed[j] = 0;
+    const int i = space.AmbientIndex(j);
+    if (i < 0) continue;
+    const double value = part->y.value()[i], g = part->gradient[j];
+    const bool at_lower = value <= space.LowerBound(j), at_upper = value >= space.UpperBound(j);
+    part->fixed[j] = (at_lower && g >= 0.0) || (at_upper && g <= 0.0);
+    part->any_fixed = part->any_fixed || part->fixed[j];
+    // A multiplier that a step of a millionth of the coordinate's own size would explain.
+    const double curvature = std::abs(part->yy.valuePtr()[part->yy.outerIndexPtr()[j]]);
+    if ((at_lower || at_upper) &&
+        std::abs(g) <= kWeakMultiplier * curvature * (1.0 + std::abs(value))) {
+      part->weakly_active.push_back(j);
+    }
+  }
+  return part->any_fixed;
+}
+
+bool NewtonLowerSolver::Newton(Part* part, const double* x) {
+  const Space& space = part->scenario->y;
+  Factorization& factorization = part->system.factorization();
+  const auto factorize = [&](double damping) {
+    Stopwatch watch(&part->counts.seconds_in_linear_algebra);
+    ++part->counts.factorizations;
+    if (damping > kSingularDamping) ++part->counts.damped_factorizations;
+    const auto status = factorization.Factorize(part->yy, damping, part->Fixed());
+    part->factorized = damping == 0.0 && status == Factorization::Status::kPositiveDefinite;
+    return status;
+  };
+  double damping = 0.0, floor = part->singular ? kSingularDamping : 0.0;
+  damping = floor;
+  double previous_decrement = std::numeric_limits<double>::infinity();
+  bool full_step = false;
+  const double first_norm = part->y.value().norm();
+  if (!Evaluate(part, x)) return false;
+  for (int iteration = 0;; ++iteration) {
+    FindActive(part);
+    auto status = factorize(damping);
+    if (damping == 0.0 && status == Factorization::Status::kSingular) {
+      floor = damping = kSingularDamping;
+      part->singular = true;
+      status = factorize(damping);
+    }
+    const bool indefinite = status != Factorization::Status::kPositiveDefinite;
+    while (status != Factorization::Status::kPositiveDefinite) {
+      if (status == Factorization::Status::kFailed || damping > kMostDamping) {
+        part->message = "its Hessian is not finite";
+        return false;
+      }
+      damping = std::max(kFirstDamping, 10.0 * damping);
+      status = factorize(damping);
+    }
+    {
+      Stopwatch watch(&part->counts.seconds_in_linear_algebra);
+      factorization.Solve(part->gradient, &part->step);
+    }
+    part->step = -part->step;
+    const double decrement2 = -part->gradient.dot(part->step);
+    const double decrement = std::sqrt(std::max(0.0, decrement2));
+
+    // What rounding of y itself is worth in the Hessian's norm.
+    double size2 = 0.0;
+    for (const Space::Block& block : space.blocks()) {
+      size2 += factorization.scale()
+                   .segment(block.tangent_offset, block.tangent_size)
+                   .cwiseAbs2()
+                   .maxCoeff() *
+               part->y.value().segment(block.offset, block.size).squaredNorm();
+    }
+    const double rounding = 16.0 * kEpsilon * std::sqrt(size2);
+    const double unit = std::sqrt(2.0 * std::abs(part->value));
+    const double target = std::max(options_.tolerance * unit, rounding);
+    part->relative_decrement = unit > 0.0 ? decrement / unit : decrement;
+    const bool stalled = full_step && decrement > 0.5 * previous_decrement &&
+                         decrement <= 1e-5 * options_.tolerance / 1e-10 * unit + 1e4 * rounding;
+    if (decrement <= target || stalled) {
+      if (!indefinite && damping <= floor) return true;
+      if (indefinite) {
+        part->message =
+            "its stationary point is a saddle: the Hessian has a negative eigenvalue there";
+        return false;
+      }
+      damping = floor;  // Stationary already: look at the undamped Hessian.
+      full_step = false;
+      if (iteration < options_.max_num_newton_iterations) continue;
+    }
+    if (iteration >= options_.max_num_newton_iterations) {
+      part->message = "no stationary point after " + std::to_string(iteration) +
+                      " Newton iterations (relative decrement " +
+                      std::to_string(part->relative_decrement) + ")";
+      if (part->y.value().norm() > 1e6 * (1.0 + first_norm)) {
+        part->message += "; it seems unbounded below: y has grown to a norm of " +
+                         std::to_string(part->y.value().norm());
+      }
+      return false;
+    }
+
+    // The step within the bounds, and what the quadratic model expects of it.
+    if (space.has_bounds()) {
+      for (int j = 0; j < space.tangent_size(); ++j) {
+        const int i = space.AmbientIndex(j);
+        if (i < 0) continue;
+        const double value = part->y.value()[i];
+        part->step[j] = std::min(std::max(part->step[j], space.LowerBound(j) - value),
+                                 space.UpperBound(j) - value);
+      }
+    }
+    part->product = part->yy.selfadjointView<Eigen::Lower>() * part->step;
+    const double expected = -part->gradient.dot(part->step) - 0.5 * part->step.dot(part->product);
+    part->trial.value() = part->y.value();
+    double trial_value = 0.0;
+    bool usable = expected > 0.0 && part->trial.Move(part->step);
+    if (usable) {
+      Stopwatch watch(&part->counts.seconds_in_evaluation);
+      usable = part->g.Value(x, part->trial.value().data(), Batch::All(), &trial_value);
+    }
+    // Below the rounding of the value itself, the decrement decides.
+    const bool too_small_to_see =
+        decrement2 < 1e3 * kEpsilon * std::abs(part->value) || decrement <= 1e3 * rounding;
+    const double ratio = usable ? (part->value - trial_value) / expected : -1.0;
+    const double allowance =
+        too_small_to_see ? 1e4 * kEpsilon * std::abs(part->value) + decrement2 : 0.0;
+    if (usable && (ratio > 1e-4 || (too_small_to_see && trial_value <= part->value + allowance))) {
+      full_step = damping <= floor;
+      previous_decrement = decrement;
+      std::swap(part->y, part->trial);
+      if (ratio > 0.75 || too_small_to_see) {
+        damping /= 100.0;
+        if (damping < std::max(1e-7, floor)) damping = floor;
+      } else if (ratio < 0.25) {
+        damping = std::max(kFirstDamping, 4.0 * damping);
+      }
+      if (!Evaluate(part, x)) return false;
+      continue;
+    }
+    full_step = false;
+    damping = std::max(kFirstDamping, 10.0 * damping);
+    if (damping > kMostDamping) {
+      part->message = usable ? "no step decreases its cost"
+                             : "it cannot be evaluated near y: " + part->g.error();
+      return false;
+    }
+  }
+}
+
+bool NewtonLowerSolver::Differentiate(const Point& x, const Point& y) {
+  have_dy_dx_ = false;
+  message_.clear();
+  program_->pool.ParallelFor(static_cast<int>(parts_.size()), 1, [&](int, int i) {
+    Part* part = parts_[i].get();
+    const auto own = y.value().segment(part->scenario->offset, part->scenario->y.size());
+    const bool here = part->evaluated && part->y.value() == own;
+    part->y.value() = own;
+    part->ok = here || Evaluate(part, x.value().data());
+    if (!part->ok) return;
+    FindActive(part);
+    Stopwatch watch(&part->counts.seconds_in_linear_algebra);
+    const int before = part->system.num_factorizations();
+    part->ok = part->system.Prepare(
+        &part->yy, part->Fixed(), options_.singular_handling, here && part->factorized);
+    if (!part->ok) part->message = part->system.message();
+    part->counts.factorizations += part->system.num_factorizations() - before;
+    part->factorized = false;  // The system may have damped it.
+  });
+  for (auto& part : parts_) {
+    counts_ += std::exchange(part->counts, {});
+    if (!part->ok && message_.empty()) message_ = part->message;
+  }
+  return message_.empty();
+}
+
+const Matrix& NewtonLowerSolver::dy_dx() {
+  if (have_dy_dx_) return dy_dx_;
+  have_dy_dx_ = true;
+  for (auto& part : parts_) {
+    Matrix mixed = -Matrix(part->yx), solution;
+    if (!part->system.Solve(mixed, &solution)) {
+      if (message_.empty()) message_ = part->system.message();
+      solution =
+          Matrix::Constant(mixed.rows(), mixed.cols(), std::numeric_limits<double>::quiet_NaN());
+    }
+    dy_dx_.middleRows(part->scenario->tangent_offset, part->scenario->y.tangent_size()) = solution;
+  }
+  return dy_dx_;
+}
+
+bool NewtonLowerSolver::Adjoint(const Vector& fy, Vector* product) {
+  *product = Vector::Zero(program_->x.tangent_size());
+  Vector own, z;
+  for (auto& part : parts_) {
+    own = fy.segment(part->scenario->tangent_offset, part->scenario->y.tangent_size());
+    if (!part->system.Solve(own, &z)) {
+      message_ = part->system.message();
+      return false;
+    }
+    *product -= part->yx.transpose() * z;
+  }
+  return true;
+}
+
+bool NewtonLowerSolver::IsDetermined(const Vector& fy) {
+  Vector own, z;
+  for (auto& part : parts_) {
+    if (part->system.null_space().cols() == 0) continue;
+    own = fy.segment(part->scenario->tangent_offset, part->scenario->y.tangent_size());
+    if (part->system.Solve(own, &z)) continue;
+    message_ = part->system.message();
+    return false;
+  }
+  return true;
+}
+
+double NewtonLowerSolver::relative_decrement() const {
+  double largest = -1.0;
+  for (auto& part : parts_) largest = std::max(largest, part->relative_decrement);
+  return largest;
+}
+
+int NewtonLowerSolver::num_free_directions() const {
+  int count = 0;
+  for (auto& part : parts_) count += static_cast<int>(part->system.null_space().cols());
+  return count;
+}
+
+std::string NewtonLowerSolver::free_directions() const {
+  std::string names;
+  for (auto& part : parts_) {
+    if (part->system.null_space().cols() == 0) continue;
+    names += (names.empty() ? "" : "; ") + part->system.NullSpaceBlocks();
+  }
+  return names;
+}
+
+double NewtonLowerSolver::linear_residual() const {
+  double largest = 0.0;
+  for (auto& part : parts_) largest = std::max(largest, part->system.residual());
+  return largest;
+}
+
+int NewtonLowerSolver::num_active_bounds() const {
+  int count = 0;
+  for (auto& part : parts_) {
+    if (part->any_fixed) {
+      count += static_cast<int>(std::count(part->fixed.begin(), part->fixed.end(), char(1)));
+    }
+  }
+  return count;
+}
+
+std::string NewtonLowerSolver::weakly_active() const {
+  std::string names;
+  for (auto& part : parts_) {
+    for (int j : part->weakly_active) {
+      const Space::Block& block = part->scenario->y.BlockOf(j);
+      names += (names.empty() ? "" : ", ") + block.name + "[" +
+               std::to_string(part->scenario->y.AmbientIndex(j) - block.offset) + "]";
+    }
+  }
+  return names;
+}
+
+}  // namespace bilevel

@@ -1,0 +1,78 @@
+#ifndef BILEVEL_LOWER_LEVEL_NEWTON_LOWER_SOLVER_H_
+#define BILEVEL_LOWER_LEVEL_NEWTON_LOWER_SOLVER_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bilevel/lower_level/hessian_system.h"
+#include "bilevel/lower_level/lower_solver.h"
+#include "bilevel/objective/program.h"
+#include "ceres/solver.h"
+
+namespace bilevel {
+
+/// ceres::Solve from a cold start, then damped Newton with exact second derivatives (or
+/// Gauss-Newton's) to a stationary point good enough to differentiate; from a warm start Newton
+/// alone, with ceres::Solve as the fallback. Scenarios run in parallel.
+///
+/// The damping is Levenberg's on the Hessian scaled to a unit diagonal, so an indefinite Hessian
+/// far from the solution is overcome, and at the solution it is refused: a saddle is never
+/// returned.
+class NewtonLowerSolver : public LowerSolver {
+ public:
+  struct Options {
+    ceres::Solver::Options ceres;
+    /// Stop when the Newton decrement sqrt(g' H^-1 g) <= tolerance * sqrt(2 * value), or when it
+    /// has reached rounding: the relative distance to y* in the Hessian's own norm.
+    double tolerance = 1e-10;
+    int max_num_newton_iterations = 50;
+    HessianKind hessian = HessianKind::kExact;
+    SingularHandling singular_handling = SingularHandling::kAutomatic;
+    /// False: Newton alone, from any start.
+    bool use_ceres = true;
+  };
+
+  /// The program is not owned.
+  NewtonLowerSolver(Program* program, const Options& options);
+  ~NewtonLowerSolver() override;
+
+  bool Solve(const Point& x, Point* y) override;
+  bool Differentiate(const Point& x, const Point& y) override;
+  const Matrix& dy_dx() override;
+  bool Adjoint(const Vector& fy, Vector* product) override;
+  bool IsDetermined(const Vector& fy) override;
+  const std::string& message() const override { return message_; }
+  const LowerSolverCounts& counts() const override { return counts_; }
+
+  /// Of the last solve or differentiation, over all scenarios.
+  double relative_decrement() const;  ///< Largest.
+  int num_free_directions() const;
+  std::string free_directions() const;
+  double linear_residual() const;
+  /// Coordinates of y at a bound, and those of them with a multiplier of about zero, where y* is
+  /// only directionally differentiable.
+  int num_active_bounds() const;
+  std::string weakly_active() const;
+
+ private:
+  struct Part;
+  bool SolvePart(Part* part, const double* x, bool cold);
+  bool Newton(Part* part, const double* x);
+  bool RunCeres(Part* part);
+  bool FindActive(Part* part) const;
+  bool Evaluate(Part* part, const double* x);
+
+  Program* program_;
+  Options options_;
+  std::vector<std::unique_ptr<Part>> parts_;
+  bool solved_before_ = false;
+  bool have_dy_dx_ = false;
+  Matrix dy_dx_;
+  std::string message_;
+  LowerSolverCounts counts_;
+};
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_LOWER_LEVEL_NEWTON_LOWER_SOLVER_H_

@@ -1,0 +1,45 @@
+#ifndef BILEVEL_METHODS_LEVENBERG_MARQUARDT_H_
+#define BILEVEL_METHODS_LEVENBERG_MARQUARDT_H_
+
+#include <string>
+
+#include "bilevel/methods/method.h"
+
+namespace bilevel {
+
+/// Levenberg-Marquardt on the upper residuals r(x, y*(x)), with the exact total derivative
+/// J = r_x + r_y dy*/dx from one factorisation an iteration, and y following x by
+/// y plus (dy*/dx) dx, then corrected. For short x and a least-squares upper level.
+///
+/// The upper residuals do not vanish at the solution, so Gauss-Newton alone would converge
+/// linearly: their second-order part is learned by secant updates (Dennis, Gay and Welsch, "An
+/// adaptive nonlinear least-squares algorithm", ACM TOMS 7, 1981), used whenever it predicts the
+/// last step better. Globalised by a trust region on x; bounds by fixing active coordinates and
+/// projecting. A direction that the upper residuals do not see is left unmoved.
+class LevenbergMarquardt : public Method {
+ public:
+  struct Options {
+    /// Longest first step, in the units of x (a factor e for a logarithm).
+    double initial_trust_region_radius = 1.0;
+    double max_trust_region_radius = 1e6;
+    /// Eigenvalues of J'J below this share of the largest are flat directions.
+    double flat_tolerance = 1e-12;
+    bool use_secant = true;
+    /// Give up after so many rejected steps in a row.
+    int max_num_rejected_steps = 12;
+  };
+
+  LevenbergMarquardt() = default;
+  explicit LevenbergMarquardt(const Options& options) : options_(options) {}
+
+  std::string name() const override { return "levenberg_marquardt"; }
+  std::string Check(const Oracle& oracle) const override;
+  Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message) override;
+
+ private:
+  Options options_;
+};
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_METHODS_LEVENBERG_MARQUARDT_H_

@@ -1,0 +1,206 @@
+#include "bilevel/methods/line_search.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "Eigen/Cholesky"
+#include "bilevel/methods/hyper_objective.h"
+#include "ceres/gradient_problem.h"
+
+namespace bilevel {
+namespace {
+
+// x with its product manifold, as ceres::GradientProblem wants it.
+class WholeSpace final : public ceres::Manifold {
+ public:
+  explicit WholeSpace(const Space* space) : space_(space) {}
+  int AmbientSize() const override { return space_->size(); }
+  int TangentSize() const override { return space_->tangent_size(); }
+  bool Plus(const double* x, const double* delta, double* sum) const override {
+    return space_->Plus(x, delta, sum);
+  }
+  bool PlusJacobian(const double* x, double* jacobian) const override {
+    return BlockDiagonal(
+        jacobian, space_->size(), space_->tangent_size(), [&](const Space::Block& b, double* out) {
+          return b.manifold->PlusJacobian(x + b.offset, out);
+        });
+  }
+  bool Minus(const double* y, const double* x, double* difference) const override {
+    for (const Space::Block& b : space_->blocks()) {
+      double* out = difference + b.tangent_offset;
+      if (b.manifold) {
+        if (!b.manifold->Minus(y + b.offset, x + b.offset, out)) return false;
+      } else {
+        for (int i = 0; i < b.size; ++i) out[i] = y[b.offset + i] - x[b.offset + i];
+      }
+    }
+    return true;
+  }
+  bool MinusJacobian(const double* /*x*/, double* /*jacobian*/) const override { return false; }
+
+ private:
+  template <typename Fill>
+  bool BlockDiagonal(double* jacobian, int rows, int columns, Fill fill) const {
+    std::fill_n(jacobian, static_cast<size_t>(rows) * columns, 0.0);
+    std::vector<double> own;
+    for (const Space::Block& b : space_->blocks()) {
+      own.assign(b.size * b.tangent_size, 0.0);
+      if (b.manifold) {
+        if (!fill(b, own.data())) return false;
+      } else {
+        for (int i = 0; i < b.size; ++i) own[i * b.size + i] = 1.0;
+      }
+      for (int i = 0; i < b.size; ++i) {
+        std::copy_n(&own[i * b.tangent_size],
+                    b.tangent_size,
+                    jacobian + static_cast<size_t>(b.offset + i) * columns + b.tangent_offset);
+      }
+    }
+    return true;
+  }
+  const Space* space_;
+};
+
+// An ambient covector whose tangent projection is the given gradient: the one within the range of
+// the Plus Jacobian. ceres::GradientProblem projects ambient gradients itself.
+void LiftGradient(const Space& space, const double* x, const Vector& gradient, double* ambient) {
+  for (const Space::Block& b : space.blocks()) {
+    const auto own = gradient.segment(b.tangent_offset, b.tangent_size);
+    Eigen::Map<Vector> out(ambient + b.offset, b.size);
+    if (!b.manifold) {
+      out = own;
+      continue;
+    }
+    Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> plus(b.size,
+                                                                                b.tangent_size);
+    b.manifold->PlusJacobian(x + b.offset, plus.data());
+    out = plus * (plus.transpose() * plus).ldlt().solve(own);
+  }
+}
+
+class CeresObjective final : public ceres::FirstOrderFunction {
+ public:
+  CeresObjective(HyperObjective* phi, Point* x, Progress* progress)
+      : phi_(phi), x_(x), progress_(progress), gradient_(x->dim()) {}
+  int NumParameters() const override { return x_->space().size(); }
+  bool Evaluate(const double* parameters, double* cost, double* gradient) const override {
+    x_->value() = Eigen::Map<const Vector>(parameters, x_->value().size());
+    if (!phi_->Evaluate(*x_, cost, gradient ? &gradient_ : nullptr)) {
+      progress_->note = phi_->message();
+      return false;
+    }
+    if (gradient) LiftGradient(x_->space(), parameters, gradient_, gradient);
+    return true;
+  }
+
+ private:
+  HyperObjective* phi_;
+  Point* x_;
+  Progress* progress_;
+  mutable Vector gradient_;
+};
+
+// Passes accepted iterates on. The last evaluation before a callback is the accepted point's.
+class Forward final : public ceres::IterationCallback {
+ public:
+  Forward(HyperObjective* phi,
+          const Point* x,
+          State* state,
+          Oracle* oracle,
+          Monitor* monitor,
+          Progress* progress)
+      : phi_(phi), x_(x), state_(state), oracle_(oracle), monitor_(monitor), progress_(progress) {}
+  ceres::CallbackReturnType operator()(const ceres::IterationSummary& s) override {
+    phi_->Accept();
+    state_->x = *x_;
+    state_->y = phi_->y();
+    progress_->objective = s.cost;
+    progress_->gradient_norm = s.gradient_max_norm;
+    progress_->step_norm = s.step_norm;
+    const bool go_on = monitor_->Report(*state_, *progress_);
+    *progress_ = Progress();
+    ++oracle_->iteration;
+    return go_on ? ceres::SOLVER_CONTINUE : ceres::SOLVER_TERMINATE_SUCCESSFULLY;
+  }
+
+ private:
+  HyperObjective* phi_;
+  const Point* x_;
+  State* state_;
+  Oracle* oracle_;
+  Monitor* monitor_;
+  Progress* progress_;
+};
+
+const char* NameOf(ceres::LineSearchDirectionType direction) {
+  switch (direction) {
+    case ceres::STEEPEST_DESCENT:
+      return "steepest_descent";
+    case ceres::NONLINEAR_CONJUGATE_GRADIENT:
+      return "ncg";
+    case ceres::BFGS:
+      return "bfgs";
+    case ceres::LBFGS:
+      return "lbfgs";
+  }
+  return "line_search";
+}
+
+}  // namespace
+
+LineSearch::LineSearch(ceres::LineSearchDirectionType direction) : name_(NameOf(direction)) {
+  options_.line_search_direction_type = direction;
+}
+
+std::string LineSearch::Check(const Oracle& oracle) const {
+  if (oracle.program().x.has_bounds()) {
+    return name_ + " cannot honour bounds on x; \"levenberg_marquardt\" does";
+  }
+  std::string error;
+  if (!options_.IsValid(&error)) return "its line search options are not valid: " + error;
+  return "";
+}
+
+Method::Outcome LineSearch::Minimize(Oracle& oracle,
+                                     State& state,
+                                     Monitor* monitor,
+                                     std::string* message) {
+  HyperObjective phi(&oracle, state.y);
+  Point x = state.x;
+  Progress progress;
+  double start_value;
+  if (!phi.Evaluate(x, &start_value, nullptr)) {
+    *message = phi.message();
+    return Outcome::kFailure;
+  }
+  phi.Accept();
+  ceres::GradientProblem problem(new CeresObjective(&phi, &x, &progress),
+                                 new WholeSpace(&state.x.space()));
+  Forward forward(&phi, &x, &state, &oracle, monitor, &progress);
+  ceres::GradientProblemSolver::Options options = options_;
+  options.logging_type = ceres::SILENT;
+  options.minimizer_progress_to_stdout = false;
+  options.max_num_iterations = monitor->max_num_iterations();
+  options.gradient_tolerance = monitor->gradient_tolerance();
+  options.function_tolerance = monitor->function_tolerance();
+  options.parameter_tolerance = monitor->parameter_tolerance();
+  options.callbacks.push_back(&forward);
+  Vector parameters = state.x.value();
+  ceres::GradientProblemSolver::Summary summary;
+  ceres::Solve(options, problem, parameters.data(), &summary);
+  *message = summary.message;
+  switch (summary.termination_type) {
+    case ceres::CONVERGENCE:
+      return Outcome::kConverged;
+    case ceres::NO_CONVERGENCE:
+    case ceres::USER_SUCCESS:
+      return Outcome::kNoConvergence;
+    default:
+      if (!progress.note.empty()) *message += " (" + progress.note + ")";
+      return Outcome::kFailure;
+  }
+}
+
+}  // namespace bilevel

@@ -1,0 +1,27 @@
+#include "bilevel/methods/method.h"
+
+namespace bilevel {
+
+Method::Outcome Method::Minimize(Oracle& oracle,
+                                 State& state,
+                                 Monitor* monitor,
+                                 std::string* message) {
+  Start(oracle, state);
+  for (;;) {
+    if (!oracle.ok()) {
+      *message = oracle.error();
+      return Outcome::kFailure;
+    }
+    Progress progress;
+    Step(oracle, state, &progress);
+    ++oracle.iteration;
+    if (!oracle.ok()) continue;
+    if (!monitor->Report(state, progress)) return Outcome::kNoConvergence;
+    if (progress.gradient_norm <= monitor->gradient_tolerance()) {
+      *message = "the gradient is below the gradient tolerance";
+      return Outcome::kConverged;
+    }
+  }
+}
+
+}  // namespace bilevel

@@ -1,0 +1,73 @@
+#ifndef BILEVEL_METHODS_METHOD_H_
+#define BILEVEL_METHODS_METHOD_H_
+
+#include <limits>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bilevel/objective/oracle.h"
+#include "bilevel/objective/space.h"
+
+namespace bilevel {
+
+/// All that a method carries from one iteration to the next: what a checkpoint holds.
+struct State {
+  Point x, y;
+  std::map<std::string, Vector> vectors;  ///< The method's own, by name.
+
+  /// The vector of that name, made of zeros at its first use.
+  Vector& Get(const std::string& name, int size) {
+    return vectors.try_emplace(name, Vector::Zero(size)).first->second;
+  }
+};
+
+/// What one iteration tells. Numbers nobody computed stay NaN.
+struct Progress {
+  static constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+  double objective = kUnknown;      ///< phi(x) = f(x, y*(x)).
+  double gradient_norm = kUnknown;  ///< Max-norm of the hypergradient, projected on the bounds.
+  double step_norm = kUnknown;
+  double trust_region_radius = kUnknown;
+  bool accepted = true;  ///< False: the trial step was rejected and x has not moved.
+  std::string note;      ///< Why, for instance.
+};
+
+/// Where a method reports and learns whether to go on; the solver's side of it.
+class Monitor {
+ public:
+  virtual ~Monitor() = default;
+  /// After every iteration. False: stop, a limit or a callback wants it so.
+  virtual bool Report(const State& state, const Progress& progress) = 0;
+  /// The tests all methods share; the first met ends the run as converged.
+  virtual double gradient_tolerance() const = 0;
+  virtual double function_tolerance() const = 0;
+  virtual double parameter_tolerance() const = 0;
+  virtual int max_num_iterations() const = 0;
+};
+
+/// How x moves. Each method is one file in this folder; a user's own derives from here too.
+class Method {
+ public:
+  enum class Outcome { kConverged, kNoConvergence, kFailure };
+
+  virtual ~Method() = default;
+  virtual std::string name() const = 0;
+
+  /// Sentence on what is wrong with the options or what this problem lacks; empty if nothing.
+  virtual std::string Check(const Oracle& /*oracle*/) const { return ""; }
+
+  /// Repeats Start and Step until the monitor says stop. *message says why it ended.
+  virtual Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message);
+
+ protected:
+  /// Before the first step: state holds the start.
+  virtual void Start(Oracle& /*oracle*/, State& /*state*/) {}
+  /// One iteration. Converged: progress->gradient_norm at or below the monitor's tolerance.
+  virtual void Step(Oracle& /*oracle*/, State& /*state*/, Progress* /*progress*/) {}
+};
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_METHODS_METHOD_H_

@@ -1,0 +1,213 @@
+#ifndef BILEVEL_OBJECTIVE_LEVEL_FUNCTION_H_
+#define BILEVEL_OBJECTIVE_LEVEL_FUNCTION_H_
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "Eigen/SparseCore"
+#include "bilevel/derivatives/learnable_loss.h"
+#include "bilevel/derivatives/second_order_cost_function.h"
+#include "bilevel/objective/objective.h"
+#include "bilevel/objective/space.h"
+#include "bilevel/objective/thread_pool.h"
+#include "ceres/evaluation_callback.h"
+#include "ceres/loss_function.h"
+
+namespace bilevel {
+
+using SparseMatrix = Eigen::SparseMatrix<double>;
+using RowSparseMatrix = Eigen::SparseMatrix<double, Eigen::RowMajor>;
+
+/// f or g of one scenario: 1/2 sum rho_i(|r_i(x, y)|^2) + sum of general terms, laid out once.
+/// Immutable after Finish(); evaluated through a LevelEvaluator.
+class LevelFunction {
+ public:
+  /// Where one argument of a residual block, loss or term comes from.
+  struct Argument {
+    enum Kind { kX, kY, kConstant } kind;
+    int block;               ///< Of the space of x or y.
+    const double* constant;  ///< Read at every evaluation.
+    int size;
+    int tangent_size;  ///< 0 for a constant.
+    int local;         ///< Offset among the term's variables (tangent).
+    int ambient;       ///< Offset among the term's arguments (ambient).
+  };
+
+  struct Residual {
+    const ceres::CostFunction* cost;
+    const SecondOrderCostFunction* exact;  ///< The same object, or nullptr: differenced.
+    const ceres::LossFunction* loss;       ///< nullptr: none.
+    const LearnableLoss* learnable;        ///< The same object, or nullptr.
+    int first, num_arguments;              ///< Arguments of the cost function.
+    int num_thetas;                        ///< Arguments of the loss, after them.
+    int num_residuals;
+    int ambient_size;  ///< Of the cost function's arguments.
+    int theta_size;    ///< Ambient size of the loss's arguments.
+    int local_size;    ///< Tangent size of all variable arguments.
+    int row;           ///< First row in Linearize.
+    int first_slot;    ///< Into slots.
+  };
+
+  struct Term {
+    const Objective* objective;
+    int first, num_arguments;
+    int ambient_size, local_size;
+    int first_slot;
+  };
+
+  /// The spaces are not owned; `name` ("the lower problem") is for messages.
+  LevelFunction(const Space* x, const Space* y, std::string name);
+
+  /// blocks: the user's pointers and sizes. A loss is looked into only where it is a LearnableLoss.
+  void AddResidual(const ceres::CostFunction* cost,
+                   const ceres::LossFunction* loss,
+                   const std::vector<double*>& blocks);
+  void AddTerm(const Objective* objective,
+               const std::vector<double*>& blocks,
+               std::vector<int> sizes);
+  void SetCallback(ceres::EvaluationCallback* callback) { callback_ = callback; }
+  /// Lays out the sparsity patterns.
+  void Finish();
+
+  const Space& x() const { return *x_; }
+  const Space& y() const { return *y_; }
+  int num_residual_blocks() const { return static_cast<int>(residuals_.size()); }
+  int num_terms() const { return static_cast<int>(terms_.size()); }
+  int num_exact_blocks() const;
+  int num_residuals() const { return num_rows_; }
+  const std::string& name() const { return name_; }
+
+  /// Whether any term depends on the block.
+  bool UsesX(int block) const { return uses_x_[block]; }
+  bool UsesY(int block) const { return uses_y_[block]; }
+
+  /// Whether f is a sum of squares (or of robust losses) with no parameter inside a loss, so that
+  /// Linearize applies.
+  bool IsLeastSquares() const { return terms_.empty() && !learnable_; }
+  /// Lower triangle of d^2/dy^2 and all of d^2/dydx (y down, x across), both zero-valued, in
+  /// tangent coordinates.
+  const SparseMatrix& yy_pattern() const { return yy_; }
+  const SparseMatrix& yx_pattern() const { return yx_; }
+  /// False where a general term is too long for an assembled Hessian.
+  bool has_sparse_hessian() const { return has_sparse_hessian_; }
+
+ private:
+  friend class LevelEvaluator;
+  Argument Resolve(double* user, int size, int* local, int* ambient);
+  template <typename Body>
+  void ForEachHessianBlock(int first, int num, Body body) const;
+
+  const Space* x_;
+  const Space* y_;
+  std::string name_;
+  std::vector<Argument> arguments_;
+  std::vector<Residual> residuals_;
+  std::vector<Term> terms_;
+  std::vector<char> uses_x_, uses_y_;
+  std::vector<int> slots_;  // Offset of each local Hessian block within its first column.
+  SparseMatrix yy_, yx_;
+  RowSparseMatrix rows_x_, rows_y_;
+  int num_rows_ = 0;
+  int max_ambient_ = 0, max_local_ = 0, max_residuals_ = 0, max_arguments_ = 0, max_theta_ = 0;
+  bool learnable_ = false, has_sparse_hessian_ = true;
+  ceres::EvaluationCallback* callback_ = nullptr;
+};
+
+enum class HessianKind {
+  kExact,
+  /// rho' J'J: drops the residuals' and the losses' curvature.
+  kGaussNewton,
+};
+
+/// Evaluates a LevelFunction. Owns all scratch: one a thread of control; allocates nothing after
+/// the first call of a kind. Sums are made in the order of the terms, whatever the number of
+/// threads, so results do not depend on it.
+///
+/// x and y are points of the function's spaces, gradients and directions tangent vectors. Every
+/// function returns false, with error() naming the culprit, where a cost function fails, throws or
+/// is not finite. User memory is touched only where a callback must see the values; it is restored.
+class LevelEvaluator {
+ public:
+  /// pool may be nullptr (serial).
+  LevelEvaluator(const LevelFunction* function, ThreadPool* pool);
+  ~LevelEvaluator();
+
+  bool Value(const double* x, const double* y, const Batch& batch, double* value);
+  /// gx and gy are written; either may be nullptr.
+  bool Gradient(
+      const double* x, const double* y, const Batch& batch, double* value, double* gx, double* gy);
+  /// yy_v = (d^2/dy^2) v and xy_v = (d^2/dxdy) v for a direction v in y; xy_v may be nullptr.
+  bool HessianProduct(const double* x,
+                      const double* y,
+                      const Batch& batch,
+                      const double* v,
+                      double* yy_v,
+                      double* xy_v);
+  /// Value, gradient in y, and the two second derivatives into matrices of the function's
+  /// patterns; yx may be nullptr.
+  bool Hessian(const double* x,
+               const double* y,
+               HessianKind kind,
+               double* value,
+               double* gy,
+               SparseMatrix* yy,
+               SparseMatrix* yx);
+  /// r~ = sqrt(rho') r with its Jacobians sqrt(rho') dr: Jy' r~ is the exact gradient, Jy' Jy the
+  /// Gauss-Newton Hessian. For IsLeastSquares() only.
+  bool Linearize(const double* x,
+                 const double* y,
+                 double* value,
+                 Vector* r,
+                 RowSparseMatrix* jx,
+                 RowSparseMatrix* jy);
+
+  const std::string& error() const { return error_; }
+
+ private:
+  struct Scratch;
+  struct Guard;
+  enum class Order { kValue, kGradient, kProduct, kHessian, kRows };
+  bool Begin(const double* x, const double* y, const Batch& batch, bool derivatives);
+  bool EvaluatePlusJacobian(const Space& space, int block, const double* point);
+  const double* PlusJacobian(const LevelFunction::Argument& argument) const;
+  bool EvaluateResidual(Order order, int index, Scratch* scratch, double* slot);
+  bool EvaluateTerm(Order order, int index, const Batch& batch, double* slot);
+  bool RunResiduals(Order order, const Batch& batch, double* value);
+  bool RunTerms(Order order, const Batch& batch, double* value);
+  void Reduce(Order order, int first, int num, int first_slot, const double* slot, double scale);
+  bool FinishCurvature(Order order);
+  bool Run(Order order, const Batch& batch, double* value);
+  bool Fail(const std::string& what);
+
+  const LevelFunction& function_;
+  ThreadPool* pool_;
+  std::vector<Scratch> scratch_;
+  std::vector<double> slots_;
+  std::vector<char> slot_ok_;
+  // The evaluation under way.
+  const double* x_ = nullptr;
+  const double* y_ = nullptr;
+  const double* direction_ = nullptr;
+  double* gx_ = nullptr;
+  double* gy_ = nullptr;
+  SparseMatrix* yy_ = nullptr;
+  SparseMatrix* yx_ = nullptr;
+  Vector* rows_r_ = nullptr;
+  RowSparseMatrix* rows_jx_ = nullptr;
+  RowSparseMatrix* rows_jy_ = nullptr;
+  HessianKind kind_ = HessianKind::kExact;
+  std::vector<double> plus_x_, plus_y_;
+  std::vector<int> plus_offset_x_, plus_offset_y_;
+  std::vector<unsigned> stamp_x_, stamp_y_;
+  unsigned stamp_ = 0;
+  Vector ambient_gradient_;  // Of y, for the curvature of its manifolds.
+  std::vector<double> curvature_, shifted_, difference_;
+  std::vector<const double*> term_direction_;
+  std::string error_;
+};
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_OBJECTIVE_LEVEL_FUNCTION_H_

@@ -1,0 +1,186 @@
+#include "bilevel/objective/oracle.h"
+
+#include <cmath>
+#include <limits>
+
+#include "bilevel/lower_level/lower_solver.h"
+
+namespace bilevel {
+
+// One scenario's evaluators and scratch.
+struct Oracle::Part {
+  explicit Part(Program* program, const Program::Scenario* s)
+      : scenario(s), f(s->f.get(), &program->pool), g(s->g.get(), &program->pool) {
+    gx.resize(program->x.tangent_size());
+  }
+  const Program::Scenario* scenario;
+  LevelEvaluator f, g;
+  Vector gx, r;
+  RowSparseMatrix jx, jy;
+};
+
+Oracle::Oracle(Program* program, LowerSolver* lower, uint64_t seed)
+    : f(this, true), g(this, false), program_(program), lower_(lower), seed_(seed) {
+  for (auto& scenario : program->scenarios) {
+    parts_.push_back(std::make_unique<Part>(program, scenario.get()));
+  }
+}
+
+Oracle::~Oracle() = default;
+
+namespace {
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+}  // namespace
+
+FunctionCounts& Function::counts() { return upper_ ? oracle_->f_counts_ : oracle_->g_counts_; }
+
+// body(part, evaluator, weight) returns false where the evaluator failed.
+template <typename Body>
+bool Function::ForEachPart(Body body) {
+  for (auto& part : oracle_->parts_) {
+    if (!oracle_->ok()) return false;
+    LevelEvaluator& evaluator = upper_ ? part->f : part->g;
+    if (!body(*part, evaluator, upper_ ? part->scenario->weight : 1.0)) {
+      oracle_->Fail(evaluator.error());
+    }
+  }
+  return oracle_->ok();
+}
+
+double Function::Value(const Point& x, const Point& y) {
+  ++counts().values;
+  double sum = 0.0;
+  const bool ok = ForEachPart([&](Oracle::Part& part, LevelEvaluator& evaluator, double weight) {
+    double value = 0.0;
+    if (!evaluator.Value(
+            x.value().data(), y.value().data() + part.scenario->offset, batch_, &value)) {
+      return false;
+    }
+    sum += weight * value;
+    return true;
+  });
+  return ok ? sum : kNaN;
+}
+
+double Function::Gradient(const Point& x, const Point& y, Vector* gx, Vector* gy) {
+  ++counts().gradients;
+  if (gx) gx->setZero(x.dim());
+  if (gy) gy->resize(y.dim());
+  double sum = 0.0;
+  const bool ok = ForEachPart([&](Oracle::Part& part, LevelEvaluator& evaluator, double weight) {
+    double value = 0.0;
+    double* own_gy = gy ? gy->data() + part.scenario->tangent_offset : nullptr;
+    if (!evaluator.Gradient(x.value().data(),
+                            y.value().data() + part.scenario->offset,
+                            batch_,
+                            &value,
+                            gx ? part.gx.data() : nullptr,
+                            own_gy)) {
+      return false;
+    }
+    sum += weight * value;
+    if (gx) *gx += weight * part.gx;
+    if (gy && weight != 1.0) {
+      gy->segment(part.scenario->tangent_offset, part.scenario->y.tangent_size()) *= weight;
+    }
+    return true;
+  });
+  return ok ? sum : kNaN;
+}
+
+void Function::HessianProduct(
+    const Point& x, const Point& y, const Vector& v, Vector* yy_v, Vector* xy_v) {
+  ++counts().products;
+  yy_v->resize(y.dim());
+  if (xy_v) xy_v->setZero(x.dim());
+  ForEachPart([&](Oracle::Part& part, LevelEvaluator& evaluator, double weight) {
+    const int at = part.scenario->tangent_offset;
+    if (!evaluator.HessianProduct(x.value().data(),
+                                  y.value().data() + part.scenario->offset,
+                                  batch_,
+                                  v.data() + at,
+                                  yy_v->data() + at,
+                                  xy_v ? part.gx.data() : nullptr)) {
+      return false;
+    }
+    if (xy_v) *xy_v += weight * part.gx;
+    if (weight != 1.0) yy_v->segment(at, part.scenario->y.tangent_size()) *= weight;
+    return true;
+  });
+}
+
+bool Function::IsLeastSquares() const {
+  for (const auto& part : oracle_->parts_) {
+    const LevelFunction& function = upper_ ? *part->scenario->f : *part->scenario->g;
+    if (!function.IsLeastSquares()) return false;
+  }
+  return true;
+}
+
+double Function::Linearize(
+    const Point& x, const Point& y, const Matrix& dy_dx, Vector* r, Matrix* j) {
+  ++counts().linearizations;
+  int rows = 0;
+  for (const auto& part : oracle_->parts_) {
+    rows += (upper_ ? part->scenario->f : part->scenario->g)->num_residuals();
+  }
+  r->resize(rows);
+  j->resize(rows, x.dim());
+  int row = 0;
+  double sum = 0.0;
+  const bool ok = ForEachPart([&](Oracle::Part& part, LevelEvaluator& evaluator, double weight) {
+    double value = 0.0;
+    if (!evaluator.Linearize(x.value().data(),
+                             y.value().data() + part.scenario->offset,
+                             &value,
+                             &part.r,
+                             &part.jx,
+                             &part.jy)) {
+      return false;
+    }
+    sum += weight * value;
+    const int size = static_cast<int>(part.r.size());
+    const double root = std::sqrt(weight);
+    r->segment(row, size) = root * part.r;
+    j->middleRows(row, size) = root * part.jx;
+    j->middleRows(row, size) +=
+        root * (part.jy *
+                dy_dx.middleRows(part.scenario->tangent_offset, part.scenario->y.tangent_size()));
+    row += size;
+    return true;
+  });
+  return ok ? sum : kNaN;
+}
+
+Batch Oracle::Draw(int size, int stream) const {
+  Batch batch;
+  batch.size = size;
+  batch.seed = (seed_ * 1000003ull + iteration) * 1000003ull + static_cast<uint64_t>(stream);
+  return batch;
+}
+
+bool Oracle::Solve(const Point& x, Point* y) {
+  if (lower_->Solve(x, y)) return true;
+  message_ = lower_->message();
+  return false;
+}
+
+bool Oracle::Differentiate(const Point& x, const Point& y) {
+  if (lower_->Differentiate(x, y)) return true;
+  message_ = lower_->message();
+  return false;
+}
+
+void Oracle::Fail(const std::string& what) {
+  if (error_.empty()) error_ = what.empty() ? "an evaluation failed" : what;
+}
+
+std::string Oracle::Clear() {
+  std::string was;
+  was.swap(error_);
+  return was;
+}
+
+}  // namespace bilevel

@@ -1,0 +1,100 @@
+#ifndef BILEVEL_OBJECTIVE_ORACLE_H_
+#define BILEVEL_OBJECTIVE_ORACLE_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bilevel/objective/objective.h"
+#include "bilevel/objective/program.h"
+#include "bilevel/objective/space.h"
+
+namespace bilevel {
+
+class Oracle;
+class LowerSolver;
+
+/// Evaluations of one level over all its terms; minibatches count as well.
+struct FunctionCounts {
+  long values = 0, gradients = 0, products = 0, hessians = 0, linearizations = 0;
+};
+
+/// f or g as a method sees it: counted, latching, over everything or over one batch.
+class Function {
+ public:
+  double Value(const Point& x, const Point& y);
+  /// Writes the gradients (tangent); either may be nullptr. Returns the value.
+  double Gradient(const Point& x, const Point& y, Vector* gx, Vector* gy);
+  /// For a direction v in y: yy_v = (d^2/dy^2) v, xy_v = (d^2/dxdy) v (may be nullptr).
+  void HessianProduct(const Point& x, const Point& y, const Vector& v, Vector* yy_v, Vector* xy_v);
+  /// The residuals sqrt(rho') r and their total derivative J = Jx + Jy dy_dx along y*(x), so that
+  /// J'r is the hypergradient. Returns the value. Least squares only.
+  double Linearize(const Point& x, const Point& y, const Matrix& dy_dx, Vector* r, Matrix* j);
+  bool IsLeastSquares() const;
+
+  /// The same function over a minibatch.
+  Function operator()(const Batch& batch) const {
+    Function f = *this;
+    f.batch_ = batch;
+    return f;
+  }
+
+ private:
+  friend class Oracle;
+  Function(Oracle* oracle, bool upper) : oracle_(oracle), upper_(upper) {}
+  template <typename Body>
+  bool ForEachPart(Body body);
+  FunctionCounts& counts();
+
+  Oracle* oracle_;
+  bool upper_;
+  Batch batch_;
+};
+
+/// Everything a method may ask of the problem. Whatever fails latches: ok() stays false, later
+/// evaluations return NaN without being made, and error() names the first culprit.
+class Oracle {
+ public:
+  /// Nothing is owned; lower may be nullptr for methods that never solve the lower level.
+  Oracle(Program* program, LowerSolver* lower, uint64_t seed);
+  ~Oracle();
+
+  Function f, g;
+
+  /// A minibatch of `size` terms, always the same for the same (iteration, stream).
+  Batch Draw(int size, int stream) const;
+  uint64_t iteration = 0;
+
+  /// y <- y*(x) from the start in *y. False where there is none: y is untouched, message() says
+  /// why, and nothing latches, since a trial step may be rejected.
+  bool Solve(const Point& x, Point* y);
+  /// dy*/dx at a solved (x, y), see LowerSolver. False as Solve.
+  bool Differentiate(const Point& x, const Point& y);
+  LowerSolver& lower() { return *lower_; }
+  const std::string& message() const { return message_; }
+
+  bool ok() const { return error_.empty(); }
+  const std::string& error() const { return error_; }
+  void Fail(const std::string& what);
+  /// Takes the latch back after a rejected trial; returns what failed.
+  std::string Clear();
+
+  const FunctionCounts& f_counts() const { return f_counts_; }
+  const FunctionCounts& g_counts() const { return g_counts_; }
+  const Program& program() const { return *program_; }
+
+ private:
+  friend class Function;
+  struct Part;
+  Program* program_;
+  LowerSolver* lower_;
+  uint64_t seed_;
+  std::vector<std::unique_ptr<Part>> parts_;
+  FunctionCounts f_counts_, g_counts_;
+  std::string error_, message_;
+};
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_OBJECTIVE_ORACLE_H_

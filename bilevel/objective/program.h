@@ -1,0 +1,39 @@
+#ifndef BILEVEL_OBJECTIVE_PROGRAM_H_
+#define BILEVEL_OBJECTIVE_PROGRAM_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bilevel/objective/level_function.h"
+#include "bilevel/objective/space.h"
+#include "bilevel/objective/thread_pool.h"
+#include "ceres/problem.h"
+
+namespace bilevel {
+
+/// A valid bilevel::Problem laid out for solving, once: what Problem::Compile makes.
+/// Points of all scenarios' y stand one after the other in one space.
+class Program {
+ public:
+  struct Scenario {
+    std::string name;
+    double weight = 1.0;
+    Space y;
+    int offset = 0, tangent_offset = 0;   ///< Of its y within the joint one.
+    std::unique_ptr<LevelFunction> f, g;  ///< Over x and this scenario's y.
+    ceres::Problem* lower = nullptr;
+  };
+
+  explicit Program(int num_threads) : pool(num_threads) {}
+
+  Space x, y;
+  std::vector<std::unique_ptr<Scenario>> scenarios;
+  ThreadPool pool;
+  /// Adapters for ceres::FirstOrderFunction terms and the like.
+  std::vector<std::shared_ptr<void>> owned;
+};
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_OBJECTIVE_PROGRAM_H_

@@ -1,0 +1,116 @@
+#include "bilevel/objective/space.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+namespace bilevel {
+
+int Space::Add(double* user, int size, const ceres::Manifold* manifold, std::string name) {
+  Block block;
+  block.user = user;
+  block.size = size;
+  block.tangent_size = manifold ? manifold->TangentSize() : size;
+  block.offset = size_;
+  block.tangent_offset = tangent_size_;
+  block.manifold = manifold;
+  block.name = std::move(name);
+  const int index = static_cast<int>(blocks_.size());
+  blocks_.push_back(std::move(block));
+  curvatures_.emplace_back(manifold);
+  index_[user] = index;
+  size_ += size;
+  tangent_size_ += blocks_[index].tangent_size;
+  lower_.resize(tangent_size_, -std::numeric_limits<double>::infinity());
+  upper_.resize(tangent_size_, std::numeric_limits<double>::infinity());
+  ambient_index_.resize(tangent_size_, -1);
+  if (!manifold) {
+    for (int i = 0; i < size; ++i) {
+      ambient_index_[blocks_[index].tangent_offset + i] = blocks_[index].offset + i;
+    }
+  } else if (curvatures_[index].is_zero()) {
+    // A flat manifold (a subset): each column of the Plus Jacobian is a unit vector.
+    std::vector<double> jacobian(size * blocks_[index].tangent_size);
+    if (manifold->PlusJacobian(user, jacobian.data())) {
+      for (int j = 0; j < blocks_[index].tangent_size; ++j) {
+        for (int i = 0; i < size; ++i) {
+          if (jacobian[i * blocks_[index].tangent_size + j] == 1.0) {
+            ambient_index_[blocks_[index].tangent_offset + j] = blocks_[index].offset + i;
+          }
+        }
+      }
+    }
+  }
+  return index;
+}
+
+void Space::SetBounds(int block, int coordinate, double lower, double upper) {
+  const Block& b = blocks_[block];
+  for (int j = b.tangent_offset; j < b.tangent_offset + b.tangent_size; ++j) {
+    if (ambient_index_[j] != b.offset + coordinate) continue;
+    lower_[j] = lower;
+    upper_[j] = upper;
+    has_bounds_ = has_bounds_ || std::isfinite(lower) || std::isfinite(upper);
+  }
+}
+
+int Space::Find(const double* user) const {
+  const auto it = index_.find(user);
+  return it == index_.end() ? -1 : it->second;
+}
+
+bool Space::Plus(const double* p, const double* d, double* q) const {
+  for (const Block& block : blocks_) {
+    const double* from = p + block.offset;
+    const double* delta = d + block.tangent_offset;
+    double* to = q + block.offset;
+    if (block.manifold) {
+      if (!block.manifold->Plus(from, delta, to)) return false;
+    } else {
+      for (int i = 0; i < block.size; ++i) to[i] = from[i] + delta[i];
+    }
+  }
+  if (has_bounds_) {
+    for (int j = 0; j < tangent_size_; ++j) {
+      if (ambient_index_[j] < 0) continue;
+      double& value = q[ambient_index_[j]];
+      value = std::min(std::max(value, lower_[j]), upper_[j]);
+    }
+  }
+  return true;
+}
+
+const Space::Block& Space::BlockOf(int tangent_coordinate) const {
+  const auto after = std::upper_bound(
+      blocks_.begin(), blocks_.end(), tangent_coordinate, [](int coordinate, const Block& block) {
+        return coordinate < block.tangent_offset;
+      });
+  return *std::prev(after);
+}
+
+void Space::ReadUser(double* p) const {
+  for (const Block& block : blocks_) std::copy_n(block.user, block.size, p + block.offset);
+}
+
+void Space::WriteUser(const double* p) const {
+  for (const Block& block : blocks_) std::copy_n(p + block.offset, block.size, block.user);
+}
+
+Point& Point::operator=(const Point& other) {
+  space_ = other.space_;
+  value_ = other.value_;
+  step_.resize(other.step_.size());
+  moved_.resize(other.moved_.size());
+  return *this;
+}
+
+bool Point::MoveByStep() {
+  if (!space_->Plus(value_.data(), step_.data(), moved_.data()) || !moved_.allFinite()) {
+    return false;
+  }
+  value_.swap(moved_);
+  return true;
+}
+
+}  // namespace bilevel

@@ -1,0 +1,102 @@
+#ifndef BILEVEL_OBJECTIVE_SPACE_H_
+#define BILEVEL_OBJECTIVE_SPACE_H_
+
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "Eigen/Core"
+#include "bilevel/derivatives/manifold_hessian.h"
+#include "ceres/manifold.h"
+
+namespace bilevel {
+
+using Vector = Eigen::VectorXd;
+using Matrix = Eigen::MatrixXd;
+
+/// The product of one level's parameter blocks: where x or y lives.
+///
+/// A point is the blocks' ambient values one after the other; a tangent vector their tangent
+/// coordinates one after the other. Bounds exist on flat blocks only.
+class Space {
+ public:
+  struct Block {
+    double* user = nullptr;  ///< The user's memory, and the block's identity.
+    int size = 0;
+    int tangent_size = 0;
+    int offset = 0;  ///< Into a point.
+    int tangent_offset = 0;
+    const ceres::Manifold* manifold = nullptr;  ///< nullptr: Euclidean. Not owned.
+    std::string name;                           ///< For messages.
+  };
+
+  /// The block must be new; returns its index.
+  int Add(double* user, int size, const ceres::Manifold* manifold, std::string name);
+
+  /// Bounds on one ambient coordinate of a flat block.
+  void SetBounds(int block, int coordinate, double lower, double upper);
+
+  const std::vector<Block>& blocks() const { return blocks_; }
+  const ManifoldCurvature& curvature(int block) const { return curvatures_[block]; }
+  int Find(const double* user) const;  ///< Index, or -1.
+  int size() const { return size_; }
+  int tangent_size() const { return tangent_size_; }
+
+  bool has_bounds() const { return has_bounds_; }
+  /// Bounds on the tangent coordinates at a point: infinite where there are none.
+  double LowerBound(int tangent_coordinate) const { return lower_[tangent_coordinate]; }
+  double UpperBound(int tangent_coordinate) const { return upper_[tangent_coordinate]; }
+  /// The ambient coordinate a bounded tangent coordinate stands for.
+  int AmbientIndex(int tangent_coordinate) const { return ambient_index_[tangent_coordinate]; }
+
+  /// q = p plus d, then clamped to the bounds; q may not alias p. False where a manifold fails.
+  bool Plus(const double* p, const double* d, double* q) const;
+
+  /// The block a tangent coordinate belongs to.
+  const Block& BlockOf(int tangent_coordinate) const;
+
+  void ReadUser(double* p) const;         ///< p <- the user's memory.
+  void WriteUser(const double* p) const;  ///< The user's memory <- p.
+
+ private:
+  std::vector<Block> blocks_;
+  std::vector<ManifoldCurvature> curvatures_;
+  std::unordered_map<const double*, int> index_;
+  std::vector<double> lower_, upper_;  // By tangent coordinate.
+  std::vector<int> ambient_index_;     // By tangent coordinate; -1 on curved blocks.
+  int size_ = 0, tangent_size_ = 0;
+  bool has_bounds_ = false;
+};
+
+/// A point of a space that can move. Copying to a point of the same space allocates nothing.
+class Point {
+ public:
+  Point() = default;
+  explicit Point(const Space* space)
+      : space_(space), value_(space->size()), step_(space->tangent_size()), moved_(space->size()) {}
+  Point(const Point& other) { *this = other; }
+  Point& operator=(const Point& other);
+
+  const Space& space() const { return *space_; }
+  const Vector& value() const { return value_; }
+  Vector& value() { return value_; }
+  int dim() const { return space_->tangent_size(); }
+
+  /// Moves along a tangent vector: retraction, then projection onto the bounds. False, and no
+  /// move, where a manifold fails or the result is not finite.
+  template <typename Derived>
+  bool Move(const Eigen::MatrixBase<Derived>& delta) {
+    step_.noalias() = delta;
+    return MoveByStep();
+  }
+
+ private:
+  bool MoveByStep();
+
+  const Space* space_ = nullptr;
+  Vector value_, step_, moved_;
+};
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_OBJECTIVE_SPACE_H_

@@ -1,0 +1,577 @@
+#include "bilevel/problem.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <typeinfo>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "bilevel/objective/program.h"
+#include "ceres/cost_function.h"
+#include "ceres/loss_function.h"
+
+namespace bilevel {
+namespace {
+
+ceres::Problem::Options NotOwning() {
+  ceres::Problem::Options options;
+  options.cost_function_ownership = ceres::DO_NOT_TAKE_OWNERSHIP;
+  options.loss_function_ownership = ceres::DO_NOT_TAKE_OWNERSHIP;
+  options.manifold_ownership = ceres::DO_NOT_TAKE_OWNERSHIP;
+  return options;
+}
+
+// A ceres::FirstOrderFunction as a general term.
+class FirstOrderTerm final : public Objective {
+ public:
+  explicit FirstOrderTerm(std::unique_ptr<ceres::FirstOrderFunction> function)
+      : function_(std::move(function)) {}
+  bool Evaluate(double const* const* blocks,
+                const Batch& /*batch*/,
+                double* value,
+                double** gradients) const override {
+    return function_->Evaluate(blocks[0], value, gradients ? gradients[0] : nullptr);
+  }
+
+ private:
+  std::unique_ptr<ceres::FirstOrderFunction> function_;
+};
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+bool AllFinite(const double* values, int size) {
+  return std::all_of(values, values + size, [](double v) { return std::isfinite(v); });
+}
+
+}  // namespace
+
+Scenario::Scenario(std::string name, double weight, ceres::Problem* upper, ceres::Problem* lower)
+    : name_(std::move(name)), weight_(weight), upper_(upper), lower_(lower) {
+  if (!upper_) {
+    own_upper_ = std::make_unique<ceres::Problem>(NotOwning());
+    upper_ = own_upper_.get();
+  }
+  if (!lower_) {
+    own_lower_ = std::make_unique<ceres::Problem>(NotOwning());
+    lower_ = own_lower_.get();
+  }
+}
+
+Scenario::~Scenario() = default;
+
+void Scenario::AddTerm(Level level,
+                       std::unique_ptr<Objective> term,
+                       std::vector<TermBlock> blocks) {
+  auto& terms = level == Level::kUpper ? upper_terms_ : lower_terms_;
+  terms.push_back({std::move(term), std::move(blocks)});
+}
+
+void Scenario::AddTerm(Level level,
+                       std::unique_ptr<ceres::FirstOrderFunction> term,
+                       double* values) {
+  const int size = term ? term->NumParameters() : 0;
+  AddTerm(
+      level, term ? std::make_unique<FirstOrderTerm>(std::move(term)) : nullptr, {{values, size}});
+}
+
+void Scenario::SetEvaluationCallback(Level level, ceres::EvaluationCallback* callback) {
+  (level == Level::kUpper ? upper_callback_ : lower_callback_) = callback;
+}
+
+Problem::Problem() : Problem(nullptr, nullptr) {}
+
+Problem::Problem(ceres::Problem* upper, ceres::Problem* lower) {
+  scenarios_.emplace_back(new Scenario("", 1.0, upper, lower));
+}
+
+Problem::~Problem() {
+  // What stands in both problems is deleted once; the problems themselves own nothing.
+  std::unordered_set<const ceres::CostFunction*> costs;
+  std::unordered_set<const ceres::LossFunction*> losses;
+  std::unordered_set<const ceres::Manifold*> manifolds;
+  for (const auto& scenario : scenarios_) {
+    for (ceres::Problem* problem : {scenario->own_upper_.get(), scenario->own_lower_.get()}) {
+      if (!problem) continue;
+      std::vector<ceres::ResidualBlockId> residuals;
+      problem->GetResidualBlocks(&residuals);
+      for (ceres::ResidualBlockId id : residuals) {
+        costs.insert(problem->GetCostFunctionForResidualBlock(id));
+        losses.insert(problem->GetLossFunctionForResidualBlock(id));
+      }
+      std::vector<double*> blocks;
+      problem->GetParameterBlocks(&blocks);
+      for (double* block : blocks) manifolds.insert(problem->GetManifold(block));
+    }
+  }
+  for (const UpperBlock& block : upper_blocks_) manifolds.insert(block.manifold);
+  manifolds.insert(rejected_manifolds_.begin(), rejected_manifolds_.end());
+  for (const auto* loss : own_losses_) losses.erase(loss);
+  for (const auto* cost : own_costs_) costs.erase(cost);
+  scenarios_.clear();
+  for (const auto* cost : costs) delete cost;
+  for (const auto* loss : losses) delete loss;
+  for (const auto* manifold : manifolds) delete manifold;
+}
+
+Scenario* Problem::AddScenario(const std::string& name, double weight) {
+  return AddScenario(name, nullptr, nullptr, weight);
+}
+
+Scenario* Problem::AddScenario(const std::string& name,
+                               ceres::Problem* upper,
+                               ceres::Problem* lower,
+                               double weight) {
+  scenarios_.emplace_back(new Scenario(name, weight, upper, lower));
+  return scenarios_.back().get();
+}
+
+const Problem::UpperBlock* Problem::FindUpper(const double* values) const {
+  for (const UpperBlock& block : upper_blocks_) {
+    if (block.values == values) return &block;
+  }
+  return nullptr;
+}
+
+void Problem::AddUpperParameterBlock(double* values, int size, ceres::Manifold* manifold) {
+  std::string error;
+  if (!values) {
+    error = "AddUpperParameterBlock was given a null pointer";
+  } else if (FindUpper(values)) {
+    error = NameOf(values, "an upper parameter block") + " was declared twice";
+  } else if (size <= 0) {
+    error = NameOf(values, "an upper parameter block") + " was declared with size " +
+            std::to_string(size);
+  } else if (manifold && manifold->AmbientSize() != size) {
+    error = NameOf(values, "an upper parameter block") + " has size " + std::to_string(size) +
+            " but its manifold has ambient size " + std::to_string(manifold->AmbientSize());
+  }
+  if (!error.empty()) {
+    if (first_error_.empty()) first_error_ = error;
+    rejected_manifolds_.push_back(manifold);
+    return;
+  }
+  upper_blocks_.push_back({values, size, manifold, {}});
+  upper_blocks_.back().bounds.assign(size, {-kInfinity, kInfinity});
+}
+
+void Problem::SetBound(const double* values, int index, double bound, bool lower) {
+  UpperBlock* block = const_cast<UpperBlock*>(FindUpper(values));
+  std::string error;
+  if (!block) {
+    error = "a bound was set on a block that is not a declared upper parameter block";
+  } else if (index < 0 || index >= block->size) {
+    error = NameOf(values, "an upper parameter block") + " has no coordinate " +
+            std::to_string(index) + " to set a bound on";
+  } else if (std::isnan(bound)) {
+    error = "a bound of " + NameOf(values, "an upper parameter block") + " is not a number";
+  }
+  if (!error.empty()) {
+    if (first_error_.empty()) first_error_ = error;
+    return;
+  }
+  (lower ? block->bounds[index].first : block->bounds[index].second) = bound;
+}
+
+void Problem::SetParameterLowerBound(const double* values, int index, double bound) {
+  SetBound(values, index, bound, true);
+}
+
+void Problem::SetParameterUpperBound(const double* values, int index, double bound) {
+  SetBound(values, index, bound, false);
+}
+
+void Problem::SetParameterName(const double* values, const std::string& name) {
+  names_[values] = name;
+}
+
+std::string Problem::NameOf(const double* values, const std::string& otherwise) const {
+  const auto it = names_.find(values);
+  return it == names_.end() ? otherwise : "'" + it->second + "'";
+}
+
+namespace {
+
+double OrInfinite(double bound) {
+  return std::abs(bound) >= std::numeric_limits<double>::max() ? std::copysign(kInfinity, bound)
+                                                               : bound;
+}
+
+}  // namespace
+
+// The layout is made block by block; the first thing wrong ends it with a sentence.
+class ProblemCompiler {
+ public:
+  ProblemCompiler(const Problem& problem,
+                  const Problem::CompileOptions& options,
+                  std::string* error)
+      : problem_(problem), options_(options), error_(error) {}
+
+  std::unique_ptr<Program> Run() {
+    if (!problem_.first_error_.empty()) return Fail(problem_.first_error_);
+    program_ = std::make_unique<Program>(options_.num_threads);
+    if (!AddUpperBlocks()) return nullptr;
+    for (const auto& scenario : problem_.scenarios_) {
+      if (IsEmpty(*scenario)) continue;
+      if (!AddScenario(*scenario)) return nullptr;
+    }
+    if (program_->scenarios.empty()) {
+      return Fail("the lower level is empty: it has no residual block and no term");
+    }
+    JoinScenarios();
+    if (!CheckUse() || !CheckValues()) return nullptr;
+    return std::move(program_);
+  }
+
+ private:
+  std::nullptr_t Fail(const std::string& what) {
+    *error_ = what;
+    return nullptr;
+  }
+  bool Refuse(const std::string& what) {
+    *error_ = what;
+    return false;
+  }
+  static bool IsEmpty(const Scenario& s) {
+    return s.lower_->NumResidualBlocks() == 0 && s.lower_terms_.empty() &&
+           s.upper_->NumResidualBlocks() == 0 && s.upper_terms_.empty();
+  }
+  static bool IsCurved(const ceres::Manifold* manifold) {
+    return manifold && !ManifoldCurvature(manifold).is_zero();
+  }
+
+  // The block's manifold in the ceres::Problems, nullptr where there is none; two different ones
+  // are refused.
+  bool FindManifold(double* values,
+                    const std::string& name,
+                    const std::vector<ceres::Problem*>& problems,
+                    const ceres::Manifold* first,
+                    const ceres::Manifold** manifold) {
+    *manifold = first;
+    for (ceres::Problem* problem : problems) {
+      if (!problem->HasParameterBlock(values)) continue;
+      const ceres::Manifold* other = problem->GetManifold(values);
+      if (!other || other == *manifold) continue;
+      if (*manifold) {
+        // The same kind twice is one manifold, as when both levels were built by one function.
+        const bool same = typeid(**manifold) == typeid(*other) &&
+                          (*manifold)->TangentSize() == other->TangentSize();
+        if (!same) return Refuse(name + " has two different manifolds");
+        continue;
+      }
+      *manifold = other;
+    }
+    return true;
+  }
+
+  bool SetBounds(Space* space, int index, ceres::Problem* problem) {
+    const Space::Block& block = space->blocks()[index];
+    if (!problem->HasParameterBlock(block.user)) return true;
+    for (int i = 0; i < block.size; ++i) {
+      const double lower = OrInfinite(problem->GetParameterLowerBound(block.user, i));
+      const double upper = OrInfinite(problem->GetParameterUpperBound(block.user, i));
+      if (!SetBound(space, index, i, lower, upper)) return false;
+    }
+    return true;
+  }
+
+  bool SetBound(Space* space, int index, int coordinate, double lower, double upper) {
+    if (std::isinf(lower) && std::isinf(upper)) return true;
+    const Space::Block& block = space->blocks()[index];
+    if (IsCurved(block.manifold)) {
+      return Refuse(block.name + " has bounds and a curved manifold; bounds work on flat blocks");
+    }
+    const std::string name = block.name + "[" + std::to_string(coordinate) + "]";
+    if (lower > upper) {
+      return Refuse("the bounds of " + name + " are infeasible: lower " + std::to_string(lower) +
+                    ", upper " + std::to_string(upper));
+    }
+    const double value = block.user[coordinate];
+    if (value < lower || value > upper) {
+      return Refuse("the start of " + name + ", " + std::to_string(value) +
+                    ", is outside its bounds [" + std::to_string(lower) + ", " +
+                    std::to_string(upper) + "]");
+    }
+    space->SetBounds(index, coordinate, lower, upper);
+    return true;
+  }
+
+  bool AddUpperBlocks() {
+    std::vector<ceres::Problem*> problems;
+    for (const auto& s : problem_.scenarios_) {
+      problems.push_back(s->lower_);
+      problems.push_back(s->upper_);
+    }
+    for (const Problem::UpperBlock& block : problem_.upper_blocks_) {
+      const std::string name = problem_.NameOf(
+          block.values, "upper block " + std::to_string(program_->x.blocks().size()));
+      for (ceres::Problem* problem : problems) {
+        if (problem->HasParameterBlock(block.values) &&
+            problem->ParameterBlockSize(block.values) != block.size) {
+          return Refuse(
+              name + " was declared with size " + std::to_string(block.size) + " but has size " +
+              std::to_string(problem->ParameterBlockSize(block.values)) + " in a ceres::Problem");
+        }
+      }
+      const ceres::Manifold* manifold = nullptr;
+      if (!FindManifold(block.values, name, problems, block.manifold, &manifold)) return false;
+      const int index = program_->x.Add(block.values, block.size, manifold, name);
+      for (int i = 0; i < block.size; ++i) {
+        if (!SetBound(&program_->x, index, i, block.bounds[i].first, block.bounds[i].second)) {
+          return false;
+        }
+      }
+      for (ceres::Problem* problem : problems) {
+        if (!SetBounds(&program_->x, index, problem)) return false;
+      }
+    }
+    for (double* scalar : options_.more_upper) {
+      program_->x.Add(
+          scalar,
+          1,
+          nullptr,
+          problem_.NameOf(scalar, "noise scale " + std::to_string(program_->x.blocks().size())));
+    }
+    if (program_->x.blocks().empty()) {
+      return Refuse("there is nothing to learn: no upper parameter block was declared");
+    }
+    return true;
+  }
+
+  bool AddScenario(const Scenario& s) {
+    const std::string suffix = s.name_.empty() ? "" : " of scenario '" + s.name_ + "'";
+    auto scenario = std::make_unique<Program::Scenario>();
+    scenario->name = s.name_;
+    scenario->weight = s.weight_;
+    scenario->lower = s.lower_;
+    if (!(s.weight_ > 0.0) || !std::isfinite(s.weight_)) {
+      return Refuse("the weight" + suffix + " is " + std::to_string(s.weight_) +
+                    "; it must be positive");
+    }
+    // y: what is variable below, in the order of the lower problem.
+    std::vector<double*> blocks;
+    s.lower_->GetParameterBlocks(&blocks);
+    std::unordered_set<const double*> in_residual;
+    std::vector<ceres::ResidualBlockId> lower_ids, upper_ids;
+    s.lower_->GetResidualBlocks(&lower_ids);
+    s.upper_->GetResidualBlocks(&upper_ids);
+    std::vector<double*> arguments;
+    for (ceres::ResidualBlockId id : lower_ids) {
+      s.lower_->GetParameterBlocksForResidualBlock(id, &arguments);
+      in_residual.insert(arguments.begin(), arguments.end());
+    }
+    for (size_t i = 0; i < blocks.size(); ++i) {
+      double* values = blocks[i];
+      if (program_->x.Find(values) >= 0 || s.lower_->IsParameterBlockConstant(values) ||
+          !in_residual.count(values)) {
+        continue;
+      }
+      const std::string name = problem_.NameOf(values, "lower block " + std::to_string(i) + suffix);
+      if (!AddLower(s, values, s.lower_->ParameterBlockSize(values), name, scenario.get())) {
+        return false;
+      }
+    }
+    for (const Scenario::Term& term : s.lower_terms_) {
+      if (!term.objective)
+        return Refuse("a general term of the lower problem" + suffix + " is null");
+      for (const Scenario::TermBlock& block : term.blocks) {
+        if (!CheckTermBlock(block, s)) return false;
+        if (program_->x.Find(block.values) >= 0 || scenario->y.Find(block.values) >= 0 ||
+            (s.lower_->HasParameterBlock(block.values) &&
+             s.lower_->IsParameterBlockConstant(block.values))) {
+          continue;
+        }
+        const std::string name = problem_.NameOf(
+            block.values, "lower block " + std::to_string(scenario->y.blocks().size()) + suffix);
+        if (!AddLower(s, block.values, block.size, name, scenario.get())) return false;
+      }
+    }
+    if (scenario->y.blocks().empty()) {
+      return Refuse("the lower level" + suffix +
+                    " has nothing to solve for: no variable parameter block");
+    }
+
+    scenario->g =
+        std::make_unique<LevelFunction>(&program_->x, &scenario->y, "the lower problem" + suffix);
+    scenario->f =
+        std::make_unique<LevelFunction>(&program_->x, &scenario->y, "the upper problem" + suffix);
+    for (ceres::ResidualBlockId id : lower_ids) {
+      s.lower_->GetParameterBlocksForResidualBlock(id, &arguments);
+      const auto it = options_.lower_losses.find(id);
+      scenario->g->AddResidual(s.lower_->GetCostFunctionForResidualBlock(id),
+                               it != options_.lower_losses.end()
+                                   ? it->second
+                                   : s.lower_->GetLossFunctionForResidualBlock(id),
+                               arguments);
+    }
+    for (ceres::ResidualBlockId id : upper_ids) {
+      s.upper_->GetParameterBlocksForResidualBlock(id, &arguments);
+      for (double* values : arguments) {
+        if (!CheckUpperArgument(s, values, *scenario, suffix)) return false;
+      }
+      scenario->f->AddResidual(s.upper_->GetCostFunctionForResidualBlock(id),
+                               s.upper_->GetLossFunctionForResidualBlock(id),
+                               arguments);
+    }
+    for (const Scenario::Term& term : s.lower_terms_) AddTerm(term, scenario->g.get());
+    for (const Scenario::Term& term : s.upper_terms_) {
+      if (!term.objective)
+        return Refuse("a general term of the upper problem" + suffix + " is null");
+      for (const Scenario::TermBlock& block : term.blocks) {
+        if (!CheckTermBlock(block, s) || !CheckUpperArgument(s, block.values, *scenario, suffix)) {
+          return false;
+        }
+      }
+      AddTerm(term, scenario->f.get());
+    }
+    scenario->g->SetCallback(s.lower_callback_);
+    scenario->f->SetCallback(s.upper_callback_);
+    scenario->g->Finish();
+    scenario->f->Finish();
+    program_->scenarios.push_back(std::move(scenario));
+    return true;
+  }
+
+  bool AddLower(const Scenario& s,
+                double* values,
+                int size,
+                const std::string& name,
+                Program::Scenario* scenario) {
+    for (const auto& other : program_->scenarios) {
+      if (other->y.Find(values) >= 0) {
+        return Refuse(name +
+                      " is a lower-level block of two scenarios; shared blocks must be "
+                      "declared upper");
+      }
+    }
+    const ceres::Manifold* manifold = nullptr;
+    if (!FindManifold(values, name, {s.lower_, s.upper_}, nullptr, &manifold)) return false;
+    if (manifold && manifold->TangentSize() == 0) return true;  // A constant.
+    const int index = scenario->y.Add(values, size, manifold, name);
+    return SetBounds(&scenario->y, index, s.lower_);
+  }
+
+  bool CheckTermBlock(const Scenario::TermBlock& block, const Scenario& s) {
+    if (!block.values || block.size <= 0) {
+      return Refuse("a general term was given a null or empty parameter block");
+    }
+    for (ceres::Problem* problem : {s.lower_, s.upper_}) {
+      if (problem->HasParameterBlock(block.values) &&
+          problem->ParameterBlockSize(block.values) != block.size) {
+        return Refuse(problem_.NameOf(block.values, "a block") + " of a general term has size " +
+                      std::to_string(block.size) + " there and " +
+                      std::to_string(problem->ParameterBlockSize(block.values)) +
+                      " in a ceres::Problem");
+      }
+    }
+    return true;
+  }
+
+  bool CheckUpperArgument(const Scenario& s,
+                          double* values,
+                          const Program::Scenario& scenario,
+                          const std::string& suffix) {
+    if (program_->x.Find(values) >= 0 || scenario.y.Find(values) >= 0) return true;
+    const bool constant =
+        (s.upper_->HasParameterBlock(values) && s.upper_->IsParameterBlockConstant(values)) ||
+        (s.lower_->HasParameterBlock(values) && s.lower_->IsParameterBlockConstant(values));
+    if (constant) return true;
+    return Refuse(problem_.NameOf(values, "a block") + suffix +
+                  " is variable in the upper problem only: declare it upper, or constant");
+  }
+
+  static void AddTerm(const Scenario::Term& term, LevelFunction* function) {
+    std::vector<double*> blocks;
+    std::vector<int> sizes;
+    for (const Scenario::TermBlock& block : term.blocks) {
+      blocks.push_back(block.values);
+      sizes.push_back(block.size);
+    }
+    function->AddTerm(term.objective.get(), blocks, sizes);
+  }
+
+  void JoinScenarios() {
+    for (auto& scenario : program_->scenarios) {
+      scenario->offset = program_->y.size();
+      scenario->tangent_offset = program_->y.tangent_size();
+      const int first = static_cast<int>(program_->y.blocks().size());
+      for (const Space::Block& block : scenario->y.blocks()) {
+        program_->y.Add(block.user, block.size, block.manifold, block.name);
+      }
+      for (int j = 0; j < scenario->y.tangent_size(); ++j) {
+        const int i = scenario->y.AmbientIndex(j);
+        const double lower = scenario->y.LowerBound(j), upper = scenario->y.UpperBound(j);
+        if (i < 0 || (std::isinf(lower) && std::isinf(upper))) continue;
+        for (int b = 0; b < static_cast<int>(scenario->y.blocks().size()); ++b) {
+          const Space::Block& block = scenario->y.blocks()[b];
+          if (i >= block.offset && i < block.offset + block.size) {
+            program_->y.SetBounds(first + b, i - block.offset, lower, upper);
+          }
+        }
+      }
+    }
+  }
+
+  // A block of x nothing depends on cannot be learned, and is often one hidden in a loss.
+  bool CheckUse() {
+    int upper_terms = 0;
+    for (const auto& s : program_->scenarios) {
+      upper_terms += s->f->num_residual_blocks() + s->f->num_terms();
+    }
+    if (options_.need_upper_level && upper_terms == 0) {
+      return Refuse("the upper level is empty: it has no residual block and no term");
+    }
+    for (size_t b = 0; b < program_->x.blocks().size(); ++b) {
+      bool used = false;
+      for (const auto& s : program_->scenarios) {
+        used = used || s->f->UsesX(static_cast<int>(b)) || s->g->UsesX(static_cast<int>(b));
+      }
+      if (used) continue;
+      return Refuse(program_->x.blocks()[b].name +
+                    " appears in no residual block, term or learnable loss (inside a "
+                    "ceres::ScaledLoss or ceres::ComposedLoss a learnable loss cannot be seen: use "
+                    "the bilevel ones)");
+    }
+    return true;
+  }
+
+  bool CheckValues() {
+    for (const Space* space : {&program_->x, &program_->y}) {
+      for (const Space::Block& block : space->blocks()) {
+        if (!AllFinite(block.user, block.size)) {
+          return Refuse("the start of " + block.name + " is not finite");
+        }
+      }
+    }
+    Vector x(program_->x.size());
+    program_->x.ReadUser(x.data());
+    for (const auto& s : program_->scenarios) {
+      Vector y(s->y.size()), gx(program_->x.tangent_size()), gy(s->y.tangent_size());
+      s->y.ReadUser(y.data());
+      for (const LevelFunction* function : {s->g.get(), s->f.get()}) {
+        LevelEvaluator evaluator(function, nullptr);
+        double value = 0.0;
+        if (!evaluator.Gradient(x.data(), y.data(), Batch::All(), &value, gx.data(), gy.data())) {
+          return Refuse("at the start, " + evaluator.error());
+        }
+      }
+    }
+    return true;
+  }
+
+  const Problem& problem_;
+  const Problem::CompileOptions& options_;
+  std::string* error_;
+  std::unique_ptr<Program> program_;
+};
+
+std::unique_ptr<Program> Problem::Compile(const CompileOptions& options, std::string* error) const {
+  return ProblemCompiler(*this, options, error).Run();
+}
+
+bool Problem::IsValid(std::string* error) const {
+  std::string unused;
+  return Compile({}, error ? error : &unused) != nullptr;
+}
+
+}  // namespace bilevel

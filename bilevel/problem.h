@@ -1,0 +1,177 @@
+#ifndef BILEVEL_PROBLEM_H_
+#define BILEVEL_PROBLEM_H_
+
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "bilevel/objective/objective.h"
+#include "ceres/cost_function.h"
+#include "ceres/evaluation_callback.h"
+#include "ceres/first_order_function.h"
+#include "ceres/loss_function.h"
+#include "ceres/manifold.h"
+#include "ceres/problem.h"
+
+namespace bilevel {
+
+class Program;
+
+enum class Level { kUpper, kLower };
+
+/// One recording: its own lower and upper ceres::Problem, sharing x with the others.
+class Scenario {
+ public:
+  ~Scenario();
+  Scenario(const Scenario&) = delete;
+  Scenario& operator=(const Scenario&) = delete;
+
+  ceres::Problem* lower() { return lower_; }
+  ceres::Problem* upper() { return upper_; }
+  const std::string& name() const { return name_; }
+  double weight() const { return weight_; }
+
+  /// A general term over existing or new blocks {values, size}; see bilevel::Objective. Blocks in
+  /// no residual block and not declared upper are the lower level's.
+  struct TermBlock {
+    double* values;
+    int size;
+  };
+  void AddTerm(Level level, std::unique_ptr<Objective> term, std::vector<TermBlock> blocks);
+
+  /// A ceres::FirstOrderFunction of its single parameter vector. Its value is not halved, its
+  /// second derivatives are differenced.
+  void AddTerm(Level level, std::unique_ptr<ceres::FirstOrderFunction> term, double* values);
+
+  /// Ceres 2.1 cannot be asked for a problem's callback: name it here too. Evaluation of that
+  /// level is then serial and writes through to the user's memory, which is restored afterwards.
+  /// Not owned.
+  void SetEvaluationCallback(Level level, ceres::EvaluationCallback* callback);
+
+ private:
+  friend class Problem;
+  friend class ProblemCompiler;
+  Scenario(std::string name, double weight, ceres::Problem* upper, ceres::Problem* lower);
+
+  struct Term {
+    std::unique_ptr<Objective> objective;
+    std::vector<TermBlock> blocks;
+  };
+  std::string name_;
+  double weight_;
+  std::unique_ptr<ceres::Problem> own_upper_, own_lower_;
+  ceres::Problem* upper_;
+  ceres::Problem* lower_;
+  std::vector<Term> upper_terms_, lower_terms_;
+  ceres::EvaluationCallback* upper_callback_ = nullptr;
+  ceres::EvaluationCallback* lower_callback_ = nullptr;
+};
+
+/// min over x of f(x, y)  subject to  y in argmin over y of g(x, y).
+///
+/// f is the cost of the upper ceres::Problem and g that of the lower one, each 1/2 sum rho(|r|^2)
+/// plus its general terms. Blocks declared with AddUpperParameterBlock are x; every other block
+/// that is variable in the lower problem is y; the rest are constants. A block may stand in both
+/// problems. Whether a block of x is constant or variable inside the ceres::Problems makes no
+/// difference to us; a learned loss's parameters stand in no residual block at all.
+///
+/// Ownership: cost functions, losses and manifolds of the problems made here (not of the user's
+/// own, wrapped ones) are deleted once by this class, even when both levels use them. What is
+/// removed from a problem again before that is the caller's.
+class Problem {
+ public:
+  Problem();
+  /// Around existing problems, not owned, which must outlive this.
+  Problem(ceres::Problem* upper, ceres::Problem* lower);
+  ~Problem();
+  Problem(const Problem&) = delete;
+  Problem& operator=(const Problem&) = delete;
+
+  /// The first scenario's problems; with one recording there is nothing else to know.
+  ceres::Problem* upper() { return scenarios_[0]->upper(); }
+  ceres::Problem* lower() { return scenarios_[0]->lower(); }
+
+  /// Another recording: f = sum over scenarios of weight * f_s, each y_s minimises its own g_s.
+  /// Owned by the problem. A scenario without residuals and terms (the first, say) is ignored.
+  Scenario* AddScenario(const std::string& name, double weight = 1.0);
+  Scenario* AddScenario(const std::string& name,
+                        ceres::Problem* upper,
+                        ceres::Problem* lower,
+                        double weight = 1.0);
+  Scenario* scenario(int i) { return scenarios_[i].get(); }
+  int num_scenarios() const { return static_cast<int>(scenarios_.size()); }
+
+  /// Declares a block of x. The manifold is owned by this problem; without one, the manifold the
+  /// block has in a ceres::Problem (if any) is used.
+  void AddUpperParameterBlock(double* values, int size, ceres::Manifold* manifold = nullptr);
+  /// Bounds on one coordinate of x, as ceres::Problem's. Bounds set in a ceres::Problem count too.
+  void SetParameterLowerBound(const double* values, int index, double bound);
+  void SetParameterUpperBound(const double* values, int index, double bound);
+  /// A name for messages and tables ("log_sigma").
+  void SetParameterName(const double* values, const std::string& name);
+
+  /// To the first scenario; see Scenario.
+  void AddTerm(Level level,
+               std::unique_ptr<Objective> term,
+               std::vector<Scenario::TermBlock> blocks) {
+    scenarios_[0]->AddTerm(level, std::move(term), std::move(blocks));
+  }
+  void AddTerm(Level level, std::unique_ptr<ceres::FirstOrderFunction> term, double* values) {
+    scenarios_[0]->AddTerm(level, std::move(term), values);
+  }
+
+  /// Keeps anything alive as long as this problem, for instance a LearnableLoss.
+  template <typename T>
+  T* Own(std::unique_ptr<T> object) {
+    T* raw = object.get();
+    if constexpr (std::is_convertible_v<T*, const ceres::LossFunction*>) own_losses_.push_back(raw);
+    if constexpr (std::is_convertible_v<T*, const ceres::CostFunction*>) own_costs_.push_back(raw);
+    owned_.emplace_back(std::move(object));
+    return raw;
+  }
+
+  /// Whether the statement makes sense; if not, *error names the culprit. Evaluates both levels
+  /// once at the current values, without changing them.
+  bool IsValid(std::string* error) const;
+
+  struct CompileOptions {
+    int num_threads = 1;
+    /// Losses to use below instead of the residual blocks' own. Not owned.
+    std::unordered_map<ceres::ResidualBlockId, const ceres::LossFunction*> lower_losses;
+    /// Scalars of x beside the declared ones, parameters of those losses.
+    std::vector<double*> more_upper;
+    /// False: a missing upper level is not an error.
+    bool need_upper_level = true;
+  };
+  /// Everything a solver needs, laid out once (objective/program.h); nullptr with *error set where
+  /// the problem is not valid. For the library's own use and for tools built on it.
+  std::unique_ptr<Program> Compile(const CompileOptions& options, std::string* error) const;
+
+ private:
+  struct UpperBlock {
+    double* values;
+    int size;
+    ceres::Manifold* manifold;
+    std::vector<std::pair<double, double>> bounds;
+  };
+  friend class ProblemCompiler;
+  const UpperBlock* FindUpper(const double* values) const;
+  void SetBound(const double* values, int index, double bound, bool lower);
+  std::string NameOf(const double* values, const std::string& otherwise) const;
+
+  std::vector<std::unique_ptr<Scenario>> scenarios_;
+  std::vector<UpperBlock> upper_blocks_;
+  std::vector<ceres::Manifold*> rejected_manifolds_;  // Ours to delete all the same.
+  std::unordered_map<const double*, std::string> names_;
+  std::vector<std::shared_ptr<void>> owned_;
+  std::vector<const ceres::LossFunction*> own_losses_;
+  std::vector<const ceres::CostFunction*> own_costs_;
+  std::string first_error_;  // Of a call that returns nothing; reported by IsValid.
+};
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_PROBLEM_H_

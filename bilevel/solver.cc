@@ -1,0 +1,312 @@
+#include "bilevel/solver.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <exception>
+#include <utility>
+
+#include "bilevel/lower_level/newton_lower_solver.h"
+#include "bilevel/methods/levenberg_marquardt.h"
+#include "bilevel/methods/line_search.h"
+#include "bilevel/objective/program.h"
+
+namespace bilevel {
+namespace {
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+constexpr int kShortX = 200;  // Up to here all of dy*/dx is worth having.
+
+// Watches a method: keeps the best state, prints, asks the callbacks, applies the limits.
+class Recorder final : public Monitor {
+ public:
+  Recorder(const Solver::Options& options,
+           const Oracle* oracle,
+           const NewtonLowerSolver* lower,
+           Solver::Summary* summary)
+      : options_(options),
+        oracle_(oracle),
+        lower_(lower),
+        summary_(summary),
+        start_(std::chrono::steady_clock::now()) {}
+
+  bool Report(const State& state, const Progress& progress) override {
+    IterationSummary it;
+    it.iteration = static_cast<int>(summary_->iterations.size());
+    it.objective = progress.objective;
+    if (it.iteration > 0) {
+      it.objective_change = summary_->iterations.back().objective - progress.objective;
+    }
+    it.gradient_max_norm = progress.gradient_norm;
+    it.step_norm = progress.step_norm;
+    it.trust_region_radius = progress.trust_region_radius;
+    it.step_is_successful = progress.accepted;
+    it.note = progress.note;
+    if (lower_->relative_decrement() >= 0.0)
+      it.lower_level_decrement = lower_->relative_decrement();
+    it.x.assign(state.x.value().data(), state.x.value().data() + state.x.value().size());
+    it.upper = oracle_->f_counts();
+    it.lower = oracle_->g_counts();
+    it.lower_solver = lower_->counts();
+    it.cumulative_time_in_seconds = Seconds();
+    if (it.iteration > 0) {
+      ++(it.step_is_successful ? summary_->num_successful_steps : summary_->num_unsuccessful_steps);
+    }
+    if (!have_best_ || progress.objective < best_objective_ || std::isnan(progress.objective)) {
+      have_best_ = true;
+      best_objective_ = progress.objective;
+      best_ = state;
+      best_gradient_norm_ = progress.gradient_norm;
+      best_decrement_ = it.lower_level_decrement;
+    }
+    summary_->iterations.push_back(it);
+    if (options_.minimizer_progress_to_stdout) Print(it);
+
+    for (IterationCallback* callback : options_.callbacks) {
+      const ceres::CallbackReturnType wish = (*callback)(it);
+      if (wish == ceres::SOLVER_CONTINUE) continue;
+      stop_type_ = wish == ceres::SOLVER_ABORT ? ceres::USER_FAILURE : ceres::USER_SUCCESS;
+      stop_message_ = wish == ceres::SOLVER_ABORT ? "a user callback aborted the solve"
+                                                  : "a user callback ended the solve";
+      return false;
+    }
+    if (it.iteration >= options_.max_num_iterations) {
+      stop_type_ = ceres::NO_CONVERGENCE;
+      stop_message_ = "the maximum number of iterations (" +
+                      std::to_string(options_.max_num_iterations) + ") was reached";
+      return false;
+    }
+    if (Seconds() > options_.max_solver_time_in_seconds) {
+      stop_type_ = ceres::NO_CONVERGENCE;
+      stop_message_ = "the time limit was reached";
+      return false;
+    }
+    return true;
+  }
+
+  double gradient_tolerance() const override { return options_.gradient_tolerance; }
+  double function_tolerance() const override { return options_.function_tolerance; }
+  double parameter_tolerance() const override { return options_.parameter_tolerance; }
+  int max_num_iterations() const override { return options_.max_num_iterations; }
+
+  double Seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+  bool have_best() const { return have_best_; }
+  const State& best() const { return best_; }
+  double best_objective() const { return best_objective_; }
+  double best_gradient_norm() const { return best_gradient_norm_; }
+  double best_decrement() const { return best_decrement_; }
+  ceres::TerminationType stop_type() const { return stop_type_; }
+  const std::string& stop_message() const { return stop_message_; }
+
+ private:
+  static void Print(const IterationSummary& it) {
+    if (it.iteration == 0) {
+      std::printf(
+          "iter    objective      change   |gradient|    |step|  tr_radius   decrement "
+          "factor.  time\n");
+    }
+    std::printf("%4d % 13.6e % 10.2e % 11.2e % 10.2e % 9.2e % 11.2e %7ld %7.2f%s%s\n",
+                it.iteration,
+                it.objective,
+                it.objective_change,
+                it.gradient_max_norm,
+                it.step_norm,
+                it.trust_region_radius,
+                it.lower_level_decrement,
+                it.lower_solver.factorizations,
+                it.cumulative_time_in_seconds,
+                it.step_is_successful ? "" : "  rejected: ",
+                it.step_is_successful ? "" : it.note.c_str());
+    std::fflush(stdout);
+  }
+
+  const Solver::Options& options_;
+  const Oracle* oracle_;
+  const NewtonLowerSolver* lower_;
+  Solver::Summary* summary_;
+  std::chrono::steady_clock::time_point start_;
+  bool have_best_ = false;
+  State best_;
+  double best_objective_ = kNaN, best_gradient_norm_ = kNaN, best_decrement_ = kNaN;
+  ceres::TerminationType stop_type_ = ceres::NO_CONVERGENCE;
+  std::string stop_message_ = "the method stopped";
+};
+
+}  // namespace
+
+Solver::Options::Options() {
+  // Tight enough to hand over to Newton, silent unless asked.
+  lower_solver_options.logging_type = ceres::SILENT;
+  lower_solver_options.max_num_iterations = 200;
+  lower_solver_options.function_tolerance = 1e-10;
+}
+
+bool Solver::Options::IsValid(std::string* error) const {
+  const auto require = [&](bool ok, const char* what) {
+    if (!ok && error) *error = what;
+    return ok;
+  };
+  std::string lower_error;
+  if (!lower_solver_options.IsValid(&lower_error)) {
+    return require(false, ("lower_solver_options: " + lower_error).c_str());
+  }
+  return require(lower_tolerance > 0.0 && lower_tolerance < 1.0,
+                 "lower_tolerance must be between 0 and 1") &&
+         require(max_num_lower_newton_iterations >= 0,
+                 "max_num_lower_newton_iterations must not be negative") &&
+         require(max_num_iterations >= 0, "max_num_iterations must not be negative") &&
+         require(max_solver_time_in_seconds >= 0.0,
+                 "max_solver_time_in_seconds must not be negative") &&
+         require(gradient_tolerance >= 0.0, "gradient_tolerance must not be negative") &&
+         require(function_tolerance >= 0.0, "function_tolerance must not be negative") &&
+         require(parameter_tolerance >= 0.0, "parameter_tolerance must not be negative") &&
+         require(num_threads > 0, "num_threads must be positive") &&
+         require(std::find(callbacks.begin(), callbacks.end(), nullptr) == callbacks.end(),
+                 "a callback is null");
+}
+
+void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
+  *summary = Summary();
+  const auto fail = [&](const std::string& what) {
+    summary->termination_type = ceres::FAILURE;
+    summary->message = what;
+  };
+  if (!problem) return fail("the problem is null");
+  std::string error;
+  if (!options.IsValid(&error)) return fail(error);
+  summary->num_threads_given = summary->num_threads_used = options.num_threads;
+  summary->lower_hessian = options.lower_hessian;
+
+  Problem::CompileOptions compile_options;
+  compile_options.num_threads = options.num_threads;
+  const std::unique_ptr<Program> program = problem->Compile(compile_options, &error);
+  if (!program) return fail(error);
+  summary->num_upper_parameters = program->x.tangent_size();
+  summary->num_lower_parameters = program->y.tangent_size();
+  summary->num_scenarios = static_cast<int>(program->scenarios.size());
+  summary->num_upper_residual_blocks = summary->num_lower_residual_blocks = 0;
+  summary->num_exact_residual_blocks = 0;
+  for (const auto& s : program->scenarios) {
+    summary->num_upper_residual_blocks += s->f->num_residual_blocks();
+    summary->num_lower_residual_blocks += s->g->num_residual_blocks();
+    summary->num_exact_residual_blocks += s->g->num_exact_blocks();
+  }
+  summary->num_numeric_residual_blocks =
+      summary->num_lower_residual_blocks - summary->num_exact_residual_blocks;
+
+  NewtonLowerSolver::Options lower_options;
+  lower_options.ceres = options.lower_solver_options;
+  lower_options.tolerance = options.lower_tolerance;
+  lower_options.max_num_newton_iterations = options.max_num_lower_newton_iterations;
+  lower_options.hessian = options.lower_hessian;
+  lower_options.singular_handling = options.singular_handling;
+  NewtonLowerSolver lower(program.get(), lower_options);
+  Oracle oracle(program.get(), &lower, options.seed);
+
+  std::shared_ptr<Method> method = options.method;
+  if (!method) method = CreateMethod("auto");
+  if (const std::string complaint = method->Check(oracle); !complaint.empty()) {
+    return fail(complaint);
+  }
+  summary->method = method->name();
+
+  State state;
+  state.x = Point(&program->x);
+  state.y = Point(&program->y);
+  program->x.ReadUser(state.x.value().data());
+  program->y.ReadUser(state.y.value().data());
+  Recorder recorder(options, &oracle, &lower, summary);
+  Method::Outcome outcome = Method::Outcome::kFailure;
+  std::string message;
+  try {
+    outcome = method->Minimize(oracle, state, &recorder, &message);
+  } catch (const std::exception& e) {
+    message = std::string("the solve threw: ") + e.what();
+  }
+  switch (outcome) {
+    case Method::Outcome::kConverged:
+      summary->termination_type = ceres::CONVERGENCE;
+      summary->message = message;
+      break;
+    case Method::Outcome::kNoConvergence:
+      summary->termination_type = recorder.stop_type();
+      summary->message = recorder.stop_message();
+      break;
+    case Method::Outcome::kFailure:
+      summary->termination_type = ceres::FAILURE;
+      summary->message = message;
+      break;
+  }
+  if (recorder.have_best() && summary->termination_type != ceres::USER_FAILURE) {
+    program->x.WriteUser(recorder.best().x.value().data());
+    program->y.WriteUser(recorder.best().y.value().data());
+    summary->initial_objective = summary->iterations.front().objective;
+    summary->final_objective = recorder.best_objective();
+    summary->final_gradient_max_norm = recorder.best_gradient_norm();
+    summary->final_lower_level_decrement = recorder.best_decrement();
+  }
+  summary->upper = oracle.f_counts();
+  summary->lower = oracle.g_counts();
+  summary->lower_solver = lower.counts();
+  summary->num_free_directions = lower.num_free_directions();
+  summary->free_directions = lower.free_directions();
+  summary->num_active_lower_bounds = lower.num_active_bounds();
+  summary->weakly_active_lower_bounds = lower.weakly_active();
+  summary->linear_residual = lower.linear_residual();
+  summary->total_time_in_seconds = recorder.Seconds();
+}
+
+void Solve(const Solver::Options& options, Problem* problem, Solver::Summary* summary) {
+  Solver solver;
+  solver.Solve(options, problem, summary);
+}
+
+bool Solver::Summary::IsSolutionUsable() const {
+  return termination_type == ceres::CONVERGENCE || termination_type == ceres::NO_CONVERGENCE ||
+         termination_type == ceres::USER_SUCCESS;
+}
+
+namespace {
+
+// Takes the method that fits the problem, and its name.
+class Auto final : public Method {
+ public:
+  std::string name() const override { return "auto (" + Chosen().name() + ")"; }
+  std::string Check(const Oracle& oracle) const override {
+    lm_fits_ = oracle.program().x.tangent_size() <= kShortX && lm_.Check(oracle).empty();
+    return Chosen().Check(oracle);
+  }
+  Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message) override {
+    return const_cast<Method&>(Chosen()).Minimize(oracle, state, monitor, message);
+  }
+
+ private:
+  const Method& Chosen() const {
+    if (lm_fits_) return lm_;
+    return lbfgs_;
+  }
+  LevenbergMarquardt lm_;
+  LineSearch lbfgs_{ceres::LBFGS};
+  mutable bool lm_fits_ = true;
+};
+
+}  // namespace
+
+std::unique_ptr<Method> CreateMethod(const std::string& name) {
+  if (name == "auto") return std::make_unique<Auto>();
+  if (name == "levenberg_marquardt") return std::make_unique<LevenbergMarquardt>();
+  if (name == "lbfgs") return std::make_unique<LineSearch>(ceres::LBFGS);
+  if (name == "bfgs") return std::make_unique<LineSearch>(ceres::BFGS);
+  if (name == "ncg") return std::make_unique<LineSearch>(ceres::NONLINEAR_CONJUGATE_GRADIENT);
+  if (name == "steepest_descent") return std::make_unique<LineSearch>(ceres::STEEPEST_DESCENT);
+  return nullptr;
+}
+
+std::vector<std::string> ListMethods() {
+  return {"auto", "levenberg_marquardt", "lbfgs", "bfgs", "ncg", "steepest_descent"};
+}
+
+}  // namespace bilevel

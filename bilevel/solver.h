@@ -1,0 +1,153 @@
+#ifndef BILEVEL_SOLVER_H_
+#define BILEVEL_SOLVER_H_
+
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bilevel/lower_level/hessian_system.h"
+#include "bilevel/lower_level/lower_solver.h"
+#include "bilevel/methods/method.h"
+#include "bilevel/objective/oracle.h"
+#include "bilevel/problem.h"
+#include "ceres/iteration_callback.h"
+#include "ceres/solver.h"
+#include "ceres/types.h"
+
+namespace bilevel {
+
+/// What one iteration did; handed to callbacks and kept in the Summary.
+struct IterationSummary {
+  int iteration = 0;
+  /// phi(x) = f(x, y*(x)) at the current point. NaN where the method does not know it.
+  double objective = std::numeric_limits<double>::quiet_NaN();
+  /// phi of the iteration before minus this one's.
+  double objective_change = std::numeric_limits<double>::quiet_NaN();
+  /// Max-norm of the hypergradient (projected, where x has bounds).
+  double gradient_max_norm = std::numeric_limits<double>::quiet_NaN();
+  double step_norm = std::numeric_limits<double>::quiet_NaN();
+  double trust_region_radius = std::numeric_limits<double>::quiet_NaN();
+  bool step_is_successful = true;
+  /// How far y is from y*(x), relative, in the norm of the lower level's Hessian.
+  double lower_level_decrement = std::numeric_limits<double>::quiet_NaN();
+  /// Why a step was rejected.
+  std::string note;
+  /// x, block after block.
+  std::vector<double> x;
+  /// All since the start of the solve.
+  FunctionCounts upper, lower;
+  LowerSolverCounts lower_solver;
+  double cumulative_time_in_seconds = 0.0;
+};
+
+class IterationCallback {
+ public:
+  virtual ~IterationCallback() = default;
+  /// After every iteration. SOLVER_ABORT ends the solve with USER_FAILURE,
+  /// SOLVER_TERMINATE_SUCCESSFULLY with USER_SUCCESS.
+  virtual ceres::CallbackReturnType operator()(const IterationSummary& summary) = 0;
+};
+
+class Solver {
+ public:
+  struct Options {
+    Options();
+    /// Names the first option that makes no sense.
+    bool IsValid(std::string* error) const;
+
+    /// From CreateMethod, or a method of your own. nullptr: CreateMethod("auto").
+    std::shared_ptr<Method> method;
+
+    /// For the lower level's cold solves; linear solver, trust region and limits are yours. Its
+    /// callbacks and logging stay with it.
+    ceres::Solver::Options lower_solver_options;
+    /// Newton's method polishes y until sqrt(g' H^-1 g) <= lower_tolerance * sqrt(2 g), the
+    /// relative distance to y*(x) in the norm of the Hessian H, or until rounding stops it.
+    double lower_tolerance = 1e-10;
+    int max_num_lower_newton_iterations = 50;
+    /// Where d^2g/dy^2 is singular (gauge freedom).
+    SingularHandling singular_handling = SingularHandling::kAutomatic;
+    /// kGaussNewton drops the curvature of residuals and losses from d^2g/dy^2: an approximation,
+    /// reported in the Summary.
+    HessianKind lower_hessian = HessianKind::kExact;
+
+    int max_num_iterations = 50;
+    double max_solver_time_in_seconds = 1e9;
+    /// Stop when max_i |d phi / d x_i| <= gradient_tolerance.
+    double gradient_tolerance = 1e-10;
+    /// Stop when |change of phi| <= function_tolerance * |phi|.
+    double function_tolerance = 1e-8;
+    /// Stop when |dx| <= parameter_tolerance * (|x| + parameter_tolerance).
+    double parameter_tolerance = 1e-8;
+
+    int num_threads = 1;
+    /// For methods that draw random numbers.
+    unsigned seed = 0;
+
+    /// A table of the iterations, as Ceres'.
+    bool minimizer_progress_to_stdout = false;
+    /// Not owned.
+    std::vector<IterationCallback*> callbacks;
+  };
+
+  struct Summary {
+    std::string BriefReport() const;
+    std::string FullReport() const;
+    /// One row an iteration, with a header.
+    std::string Csv() const;
+    std::string Json() const;
+
+    /// Whether x and y hold something better than, or as good as, the start.
+    bool IsSolutionUsable() const;
+
+    ceres::TerminationType termination_type = ceres::FAILURE;
+    std::string message = "bilevel::Solve was not called.";
+    std::string method;
+
+    /// phi at the start and at the end, both with y solved. -1: not known.
+    double initial_objective = -1.0;
+    double final_objective = -1.0;
+    double final_gradient_max_norm = -1.0;
+    double final_lower_level_decrement = -1.0;
+
+    std::vector<IterationSummary> iterations;
+    int num_successful_steps = 0;
+    int num_unsuccessful_steps = 0;
+
+    int num_upper_parameters = -1, num_lower_parameters = -1;  ///< Tangent sizes.
+    int num_scenarios = -1;
+    int num_upper_residual_blocks = -1, num_lower_residual_blocks = -1;
+    /// Second derivatives below: exact (ours or the user's own), the others differenced.
+    int num_exact_residual_blocks = -1, num_numeric_residual_blocks = -1;
+    HessianKind lower_hessian = HessianKind::kExact;
+
+    FunctionCounts upper, lower;
+    LowerSolverCounts lower_solver;
+    double total_time_in_seconds = -1.0;
+
+    /// Directions the lower level leaves free (dimension of the null space), and their blocks.
+    int num_free_directions = 0;
+    std::string free_directions;
+    int num_active_lower_bounds = 0;
+    std::string weakly_active_lower_bounds;
+    /// Largest relative residual of the linear systems with d^2g/dy^2.
+    double linear_residual = -1.0;
+
+    int num_threads_given = -1, num_threads_used = -1;
+  };
+
+  virtual ~Solver() = default;
+  virtual void Solve(const Options& options, Problem* problem, Summary* summary);
+};
+
+/// x and y are left at the best point found, or as they were where nothing better was.
+void Solve(const Solver::Options& options, Problem* problem, Solver::Summary* summary);
+
+/// By name; nullptr for an unknown one. ListMethods() has them all.
+std::unique_ptr<Method> CreateMethod(const std::string& name);
+std::vector<std::string> ListMethods();
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_SOLVER_H_

@@ -1,0 +1,182 @@
+#include <cmath>
+#include <cstdarg>
+#include <cstdio>
+#include <sstream>
+
+#include "bilevel/solver.h"
+
+namespace bilevel {
+namespace {
+
+std::string Format(const char* format, ...) {
+  char buffer[512];
+  va_list arguments;
+  va_start(arguments, format);
+  std::vsnprintf(buffer, sizeof(buffer), format, arguments);
+  va_end(arguments);
+  return buffer;
+}
+
+// JSON has no NaN.
+std::string Number(double value) {
+  return std::isfinite(value) ? Format("%.17g", value) : std::string("null");
+}
+
+std::string Quote(const std::string& text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') {
+      out += '\\';
+      out += c;
+    } else if (static_cast<unsigned char>(c) < 0x20) {
+      out += Format("\\u%04x", c);
+    } else {
+      out += c;
+    }
+  }
+  return out + "\"";
+}
+
+}  // namespace
+
+std::string Solver::Summary::BriefReport() const {
+  return Format(
+      "bilevel report: method %s, iterations %d, initial objective %.6e, final objective "
+      "%.6e, termination %s",
+      method.empty() ? "none" : method.c_str(),
+      num_successful_steps + num_unsuccessful_steps,
+      initial_objective,
+      final_objective,
+      ceres::TerminationTypeToString(termination_type));
+}
+
+std::string Solver::Summary::FullReport() const {
+  std::ostringstream out;
+  out << "\nBilevel summary\n\n";
+  const auto row = [&](const char* name, const std::string& value) {
+    out << Format("%-42s", name) << value << "\n";
+  };
+  row("Method", method.empty() ? "none" : method);
+  if (num_upper_parameters >= 0) {
+    row("Upper parameters", std::to_string(num_upper_parameters));
+    row("Lower parameters", std::to_string(num_lower_parameters));
+    row("Scenarios", std::to_string(num_scenarios));
+    row("Upper residual blocks", std::to_string(num_upper_residual_blocks));
+    row("Lower residual blocks",
+        Format("%d (second derivatives: %d exact, %d differenced)",
+               num_lower_residual_blocks,
+               num_exact_residual_blocks,
+               num_numeric_residual_blocks));
+    row("Threads", Format("%d given, %d used", num_threads_given, num_threads_used));
+  }
+  if (lower_hessian == HessianKind::kGaussNewton) {
+    row("Lower Hessian", "Gauss-Newton: derivatives are approximate");
+  }
+  if (!iterations.empty()) {
+    out << "\n";
+    row("Objective, start", Format("%.10e", initial_objective));
+    row("Objective, end", Format("%.10e", final_objective));
+    row("Gradient max-norm at the end", Format("%.3e", final_gradient_max_norm));
+    row("Lower level's distance to y*, relative", Format("%.1e", final_lower_level_decrement));
+    if (linear_residual >= 0.0) {
+      row("Linear systems' residual, relative", Format("%.1e", linear_residual));
+    }
+    if (num_free_directions > 0) {
+      row("Free directions of the lower level",
+          std::to_string(num_free_directions) + ", in " + free_directions);
+    }
+    if (num_active_lower_bounds > 0) {
+      row("Active lower-level bounds", std::to_string(num_active_lower_bounds));
+    }
+    if (!weakly_active_lower_bounds.empty()) {
+      row("Weakly active (derivative one-sided)", weakly_active_lower_bounds);
+    }
+    out << "\n";
+    row("Steps accepted / rejected",
+        Format("%d / %d", num_successful_steps, num_unsuccessful_steps));
+    row("Lower solves cold / warm / failed",
+        Format("%ld / %ld / %ld",
+               lower_solver.cold_solves,
+               lower_solver.warm_solves,
+               lower_solver.failed_solves));
+    row("Factorisations (of them damped)",
+        Format("%ld (%ld)", lower_solver.factorizations, lower_solver.damped_factorizations));
+    row("Upper level: values, gradients, Jacobians",
+        Format("%ld, %ld, %ld", upper.values, upper.gradients, upper.linearizations));
+    out << "\n";
+    row("Seconds, total", Format("%.3f", total_time_in_seconds));
+    row("  ceres::Solve of the lower level", Format("%.3f", lower_solver.seconds_in_ceres));
+    row("  lower level evaluation", Format("%.3f", lower_solver.seconds_in_evaluation));
+    row("  lower level linear algebra", Format("%.3f", lower_solver.seconds_in_linear_algebra));
+  }
+  out << "\n";
+  row("Termination",
+      std::string(ceres::TerminationTypeToString(termination_type)) + " (" + message + ")");
+  return out.str();
+}
+
+std::string Solver::Summary::Csv() const {
+  std::ostringstream out;
+  out << "iteration,objective,objective_change,gradient_max_norm,step_norm,trust_region_radius,"
+         "successful,lower_level_decrement,cold_solves,warm_solves,failed_solves,factorizations,"
+         "upper_gradients,seconds";
+  const size_t size = iterations.empty() ? 0 : iterations.front().x.size();
+  for (size_t i = 0; i < size; ++i) out << ",x" << i;
+  out << "\n";
+  for (const IterationSummary& it : iterations) {
+    out << it.iteration
+        << Format(",%.17g,%.17g,%.17g,%.17g,%.17g,%d,%.17g",
+                  it.objective,
+                  it.objective_change,
+                  it.gradient_max_norm,
+                  it.step_norm,
+                  it.trust_region_radius,
+                  it.step_is_successful ? 1 : 0,
+                  it.lower_level_decrement)
+        << Format(",%ld,%ld,%ld,%ld,%ld,%.6f",
+                  it.lower_solver.cold_solves,
+                  it.lower_solver.warm_solves,
+                  it.lower_solver.failed_solves,
+                  it.lower_solver.factorizations,
+                  it.upper.gradients,
+                  it.cumulative_time_in_seconds);
+    for (double x : it.x) out << Format(",%.17g", x);
+    out << "\n";
+  }
+  return out.str();
+}
+
+std::string Solver::Summary::Json() const {
+  std::ostringstream out;
+  out << "{\n";
+  out << "  \"method\": " << Quote(method) << ",\n";
+  out << "  \"termination_type\": " << Quote(ceres::TerminationTypeToString(termination_type))
+      << ",\n";
+  out << "  \"message\": " << Quote(message) << ",\n";
+  out << "  \"initial_objective\": " << Number(initial_objective) << ",\n";
+  out << "  \"final_objective\": " << Number(final_objective) << ",\n";
+  out << "  \"final_gradient_max_norm\": " << Number(final_gradient_max_norm) << ",\n";
+  out << "  \"final_lower_level_decrement\": " << Number(final_lower_level_decrement) << ",\n";
+  out << "  \"num_successful_steps\": " << num_successful_steps << ",\n";
+  out << "  \"num_unsuccessful_steps\": " << num_unsuccessful_steps << ",\n";
+  out << "  \"num_upper_parameters\": " << num_upper_parameters << ",\n";
+  out << "  \"num_lower_parameters\": " << num_lower_parameters << ",\n";
+  out << "  \"num_exact_residual_blocks\": " << num_exact_residual_blocks << ",\n";
+  out << "  \"num_numeric_residual_blocks\": " << num_numeric_residual_blocks << ",\n";
+  out << "  \"num_free_directions\": " << num_free_directions << ",\n";
+  out << "  \"free_directions\": " << Quote(free_directions) << ",\n";
+  out << "  \"cold_solves\": " << lower_solver.cold_solves << ",\n";
+  out << "  \"warm_solves\": " << lower_solver.warm_solves << ",\n";
+  out << "  \"failed_solves\": " << lower_solver.failed_solves << ",\n";
+  out << "  \"factorizations\": " << lower_solver.factorizations << ",\n";
+  out << "  \"total_time_in_seconds\": " << Number(total_time_in_seconds) << ",\n";
+  out << "  \"x\": [";
+  const size_t size = iterations.empty() ? 0 : iterations.back().x.size();
+  for (size_t i = 0; i < size; ++i) {
+    out << (i ? ", " : "") << Number(iterations.back().x[i]);
+  }
+  out << "]\n}\n";
+  return out.str();
+}
+
+}  // namespace bilevel
