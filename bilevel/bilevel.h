@@ -3,11 +3,14 @@
 
 /// Everything a user needs, in one include.
 
+#include "bilevel/argmin_cost_function.h"
 #include "bilevel/derivatives/auto_diff_cost_function.h"
 #include "bilevel/derivatives/dynamic_auto_diff_cost_function.h"
+#include "bilevel/hypergradient_checker.h"
 #include "bilevel/learnable/auto_diff_loss.h"
 #include "bilevel/learnable/losses.h"
 #include "bilevel/problem.h"
+#include "bilevel/sensitivity.h"
 #include "bilevel/solver.h"
 
 #endif  // BILEVEL_BILEVEL_H_

@@ -168,6 +168,16 @@ bool Solver::Options::IsValid(std::string* error) const {
                  "a callback is null");
 }
 
+NewtonLowerSolver::Options Solver::Options::LowerSolverOptions() const {
+  NewtonLowerSolver::Options lower;
+  lower.ceres = lower_solver_options;
+  lower.tolerance = lower_tolerance;
+  lower.max_num_newton_iterations = max_num_lower_newton_iterations;
+  lower.hessian = lower_hessian;
+  lower.singular_handling = singular_handling;
+  return lower;
+}
+
 void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
   *summary = Summary();
   const auto fail = [&](const std::string& what) {
@@ -197,13 +207,7 @@ void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
   summary->num_numeric_residual_blocks =
       summary->num_lower_residual_blocks - summary->num_exact_residual_blocks;
 
-  NewtonLowerSolver::Options lower_options;
-  lower_options.ceres = options.lower_solver_options;
-  lower_options.tolerance = options.lower_tolerance;
-  lower_options.max_num_newton_iterations = options.max_num_lower_newton_iterations;
-  lower_options.hessian = options.lower_hessian;
-  lower_options.singular_handling = options.singular_handling;
-  NewtonLowerSolver lower(program.get(), lower_options);
+  NewtonLowerSolver lower(program.get(), options.LowerSolverOptions());
   Oracle oracle(program.get(), &lower, options.seed);
 
   std::shared_ptr<Method> method = options.method;

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "bilevel/lower_level/hessian_system.h"
-#include "bilevel/lower_level/lower_solver.h"
+#include "bilevel/lower_level/newton_lower_solver.h"
 #include "bilevel/methods/method.h"
 #include "bilevel/objective/oracle.h"
 #include "bilevel/problem.h"
@@ -89,6 +89,9 @@ class Solver {
     bool minimizer_progress_to_stdout = false;
     /// Not owned.
     std::vector<IterationCallback*> callbacks;
+
+    /// The lower level's part, as its solver wants it.
+    NewtonLowerSolver::Options LowerSolverOptions() const;
   };
 
   struct Summary {

@@ -84,13 +84,31 @@ struct NewtonLowerSolver::Part {
   // Whether the factorisation is the undamped one at y.
   bool factorized = false;
   bool evaluated = false;  // Value, gradient and Hessians are those at y.
-  double relative_decrement = -1.0;
+  double decrement = -1.0, relative_decrement = -1.0;
   std::vector<int> weakly_active;
   bool ok = true;
   std::string message;
   LowerSolverCounts counts;
 
   const std::vector<char>* Fixed() const { return any_fixed ? &fixed : nullptr; }
+
+  double Unit() const { return std::sqrt(2.0 * std::abs(value)); }
+  void SetRelativeDecrement() {
+    relative_decrement = Unit() > 0.0 ? decrement / Unit() : decrement;
+  }
+  // What the rounding of y itself is worth in the Hessian's norm.
+  double Rounding() {
+    double squared = 0.0;
+    for (const Space::Block& block : scenario->y.blocks()) {
+      squared += system.factorization()
+                     .scale()
+                     .segment(block.tangent_offset, block.tangent_size)
+                     .cwiseAbs2()
+                     .maxCoeff() *
+                 y.value().segment(block.offset, block.size).squaredNorm();
+    }
+    return 16.0 * kEpsilon * std::sqrt(squared);
+  }
 };
 
 NewtonLowerSolver::NewtonLowerSolver(Program* program, const Options& options)
@@ -205,11 +223,18 @@ bool NewtonLowerSolver::FindActive(Part* part) const {
   const Space& space = part->scenario->y;
   part->any_fixed = false;
   part->weakly_active.clear();
-  if (!space.has_bounds()) return false;
+  std::fill(part->fixed.begin(), part->fixed.end(), char(0));
+  for (const double* user : options_.fixed_blocks) {
+    const int index = space.Find(user);
+    if (index < 0) continue;
+    const Space::Block& block = space.blocks()[index];
+    std::fill_n(part->fixed.begin() + block.tangent_offset, block.tangent_size, char(1));
+    part->any_fixed = true;
+  }
+  if (!space.has_bounds()) return part->any_fixed;
   for (int j = 0; j < space.tangent_size(); ++j) {
-    part->fixed[j] = 0;
     const int i = space.AmbientIndex(j);
-    if (i < 0) continue;
+    if (i < 0 || part->fixed[j]) continue;
     const double value = part->y.value()[i], g = part->gradient[j];
     const bool at_lower = value <= space.LowerBound(j), at_upper = value >= space.UpperBound(j);
     part->fixed[j] = (at_lower && g >= 0.0) || (at_upper && g <= 0.0);
@@ -264,21 +289,10 @@ bool NewtonLowerSolver::Newton(Part* part, const double* x) {
     }
     part->step = -part->step;
     const double decrement2 = -part->gradient.dot(part->step);
-    const double decrement = std::sqrt(std::max(0.0, decrement2));
-
-    // What rounding of y itself is worth in the Hessian's norm.
-    double size2 = 0.0;
-    for (const Space::Block& block : space.blocks()) {
-      size2 += factorization.scale()
-                   .segment(block.tangent_offset, block.tangent_size)
-                   .cwiseAbs2()
-                   .maxCoeff() *
-               part->y.value().segment(block.offset, block.size).squaredNorm();
-    }
-    const double rounding = 16.0 * kEpsilon * std::sqrt(size2);
-    const double unit = std::sqrt(2.0 * std::abs(part->value));
+    const double decrement = part->decrement = std::sqrt(std::max(0.0, decrement2));
+    part->SetRelativeDecrement();
+    const double rounding = part->Rounding(), unit = part->Unit();
     const double target = std::max(options_.tolerance * unit, rounding);
-    part->relative_decrement = unit > 0.0 ? decrement / unit : decrement;
     const bool stalled = full_step && decrement > 0.5 * previous_decrement &&
                          decrement <= 1e-5 * options_.tolerance / 1e-10 * unit + 1e4 * rounding;
     if (decrement <= target || stalled) {
@@ -377,19 +391,58 @@ bool NewtonLowerSolver::Differentiate(const Point& x, const Point& y) {
   return message_.empty();
 }
 
-const Matrix& NewtonLowerSolver::dy_dx() {
-  if (have_dy_dx_) return dy_dx_;
-  have_dy_dx_ = true;
+bool NewtonLowerSolver::ComputeColumns(int first, int count) {
+  Stopwatch watch(&counts_.seconds_in_linear_algebra);
+  Matrix solution;
   for (auto& part : parts_) {
-    Matrix mixed = -Matrix(part->yx), solution;
-    if (!part->system.Solve(mixed, &solution)) {
-      if (message_.empty()) message_ = part->system.message();
-      solution =
-          Matrix::Constant(mixed.rows(), mixed.cols(), std::numeric_limits<double>::quiet_NaN());
+    if (!part->system.Solve(-Matrix(part->yx.middleCols(first, count)), &solution)) {
+      message_ = part->system.message();
+      return false;
     }
-    dy_dx_.middleRows(part->scenario->tangent_offset, part->scenario->y.tangent_size()) = solution;
+    dy_dx_.block(part->scenario->tangent_offset, first, solution.rows(), count) = solution;
   }
+  return true;
+}
+
+const Matrix& NewtonLowerSolver::dy_dx() {
+  if (!have_dy_dx_ && !ComputeColumns(0, static_cast<int>(dy_dx_.cols()))) {
+    dy_dx_.setConstant(std::numeric_limits<double>::quiet_NaN());
+  }
+  have_dy_dx_ = true;
   return dy_dx_;
+}
+
+bool NewtonLowerSolver::Tangent(const Vector& direction, Vector* motion) {
+  motion->resize(program_->y.tangent_size());
+  Vector solution;
+  for (auto& part : parts_) {
+    if (!part->system.Solve(Vector(-(part->yx * direction)), &solution)) {
+      message_ = part->system.message();
+      return false;
+    }
+    motion->segment(part->scenario->tangent_offset, solution.size()) = solution;
+  }
+  return true;
+}
+
+double NewtonLowerSolver::MeasureDecrement() {
+  for (auto& part : parts_) {
+    // The gradient has no say in directions that are free.
+    Vector g = part->gradient;
+    const Matrix& null = part->system.null_space();
+    if (null.cols() > 0) g -= null * (null.transpose() * g);
+    part->decrement = part->system.Solve(g, &part->step)
+                          ? std::sqrt(std::max(0.0, g.dot(part->step)))
+                          : std::numeric_limits<double>::infinity();
+    part->SetRelativeDecrement();
+  }
+  return relative_decrement();
+}
+
+bool NewtonLowerSolver::at_rounding() const {
+  return std::all_of(parts_.begin(), parts_.end(), [](const auto& part) {
+    return part->decrement <= 100.0 * part->Rounding();
+  });
 }
 
 bool NewtonLowerSolver::Adjoint(const Vector& fy, Vector* product) {

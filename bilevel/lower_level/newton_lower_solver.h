@@ -31,6 +31,8 @@ class NewtonLowerSolver : public LowerSolver {
     SingularHandling singular_handling = SingularHandling::kAutomatic;
     /// False: Newton alone, from any start.
     bool use_ceres = true;
+    /// Blocks of y (the user's pointers) to hold where they are.
+    std::vector<const double*> fixed_blocks;
   };
 
   /// The program is not owned.
@@ -44,6 +46,16 @@ class NewtonLowerSolver : public LowerSolver {
   bool IsDetermined(const Vector& fy) override;
   const std::string& message() const override { return message_; }
   const LowerSolverCounts& counts() const override { return counts_; }
+
+  /// dy*/dx for some coordinates of x only, into columns().
+  bool ComputeColumns(int first, int count);
+  const Matrix& columns() const { return dy_dx_; }
+  /// (dy*/dx) direction, by one solve.
+  bool Tangent(const Vector& direction, Vector* motion);
+  /// After Differentiate: the decrement there, relative as Options::tolerance.
+  double MeasureDecrement();
+  /// Whether that decrement is as small as rounding of y allows.
+  bool at_rounding() const;
 
   /// Of the last solve or differentiation, over all scenarios.
   double relative_decrement() const;  ///< Largest.

@@ -1,0 +1,137 @@
+#include "bilevel/argmin_cost_function.h"
+
+#include <algorithm>
+#include <exception>
+#include <mutex>
+
+#include "bilevel/lower_level/newton_lower_solver.h"
+#include "bilevel/objective/program.h"
+
+namespace bilevel {
+namespace {
+
+using RowMatrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+}  // namespace
+
+struct ArgminCostFunction::Implementation {
+  std::mutex mutex;
+  std::unique_ptr<Program> program;
+  std::unique_ptr<NewtonLowerSolver> solver;
+  std::vector<int> blocks;  // Of y.
+  Point x, y;
+  std::string error;
+
+  bool Fail(const std::string& what) {
+    error = what;
+    return false;
+  }
+
+  bool Evaluate(double const* const* parameters, double* residuals, double** jacobians) {
+    for (size_t b = 0; b < program->x.blocks().size(); ++b) {
+      const Space::Block& block = program->x.blocks()[b];
+      std::copy_n(parameters[b], block.size, x.value().data() + block.offset);
+    }
+    if (!solver->Solve(x, &y)) return Fail(solver->message());
+    double* out = residuals;
+    for (int b : blocks) {
+      const Space::Block& block = program->y.blocks()[b];
+      out = std::copy_n(y.value().data() + block.offset, block.size, out);
+    }
+    if (!jacobians) return true;
+    if (!solver->Differentiate(x, y)) return Fail(solver->message());
+    const Matrix& dy_dx = solver->dy_dx();
+    if (!dy_dx.allFinite()) return Fail(solver->message());
+    RowMatrix ambient;
+    for (size_t u = 0; u < program->x.blocks().size(); ++u) {
+      if (!jacobians[u]) continue;
+      const Space::Block& columns = program->x.blocks()[u];
+      double* to = jacobians[u];
+      for (int b : blocks) {
+        const Space::Block& rows = program->y.blocks()[b];
+        ambient = dy_dx.block(
+            rows.tangent_offset, columns.tangent_offset, rows.tangent_size, columns.tangent_size);
+        if (rows.manifold) {
+          RowMatrix plus(rows.size, rows.tangent_size);
+          if (!rows.manifold->PlusJacobian(y.value().data() + rows.offset, plus.data())) {
+            return Fail("the manifold of " + rows.name + " could not be differentiated");
+          }
+          ambient = (plus * ambient).eval();
+        }
+        if (columns.manifold) {
+          RowMatrix minus(columns.tangent_size, columns.size);
+          if (!columns.manifold->MinusJacobian(x.value().data() + columns.offset, minus.data())) {
+            return Fail("the manifold of " + columns.name + " could not be differentiated");
+          }
+          ambient = (ambient * minus).eval();
+        }
+        to = std::copy_n(ambient.data(), ambient.size(), to);
+      }
+    }
+    return true;
+  }
+};
+
+ArgminCostFunction::ArgminCostFunction(const Solver::Options& options,
+                                       Problem* problem,
+                                       const std::vector<const double*>& lower_blocks)
+    : implementation_(std::make_unique<Implementation>()) {
+  Implementation& s = *implementation_;
+  set_num_residuals(1);  // Until there is something to say.
+  if (!problem) {
+    s.error = "the problem is null";
+    return;
+  }
+  if (!options.IsValid(&s.error)) return;
+  Problem::CompileOptions compile;
+  compile.num_threads = options.num_threads;
+  compile.need_upper_level = false;
+  s.program = problem->Compile(compile, &s.error);
+  if (!s.program) return;
+  int num_residuals = 0;
+  for (const double* user : lower_blocks) {
+    const int index = s.program->y.Find(user);
+    if (index < 0) {
+      s.error = "a requested block is not variable in the lower level";
+      return;
+    }
+    s.blocks.push_back(index);
+    num_residuals += s.program->y.blocks()[index].size;
+  }
+  if (num_residuals == 0) {
+    s.error = "no lower-level block was requested";
+    return;
+  }
+  set_num_residuals(num_residuals);
+  for (const Space::Block& block : s.program->x.blocks()) {
+    mutable_parameter_block_sizes()->push_back(block.size);
+  }
+  s.solver = std::make_unique<NewtonLowerSolver>(s.program.get(), options.LowerSolverOptions());
+  s.x = Point(&s.program->x);
+  s.y = Point(&s.program->y);
+  s.program->y.ReadUser(s.y.value().data());
+}
+
+ArgminCostFunction::~ArgminCostFunction() = default;
+
+bool ArgminCostFunction::ok() const { return implementation_->solver != nullptr; }
+
+std::string ArgminCostFunction::error() const {
+  std::lock_guard<std::mutex> lock(implementation_->mutex);
+  return implementation_->error;
+}
+
+bool ArgminCostFunction::Evaluate(double const* const* parameters,
+                                  double* residuals,
+                                  double** jacobians) const {
+  Implementation& s = *implementation_;
+  std::lock_guard<std::mutex> lock(s.mutex);
+  if (!s.solver) return false;
+  try {
+    return s.Evaluate(parameters, residuals, jacobians);
+  } catch (const std::exception& e) {
+    return s.Fail(std::string("evaluating it threw: ") + e.what());
+  }
+}
+
+}  // namespace bilevel
