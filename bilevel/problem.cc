@@ -104,6 +104,10 @@ Problem::~Problem() {
       for (double* block : blocks) manifolds.insert(problem->GetManifold(block));
     }
   }
+  for (const auto& [cost, loss] : adopted_) {
+    costs.insert(cost);
+    losses.insert(loss);
+  }
   for (const UpperBlock& block : upper_blocks_) manifolds.insert(block.manifold);
   manifolds.insert(rejected_manifolds_.begin(), rejected_manifolds_.end());
   for (const auto* loss : own_losses_) losses.erase(loss);

@@ -33,6 +33,8 @@ class Scenario {
   ceres::Problem* upper() { return upper_; }
   const std::string& name() const { return name_; }
   double weight() const { return weight_; }
+  /// Whether that level's ceres::Problem is the user's own.
+  bool is_wrapped(Level level) const { return level == Level::kUpper ? !own_upper_ : !own_lower_; }
 
   /// A general term over existing or new blocks {values, size}; see bilevel::Objective. Blocks in
   /// no residual block and not declared upper are the lower level's.
@@ -80,7 +82,7 @@ class Scenario {
 ///
 /// Ownership: cost functions, losses and manifolds of the problems made here (not of the user's
 /// own, wrapped ones) are deleted once by this class, even when both levels use them. What is
-/// removed from a problem again before that is the caller's.
+/// removed from a problem again before that is the caller's, unless it is adopted (Adopt).
 class Problem {
  public:
   Problem();
@@ -123,6 +125,16 @@ class Problem {
     scenarios_[0]->AddTerm(level, std::move(term), values);
   }
 
+  bool IsUpperParameterBlock(const double* values) const { return FindUpper(values) != nullptr; }
+  /// The name in quotes, or `otherwise`.
+  std::string NameOf(const double* values, const std::string& otherwise) const;
+
+  /// Keeps functions alive that are being removed from a problem made here; either may be nullptr
+  /// or be adopted, owned or used by other residual blocks already.
+  void Adopt(const ceres::CostFunction* cost, const ceres::LossFunction* loss) {
+    adopted_.emplace_back(cost, loss);
+  }
+
   /// Keeps anything alive as long as this problem, for instance a LearnableLoss.
   template <typename T>
   T* Own(std::unique_ptr<T> object) {
@@ -160,7 +172,6 @@ class Problem {
   friend class ProblemCompiler;
   const UpperBlock* FindUpper(const double* values) const;
   void SetBound(const double* values, int index, double bound, bool lower);
-  std::string NameOf(const double* values, const std::string& otherwise) const;
 
   std::vector<std::unique_ptr<Scenario>> scenarios_;
   std::vector<UpperBlock> upper_blocks_;
@@ -169,6 +180,7 @@ class Problem {
   std::vector<std::shared_ptr<void>> owned_;
   std::vector<const ceres::LossFunction*> own_losses_;
   std::vector<const ceres::CostFunction*> own_costs_;
+  std::vector<std::pair<const ceres::CostFunction*, const ceres::LossFunction*>> adopted_;
   std::string first_error_;  // Of a call that returns nothing; reported by IsValid.
 };
 
