@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
+#include <functional>
 #include <limits>
 #include <typeinfo>
 #include <unordered_map>
@@ -112,6 +114,7 @@ Problem::~Problem() {
   manifolds.insert(rejected_manifolds_.begin(), rejected_manifolds_.end());
   for (const auto* loss : own_losses_) losses.erase(loss);
   for (const auto* cost : own_costs_) costs.erase(cost);
+  for (const auto* manifold : own_manifolds_) manifolds.erase(manifold);
   scenarios_.clear();
   for (const auto* cost : costs) delete cost;
   for (const auto* loss : losses) delete loss;
@@ -196,6 +199,17 @@ std::string Problem::NameOf(const double* values, const std::string& otherwise) 
 
 namespace {
 
+// The same kind twice is one manifold, as when both levels were built by one function.
+bool SameManifold(const ceres::Manifold& a, const ceres::Manifold& b, const double* values) {
+  if (typeid(a) != typeid(b) || a.AmbientSize() != b.AmbientSize() ||
+      a.TangentSize() != b.TangentSize()) {
+    return false;
+  }
+  Matrix plus_a(a.TangentSize(), a.AmbientSize()), plus_b = plus_a;
+  return a.PlusJacobian(values, plus_a.data()) == b.PlusJacobian(values, plus_b.data()) &&
+         plus_a == plus_b;
+}
+
 double OrInfinite(double bound) {
   return std::abs(bound) >= std::numeric_limits<double>::max() ? std::copysign(kInfinity, bound)
                                                                : bound;
@@ -223,7 +237,7 @@ class ProblemCompiler {
       return Fail("the lower level is empty: it has no residual block and no term");
     }
     JoinScenarios();
-    if (!CheckUse() || !CheckValues()) return nullptr;
+    if (!CheckOverlap() || !CheckUse() || !CheckValues()) return nullptr;
     return std::move(program_);
   }
 
@@ -257,10 +271,9 @@ class ProblemCompiler {
       const ceres::Manifold* other = problem->GetManifold(values);
       if (!other || other == *manifold) continue;
       if (*manifold) {
-        // The same kind twice is one manifold, as when both levels were built by one function.
-        const bool same = typeid(**manifold) == typeid(*other) &&
-                          (*manifold)->TangentSize() == other->TangentSize();
-        if (!same) return Refuse(name + " has two different manifolds");
+        if (!SameManifold(**manifold, *other, values)) {
+          return Refuse(name + " has two different manifolds");
+        }
         continue;
       }
       *manifold = other;
@@ -284,6 +297,11 @@ class ProblemCompiler {
     const Space::Block& block = space->blocks()[index];
     if (IsCurved(block.manifold)) {
       return Refuse(block.name + " has bounds and a curved manifold; bounds work on flat blocks");
+    }
+    for (int j = block.tangent_offset; j < block.tangent_offset + block.tangent_size; ++j) {
+      if (space->AmbientIndex(j) != block.offset + coordinate) continue;
+      lower = std::max(lower, space->LowerBound(j));
+      upper = std::min(upper, space->UpperBound(j));
     }
     const std::string name = block.name + "[" + std::to_string(coordinate) + "]";
     if (lower > upper) {
@@ -336,7 +354,7 @@ class ProblemCompiler {
           nullptr,
           problem_.NameOf(scalar, "noise scale " + std::to_string(program_->x.blocks().size())));
     }
-    if (program_->x.blocks().empty()) {
+    if (program_->x.tangent_size() == 0) {
       return Refuse("there is nothing to learn: no upper parameter block was declared");
     }
     return true;
@@ -379,7 +397,7 @@ class ProblemCompiler {
       if (!term.objective)
         return Refuse("a general term of the lower problem" + suffix + " is null");
       for (const Scenario::TermBlock& block : term.blocks) {
-        if (!CheckTermBlock(block, s)) return false;
+        if (!CheckTermBlock(block, s, *scenario)) return false;
         if (program_->x.Find(block.values) >= 0 || scenario->y.Find(block.values) >= 0 ||
             (s.lower_->HasParameterBlock(block.values) &&
              s.lower_->IsParameterBlockConstant(block.values))) {
@@ -402,27 +420,28 @@ class ProblemCompiler {
     for (ceres::ResidualBlockId id : lower_ids) {
       s.lower_->GetParameterBlocksForResidualBlock(id, &arguments);
       const auto it = options_.lower_losses.find(id);
-      scenario->g->AddResidual(s.lower_->GetCostFunctionForResidualBlock(id),
-                               it != options_.lower_losses.end()
-                                   ? it->second
-                                   : s.lower_->GetLossFunctionForResidualBlock(id),
-                               arguments);
+      const ceres::LossFunction* loss = it != options_.lower_losses.end()
+                                            ? it->second
+                                            : s.lower_->GetLossFunctionForResidualBlock(id);
+      if (!CheckLoss(loss, *scenario, suffix)) return false;
+      scenario->g->AddResidual(s.lower_->GetCostFunctionForResidualBlock(id), loss, arguments);
     }
     for (ceres::ResidualBlockId id : upper_ids) {
       s.upper_->GetParameterBlocksForResidualBlock(id, &arguments);
       for (double* values : arguments) {
         if (!CheckUpperArgument(s, values, *scenario, suffix)) return false;
       }
-      scenario->f->AddResidual(s.upper_->GetCostFunctionForResidualBlock(id),
-                               s.upper_->GetLossFunctionForResidualBlock(id),
-                               arguments);
+      const ceres::LossFunction* loss = s.upper_->GetLossFunctionForResidualBlock(id);
+      if (!CheckLoss(loss, *scenario, suffix)) return false;
+      scenario->f->AddResidual(s.upper_->GetCostFunctionForResidualBlock(id), loss, arguments);
     }
     for (const Scenario::Term& term : s.lower_terms_) AddTerm(term, scenario->g.get());
     for (const Scenario::Term& term : s.upper_terms_) {
       if (!term.objective)
         return Refuse("a general term of the upper problem" + suffix + " is null");
       for (const Scenario::TermBlock& block : term.blocks) {
-        if (!CheckTermBlock(block, s) || !CheckUpperArgument(s, block.values, *scenario, suffix)) {
+        if (!CheckTermBlock(block, s, *scenario) ||
+            !CheckUpperArgument(s, block.values, *scenario, suffix)) {
           return false;
         }
       }
@@ -455,7 +474,9 @@ class ProblemCompiler {
     return SetBounds(&scenario->y, index, s.lower_);
   }
 
-  bool CheckTermBlock(const Scenario::TermBlock& block, const Scenario& s) {
+  bool CheckTermBlock(const Scenario::TermBlock& block,
+                      const Scenario& s,
+                      const Program::Scenario& scenario) {
     if (!block.values || block.size <= 0) {
       return Refuse("a general term was given a null or empty parameter block");
     }
@@ -466,6 +487,40 @@ class ProblemCompiler {
                       std::to_string(block.size) + " there and " +
                       std::to_string(problem->ParameterBlockSize(block.values)) +
                       " in a ceres::Problem");
+      }
+    }
+    const Space* const spaces[] = {&program_->x, &scenario.y};
+    for (const Space* space : spaces) {
+      const int index = space->Find(block.values);
+      if (index >= 0 && space->blocks()[index].size != block.size) {
+        return Refuse(space->blocks()[index].name + " has size " +
+                      std::to_string(space->blocks()[index].size) + " but " +
+                      std::to_string(block.size) + " in a general term");
+      }
+    }
+    return true;
+  }
+
+  // The parameters of a learnable loss are whole blocks of x, or constants.
+  bool CheckLoss(const ceres::LossFunction* loss,
+                 const Program::Scenario& scenario,
+                 const std::string& suffix) {
+    const auto* learnable = dynamic_cast<const LearnableLoss*>(loss);
+    if (!learnable) return true;
+    for (const LearnableLoss::ParameterBlock& theta : learnable->parameter_blocks()) {
+      for (const Space::Block& block : program_->x.blocks()) {
+        const std::less<const double*> before;
+        const bool apart = !before(theta.values, block.user + block.size) ||
+                           !before(block.user, theta.values + theta.size);
+        if (apart || (theta.values == block.user && theta.size == block.size)) continue;
+        return Refuse("a learnable loss" + suffix + " has a parameter of size " +
+                      std::to_string(theta.size) + " that is a part of " + block.name +
+                      " of size " + std::to_string(block.size) + ", not the whole block");
+      }
+      if (const int y = scenario.y.Find(theta.values); y >= 0) {
+        return Refuse("a learnable loss" + suffix + " has the lower-level block " +
+                      scenario.y.blocks()[y].name +
+                      " as its parameter: declare it upper, or constant");
       }
     }
     return true;
@@ -480,8 +535,12 @@ class ProblemCompiler {
         (s.upper_->HasParameterBlock(values) && s.upper_->IsParameterBlockConstant(values)) ||
         (s.lower_->HasParameterBlock(values) && s.lower_->IsParameterBlockConstant(values));
     if (constant) return true;
-    return Refuse(problem_.NameOf(values, "a block") + suffix +
-                  " is variable in the upper problem only: declare it upper, or constant");
+    std::vector<double*> blocks;
+    s.upper_->GetParameterBlocks(&blocks);
+    const auto index = std::find(blocks.begin(), blocks.end(), values) - blocks.begin();
+    return Refuse(
+        problem_.NameOf(values, "block " + std::to_string(index) + " of the upper problem") +
+        suffix + " is variable in the upper problem only: declare it upper, or constant");
   }
 
   static void AddTerm(const Scenario::Term& term, LevelFunction* function) {
@@ -514,6 +573,23 @@ class ProblemCompiler {
         }
       }
     }
+  }
+
+  bool CheckOverlap() {
+    std::vector<const Space::Block*> blocks;
+    for (const Space* space : {&program_->x, &program_->y}) {
+      for (const Space::Block& block : space->blocks()) blocks.push_back(&block);
+    }
+    std::sort(blocks.begin(), blocks.end(), [](const Space::Block* a, const Space::Block* b) {
+      return std::less<const double*>()(a->user, b->user);
+    });
+    for (size_t i = 1; i < blocks.size(); ++i) {
+      if (!std::less<const double*>()(blocks[i]->user, blocks[i - 1]->user + blocks[i - 1]->size)) {
+        continue;
+      }
+      return Refuse(blocks[i - 1]->name + " and " + blocks[i]->name + " overlap in memory");
+    }
+    return true;
   }
 
   // A block of x nothing depends on cannot be learned, and is often one hidden in a loss.
@@ -570,7 +646,14 @@ class ProblemCompiler {
 };
 
 std::unique_ptr<Program> Problem::Compile(const CompileOptions& options, std::string* error) const {
-  return ProblemCompiler(*this, options, error).Run();
+  try {
+    return ProblemCompiler(*this, options, error).Run();
+  } catch (const std::exception& e) {
+    *error = std::string("laying out the problem threw: ") + e.what();
+  } catch (...) {
+    *error = "laying out the problem threw something that is not a std::exception";
+  }
+  return nullptr;
 }
 
 bool Problem::IsValid(std::string* error) const {

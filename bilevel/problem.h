@@ -141,6 +141,7 @@ class Problem {
     T* raw = object.get();
     if constexpr (std::is_convertible_v<T*, const ceres::LossFunction*>) own_losses_.push_back(raw);
     if constexpr (std::is_convertible_v<T*, const ceres::CostFunction*>) own_costs_.push_back(raw);
+    if constexpr (std::is_convertible_v<T*, const ceres::Manifold*>) own_manifolds_.push_back(raw);
     owned_.emplace_back(std::move(object));
     return raw;
   }
@@ -180,6 +181,7 @@ class Problem {
   std::vector<std::shared_ptr<void>> owned_;
   std::vector<const ceres::LossFunction*> own_losses_;
   std::vector<const ceres::CostFunction*> own_costs_;
+  std::vector<const ceres::Manifold*> own_manifolds_;
   std::vector<std::pair<const ceres::CostFunction*, const ceres::LossFunction*>> adopted_;
   std::string first_error_;  // Of a call that returns nothing; reported by IsValid.
 };

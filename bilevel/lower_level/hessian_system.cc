@@ -87,7 +87,7 @@ bool HessianSystem::FindNullSpace() {
     Matrix basis(n, size), next;
     std::mt19937_64 generator(1);
     std::normal_distribution<double> normal;
-    for (double& entry : basis.reshaped()) entry = normal(generator);
+    std::generate_n(basis.data(), basis.size(), [&] { return normal(generator); });
     for (int k = 0; k < kSubspaceIterations; ++k) {
       // (S + damping)^-1 = D (D (S + damping) D)^-1 D.
       basis = scale.asDiagonal() * Orthonormal(basis);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
+#include <functional>
 #include <limits>
 #include <set>
 #include <utility>
@@ -239,16 +240,18 @@ struct LevelEvaluator::Scratch {
 
 // The user's memory holds the values while a callback's evaluation lasts.
 struct LevelEvaluator::Guard {
-  Guard(const LevelFunction& function, const double* x, const double* y, bool derivatives)
-      : function_(function), active_(function.callback_ != nullptr) {
+  explicit Guard(LevelEvaluator* evaluator)
+      : function_(evaluator->function_),
+        saved_x_(evaluator->saved_x_),
+        saved_y_(evaluator->saved_y_),
+        active_(function_.callback_ != nullptr) {
     if (!active_) return;
-    saved_x_.resize(function.x().size());
-    saved_y_.resize(function.y().size());
-    function.x().ReadUser(saved_x_.data());
-    function.y().ReadUser(saved_y_.data());
-    function.x().WriteUser(x);
-    function.y().WriteUser(y);
-    function.callback_->PrepareForEvaluation(derivatives, true);
+    saved_x_.resize(function_.x().size());
+    saved_y_.resize(function_.y().size());
+    function_.x().ReadUser(saved_x_.data());
+    function_.y().ReadUser(saved_y_.data());
+    function_.x().WriteUser(evaluator->x_);
+    function_.y().WriteUser(evaluator->y_);
   }
   ~Guard() {
     if (!active_) return;
@@ -256,8 +259,8 @@ struct LevelEvaluator::Guard {
     function_.y().WriteUser(saved_y_.data());
   }
   const LevelFunction& function_;
+  std::vector<double>&saved_x_, &saved_y_;
   bool active_;
-  std::vector<double> saved_x_, saved_y_;
 };
 
 LevelEvaluator::LevelEvaluator(const LevelFunction* function, ThreadPool* pool)
@@ -329,19 +332,16 @@ const double* LevelEvaluator::PlusJacobian(const LevelFunction::Argument& argume
   return is_x ? &plus_x_[plus_offset_x_[argument.block]] : &plus_y_[plus_offset_y_[argument.block]];
 }
 
-bool LevelEvaluator::Begin(const double* x, const double* y, const Batch& batch, bool derivatives) {
-  x_ = x;
-  y_ = y;
-  error_.clear();
+bool LevelEvaluator::Begin(const Batch& batch, bool derivatives) {
   if (batch.size < 0) return Fail("a batch cannot have " + std::to_string(batch.size) + " terms");
   if (!derivatives) return true;
   ++stamp_;
   if (batch.all()) {
     for (int b = 0; b < static_cast<int>(function_.x().blocks().size()); ++b) {
-      if (!EvaluatePlusJacobian(function_.x(), b, x)) return false;
+      if (!EvaluatePlusJacobian(function_.x(), b, x_)) return false;
     }
     for (int b = 0; b < static_cast<int>(function_.y().blocks().size()); ++b) {
-      if (!EvaluatePlusJacobian(function_.y(), b, y)) return false;
+      if (!EvaluatePlusJacobian(function_.y(), b, y_)) return false;
     }
     return true;
   }
@@ -349,11 +349,11 @@ bool LevelEvaluator::Begin(const double* x, const double* y, const Batch& batch,
     for (int p = first; p < first + num; ++p) {
       const LevelFunction::Argument& a = function_.arguments_[p];
       if (a.kind == LevelFunction::Argument::kX &&
-          !EvaluatePlusJacobian(function_.x(), a.block, x)) {
+          !EvaluatePlusJacobian(function_.x(), a.block, x_)) {
         return false;
       }
       if (a.kind == LevelFunction::Argument::kY &&
-          !EvaluatePlusJacobian(function_.y(), a.block, y)) {
+          !EvaluatePlusJacobian(function_.y(), a.block, y_)) {
         return false;
       }
     }
@@ -680,12 +680,12 @@ bool LevelEvaluator::EvaluateTerm(Order order, int index, const Batch& batch, do
   const auto fail = [&](const char* what) {
     return Fail("general term " + std::to_string(index) + " of " + function_.name_ + " " + what);
   };
-  for (int p = 0; p < t.num_arguments; ++p) {
-    const Argument& a = arguments[p];
-    s.parameters[p] = a.kind == Argument::kX   ? x_ + function_.x_->blocks()[a.block].offset
-                      : a.kind == Argument::kY ? y_ + function_.y_->blocks()[a.block].offset
-                                               : a.constant;
-  }
+  const auto point = [&](const Argument& a) {
+    return a.kind == Argument::kX   ? x_ + function_.x_->blocks()[a.block].offset
+           : a.kind == Argument::kY ? y_ + function_.y_->blocks()[a.block].offset
+                                    : a.constant;
+  };
+  for (int p = 0; p < t.num_arguments; ++p) s.parameters[p] = point(arguments[p]);
   // Writes the ambient gradient over `to`, constants as zeros.
   const auto gradient = [&](double* to) {
     std::fill_n(to, t.ambient_size, 0.0);
@@ -743,19 +743,19 @@ bool LevelEvaluator::EvaluateTerm(Order order, int index, const Batch& batch, do
     const double h = std::cbrt(std::numeric_limits<double>::epsilon()) * std::max(1.0, size) / norm;
     shifted_.resize(t.ambient_size);
     difference_.resize(t.ambient_size);
-    const std::vector<const double*> parameters = s.parameters;
     bool ok = true;
     for (const double sign : {1.0, -1.0}) {
       for (int p = 0; p < t.num_arguments; ++p) {
         const Argument& a = arguments[p];
+        const double* parameter = point(a);
         for (int j = 0; j < a.size; ++j) {
-          shifted_[a.ambient + j] = parameters[p][j] + sign * h * direction[a.ambient + j];
+          shifted_[a.ambient + j] = parameter[j] + sign * h * direction[a.ambient + j];
         }
         s.parameters[p] = &shifted_[a.ambient];
       }
       ok = ok && gradient(sign > 0 ? to : difference_.data());
     }
-    s.parameters = parameters;
+    for (int p = 0; p < t.num_arguments; ++p) s.parameters[p] = point(arguments[p]);
     for (int j = 0; j < t.ambient_size; ++j) to[j] = (to[j] - difference_[j]) / (2.0 * h);
     return ok;
   };
@@ -779,19 +779,21 @@ bool LevelEvaluator::EvaluateTerm(Order order, int index, const Batch& batch, do
   }
   project(ambient_gradient, out);
   MatrixMap to(ambient_gradient + t.ambient_size, t.local_size, t.local_size);
-  Vector column(t.local_size), unit;
+  term_column_.resize(t.local_size);
   for (int q = 0; q < t.num_arguments; ++q) {
     const Argument& a = arguments[q];
     if (a.kind != Argument::kY) continue;
     for (int j = 0; j < a.tangent_size; ++j) {
       std::fill_n(direction, t.ambient_size, 0.0);
-      unit = Vector::Unit(a.tangent_size, j);
-      Lift(PlusJacobian(a), a.size, a.tangent_size, unit.data(), direction + a.ambient);
+      const double* plus = PlusJacobian(a);
+      for (int i = 0; i < a.size; ++i) {
+        direction[a.ambient + i] = plus ? plus[i * a.tangent_size + j] : i == j;
+      }
       if (!product(direction, s.gradient.data())) {
         return fail("has second derivatives that could not be evaluated");
       }
-      project(s.gradient.data(), column.data());
-      to.row(a.local + j) = column;
+      project(s.gradient.data(), term_column_.data());
+      to.row(a.local + j) = term_column_;
     }
   }
   return true;
@@ -877,9 +879,10 @@ bool LevelEvaluator::RunResiduals(Order order, const Batch& batch, double* value
   for (int begin = 0; begin < count; begin += window) {
     const int size = std::min(window, count - begin);
     if (parallel) {
-      pool_->ParallelFor(size, 16, [&](int worker, int k) {
+      const auto body = [&](int worker, int k) {
         slot_ok_[k] = evaluate(worker, begin + k, &slots_[k * stride]);
-      });
+      };
+      pool_->ParallelFor(size, 16, std::cref(body));  // A reference: nothing is allocated.
     }
     for (int k = 0; k < size; ++k) {
       double* slot = &slots_[k * stride];
@@ -909,6 +912,9 @@ bool LevelEvaluator::RunTerms(Order order, const Batch& batch, double* value) {
     } catch (const std::exception& e) {
       return Fail("general term " + std::to_string(i) + " of " + function_.name_ +
                   " threw: " + e.what());
+    } catch (...) {
+      return Fail("general term " + std::to_string(i) + " of " + function_.name_ +
+                  " threw something that is not a std::exception");
     }
     if (!std::isfinite(slots_[0])) {
       return Fail("general term " + std::to_string(i) + " of " + function_.name_ +
@@ -947,15 +953,28 @@ bool LevelEvaluator::FinishCurvature(Order order) {
   return true;
 }
 
-bool LevelEvaluator::Run(Order order, const Batch& batch, double* value) {
+bool LevelEvaluator::Run(
+    Order order, const double* x, const double* y, const Batch& batch, double* value) {
+  x_ = x;
+  y_ = y;
+  error_.clear();
   if (gx_) std::fill_n(gx_, function_.x_->tangent_size(), 0.0);
   if (gy_) std::fill_n(gy_, function_.y_->tangent_size(), 0.0);
   *value = 0.0;
   try {
-    Guard guard(function_, x_, y_, order != Order::kValue);
+    if (!Begin(batch, order != Order::kValue)) return false;
+    const Guard guard(this);
+    if (function_.callback_) {
+      function_.callback_->PrepareForEvaluation(order != Order::kValue, true);
+    }
     if (!RunResiduals(order, batch, value) || !RunTerms(order, batch, value)) return false;
+    const bool curved =
+        order == Order::kProduct || (order == Order::kHessian && kind_ == HessianKind::kExact);
+    if (curved && !FinishCurvature(order)) return false;
   } catch (const std::exception& e) {
     return Fail("evaluating " + function_.name_ + " threw: " + e.what());
+  } catch (...) {
+    return Fail("evaluating " + function_.name_ + " threw something that is not a std::exception");
   }
   const auto finite = [](const double* v, int n) { return !v || ConstVectorMap(v, n).allFinite(); };
   if (!std::isfinite(*value)) return Fail("the value of " + function_.name_ + " is not finite");
@@ -975,7 +994,7 @@ bool LevelEvaluator::Run(Order order, const Batch& batch, double* value) {
 bool LevelEvaluator::Value(const double* x, const double* y, const Batch& batch, double* value) {
   gx_ = gy_ = nullptr;
   yy_ = yx_ = nullptr;
-  return Begin(x, y, batch, false) && Run(Order::kValue, batch, value);
+  return Run(Order::kValue, x, y, batch, value);
 }
 
 bool LevelEvaluator::Gradient(
@@ -984,7 +1003,7 @@ bool LevelEvaluator::Gradient(
   gy_ = gy;
   yy_ = yx_ = nullptr;
   double unused;
-  return Begin(x, y, batch, true) && Run(Order::kGradient, batch, value ? value : &unused);
+  return Run(Order::kGradient, x, y, batch, value ? value : &unused);
 }
 
 bool LevelEvaluator::HessianProduct(const double* x,
@@ -999,8 +1018,7 @@ bool LevelEvaluator::HessianProduct(const double* x,
   direction_ = v;
   ambient_gradient_.setZero();
   double unused;
-  return Begin(x, y, batch, true) && Run(Order::kProduct, batch, &unused) &&
-         FinishCurvature(Order::kProduct);
+  return Run(Order::kProduct, x, y, batch, &unused);
 }
 
 bool LevelEvaluator::Hessian(const double* x,
@@ -1023,9 +1041,20 @@ bool LevelEvaluator::Hessian(const double* x,
   }
   ambient_gradient_.setZero();
   double unused;
-  return Begin(x, y, Batch::All(), true) &&
-         Run(Order::kHessian, Batch::All(), value ? value : &unused) &&
-         (kind != HessianKind::kExact || FinishCurvature(Order::kHessian));
+  if (!Run(Order::kHessian, x, y, Batch::All(), value ? value : &unused)) return false;
+  for (const SparseMatrix* matrix : {yy, yx}) {
+    if (!matrix || ConstVectorMap(matrix->valuePtr(), matrix->nonZeros()).allFinite()) continue;
+    for (int j = 0; j < matrix->cols(); ++j) {
+      for (SparseMatrix::InnerIterator entry(*matrix, j); entry; ++entry) {
+        if (std::isfinite(entry.value())) continue;
+        const Space& columns = matrix == yy ? *function_.y_ : *function_.x_;
+        return Fail("the second derivative of " + function_.name_ + " with respect to " +
+                    function_.y_->BlockOf(static_cast<int>(entry.row())).name + " and " +
+                    columns.BlockOf(j).name + " is not finite");
+      }
+    }
+  }
+  return true;
 }
 
 bool LevelEvaluator::Linearize(const double* x,
@@ -1050,8 +1079,7 @@ bool LevelEvaluator::Linearize(const double* x,
   rows_jx_ = jx;
   rows_jy_ = jy;
   double unused;
-  return Begin(x, y, Batch::All(), true) &&
-         Run(Order::kRows, Batch::All(), value ? value : &unused);
+  return Run(Order::kRows, x, y, Batch::All(), value ? value : &unused);
 }
 
 }  // namespace bilevel

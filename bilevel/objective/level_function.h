@@ -169,7 +169,7 @@ class LevelEvaluator {
   struct Scratch;
   struct Guard;
   enum class Order { kValue, kGradient, kProduct, kHessian, kRows };
-  bool Begin(const double* x, const double* y, const Batch& batch, bool derivatives);
+  bool Begin(const Batch& batch, bool derivatives);
   bool EvaluatePlusJacobian(const Space& space, int block, const double* point);
   const double* PlusJacobian(const LevelFunction::Argument& argument) const;
   bool EvaluateResidual(Order order, int index, Scratch* scratch, double* slot);
@@ -178,7 +178,7 @@ class LevelEvaluator {
   bool RunTerms(Order order, const Batch& batch, double* value);
   void Reduce(Order order, int first, int num, int first_slot, const double* slot, double scale);
   bool FinishCurvature(Order order);
-  bool Run(Order order, const Batch& batch, double* value);
+  bool Run(Order order, const double* x, const double* y, const Batch& batch, double* value);
   bool Fail(const std::string& what);
 
   const LevelFunction& function_;
@@ -203,8 +203,9 @@ class LevelEvaluator {
   std::vector<unsigned> stamp_x_, stamp_y_;
   unsigned stamp_ = 0;
   Vector ambient_gradient_;  // Of y, for the curvature of its manifolds.
-  std::vector<double> curvature_, shifted_, difference_;
+  std::vector<double> curvature_, shifted_, difference_, saved_x_, saved_y_;
   std::vector<const double*> term_direction_;
+  Vector term_column_;
   std::string error_;
 };
 
