@@ -1,79 +1,70 @@
 // Ridge regression with a learned ridge: the smallest bilevel problem, its closed form beside it.
 //
-//   lower level   y*(w) = argmin 1/2 |A y - b|^2 + 1/2 e^{2w} |y|^2     on training data
-//   upper level   w     = argmin 1/2 |C y*(w) - d|^2                    on validation data
+//   lower level   y*(w) = argmin 1/2 |A y - b|^2 + 1/2 e^{2w} |y|^2     12 training samples
+//   upper level   w     = argmin 1/2 |C y*(w) - d|^2                    28 validation samples
 #include <cmath>
 #include <cstdio>
-#include <random>
 
 #include "Eigen/Dense"
 #include "bilevel/bilevel.h"
 #include "ceres/ceres.h"
 
-struct Row {  // One sample: features' y - target.
+using Eigen::Vector4d;
+
+struct Sample {  // features' y - target
   template <typename T>
   bool operator()(const T* y, T* residual) const {
-    residual[0] = T(-target);
+    residual[0] = -T(target);
     for (int i = 0; i < 4; ++i) residual[0] += features[i] * y[i];
     return true;
   }
-  Eigen::Vector4d features;
+  Vector4d features;
   double target;
 };
 
-struct Ridge {
+struct Ridge {  // e^w y, where w is a parameter block like any other.
   template <typename T>
-  bool operator()(const T* y, const T* log_weight, T* residual) const {
-    for (int i = 0; i < 4; ++i) residual[i] = exp(log_weight[0]) * y[i];
+  bool operator()(const T* y, const T* w, T* residual) const {
+    for (int i = 0; i < 4; ++i) residual[i] = exp(w[0]) * y[i];
     return true;
   }
 };
 
 int main() {
-  std::mt19937 generator(1);
-  std::normal_distribution<double> normal;
-  const Eigen::Vector4d truth(1.0, -0.5, 0.2, 0.0);
-  double y[4] = {0.0, 0.0, 0.0, 0.0}, log_weight = 0.0;
+  std::srand(1);  // Eigen's generator.
+  const Eigen::MatrixXd A = Eigen::MatrixXd::Random(12, 4), C = Eigen::MatrixXd::Random(28, 4);
+  const Vector4d truth(1.0, -0.5, 0.2, 0.0);
+  const Eigen::VectorXd b = A * truth + Eigen::VectorXd::Random(12);
+  const Eigen::VectorXd d = C * truth + Eigen::VectorXd::Random(28);
 
+  // Two ordinary ceres::Problems that share parameter blocks. w is declared upper; y is the rest.
+  using SampleCost = bilevel::AutoDiffCostFunction<Sample, 1, 4>;
+  using RidgeCost = bilevel::AutoDiffCostFunction<Ridge, 4, 4, 1>;
+  double y[4] = {}, w = 0.0;
   bilevel::Problem problem;
-  problem.AddUpperParameterBlock(&log_weight, 1);
-  Eigen::Matrix4d AtA = Eigen::Matrix4d::Zero(), CtC = AtA;
-  Eigen::Vector4d Atb = Eigen::Vector4d::Zero(), Ctd = Atb;
-  double dtd = 0.0;
-  for (int i = 0; i < 40; ++i) {
-    Row row;
-    for (double& feature : row.features) feature = normal(generator);
-    row.target = row.features.dot(truth) + 2.0 * normal(generator);
-    const bool training = i < 12;
-    (training ? problem.lower() : problem.upper())
-        ->AddResidualBlock(new bilevel::AutoDiffCostFunction<Row, 1, 4>(new Row(row)), nullptr, y);
-    (training ? AtA : CtC) += row.features * row.features.transpose();
-    (training ? Atb : Ctd) += row.features * row.target;
-    if (!training) dtd += row.target * row.target;
+  problem.AddUpperParameterBlock(&w, 1);
+  for (int i = 0; i < 12; ++i) {
+    problem.lower()->AddResidualBlock(new SampleCost(new Sample{A.row(i), b[i]}), nullptr, y);
   }
-  problem.lower()->AddResidualBlock(
-      new bilevel::AutoDiffCostFunction<Ridge, 4, 4, 1>(new Ridge), nullptr, y, &log_weight);
-
+  problem.lower()->AddResidualBlock(new RidgeCost(new Ridge), nullptr, y, &w);
+  for (int i = 0; i < 28; ++i) {
+    problem.upper()->AddResidualBlock(new SampleCost(new Sample{C.row(i), d[i]}), nullptr, y);
+  }
   bilevel::Solver::Options options;
   options.minimizer_progress_to_stdout = true;
   bilevel::Solver::Summary summary;
-  bilevel::Solve(options, &problem, &summary);
+  bilevel::Solve(options, &problem, &summary);  // Leaves the best point found in w and y.
   std::puts(summary.FullReport().c_str());
 
-  // The closed form: y*(w) solves the normal equations; search w on a fine grid.
-  double best = 1e300, best_log_weight = 0.0;
-  for (double w = -5.0; w <= 5.0; w += 1e-4) {
-    const Eigen::Vector4d y_star =
-        (AtA + std::exp(2.0 * w) * Eigen::Matrix4d::Identity()).ldlt().solve(Atb);
-    const double value = 0.5 * (y_star.dot(CtC * y_star) - 2.0 * y_star.dot(Ctd) + dtd);
-    if (value < best) {
-      best = value;
-      best_log_weight = w;
-    }
+  // The closed form: y*(w) = H^-1 A'b with H = A'A + e^{2w} I, so that the slope of the validation
+  // cost is -2 e^{2w} (C y* - d)' C H^-1 y*. Bisection finds its zero.
+  double low = -5.0, high = 5.0;
+  for (int i = 0; i < 60; ++i) {
+    const double mid = 0.5 * (low + high), ridge = std::exp(2.0 * mid);
+    const auto H = (A.transpose() * A + ridge * Eigen::Matrix4d::Identity()).ldlt();
+    const Vector4d y_star = H.solve(A.transpose() * b);
+    ((C * y_star - d).dot(C * H.solve(y_star)) < 0.0 ? high : low) = mid;
   }
-  std::printf("learned      log weight %8.4f   validation cost %.8f\n",
-              log_weight,
-              summary.final_objective);
-  std::printf("closed form  log weight %8.4f   validation cost %.8f\n", best_log_weight, best);
-  return summary.IsSolutionUsable() ? 0 : 1;
+  std::printf("w learned %.6f, w from the closed form %.6f\n", w, low);
+  return summary.IsSolutionUsable() && std::abs(w - low) < 1e-4 ? 0 : 1;
 }
