@@ -77,15 +77,14 @@ class Differencer {
         norm = std::hypot(norm, ws_.estimate[i]);
         change = std::hypot(change, correction);
       }
-      if (!(change < best)) {
-        // Finite and no better than before: from here on rounding only grows.
-        if (std::isfinite(change)) break;
-        continue;
-      }
-      best = change;
-      std::copy_n(ws_.estimate.data(), n_, product);
       const double rounding = 4.0 * std::numeric_limits<double>::epsilon() * magnitude_ / step;
-      if (change <= kTolerance * norm + rounding) break;
+      const bool accept = change <= kTolerance * norm + rounding;
+      const double score = change == 0.0 ? 0.0 : change / norm;  // NaN where anything is.
+      if (score < best || (accept && trial == 0)) {
+        best = score;
+        std::copy_n(ws_.estimate.data(), n_, product);
+      }
+      if (accept) break;
     }
     return std::isfinite(best);
   }
