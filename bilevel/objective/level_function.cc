@@ -614,7 +614,7 @@ bool LevelEvaluator::EvaluateResidual(Order order, int index, Scratch* s, double
   }
 
   // Into tangent coordinates: columns, then rows.
-  double* local_hessian = ambient_gradient + ambient;
+  double* local_hessian = ambient_gradient + ambient + r.theta_size;
   MatrixMap to(local_hessian, local, local);
   MatrixMap half(s->half.data(), ambient, local);
   for (int q = 0; q < r.num_arguments; ++q) {
