@@ -200,7 +200,7 @@ class AutoDiffCostFunction final : public SecondOrderCostFunction {
     // Square tiles of at most 8 keep the jets in cache and the stack small.
     constexpr int kTile = internal::TileSize(kNumParameters, 8);
     return internal::TiledHessian<kTile>(
-        [this](const auto* x, auto* r) { return Call(x, r, Indices()); },
+        [this](const auto* x, auto* r) { return this->Call(x, r, Indices()); },
         Gather(parameters).data(),
         kNumParameters,
         weights,
@@ -214,7 +214,7 @@ class AutoDiffCostFunction final : public SecondOrderCostFunction {
                               double* product) const override {
     constexpr int kTile = internal::TileSize(kNumParameters, 16);
     return internal::TiledHessianProduct<kTile>(
-        [this](const auto* x, auto* r) { return Call(x, r, Indices()); },
+        [this](const auto* x, auto* r) { return this->Call(x, r, Indices()); },
         Gather(parameters).data(),
         kNumParameters,
         weights,
