@@ -431,9 +431,11 @@ double NewtonLowerSolver::MeasureDecrement() {
     Vector g = part->gradient;
     const Matrix& null = part->system.null_space();
     if (null.cols() > 0) g -= null * (null.transpose() * g);
-    part->decrement = part->system.Solve(g, &part->step)
-                          ? std::sqrt(std::max(0.0, g.dot(part->step)))
-                          : std::numeric_limits<double>::infinity();
+    // A damped factorisation will do: nothing to refine, and what is left of g may be rounding.
+    part->system.factorization().Solve(g, &part->step);
+    const double squared = g.dot(part->step);
+    part->decrement = std::isfinite(squared) ? std::sqrt(std::abs(squared))
+                                             : std::numeric_limits<double>::infinity();
     part->SetRelativeDecrement();
   }
   return relative_decrement();
