@@ -6,6 +6,7 @@
 #include "bilevel/argmin_cost_function.h"
 #include "bilevel/derivatives/auto_diff_cost_function.h"
 #include "bilevel/derivatives/dynamic_auto_diff_cost_function.h"
+#include "bilevel/holdout.h"
 #include "bilevel/hypergradient_checker.h"
 #include "bilevel/learnable/auto_diff_loss.h"
 #include "bilevel/learnable/losses.h"
