@@ -1,0 +1,26 @@
+#ifndef BILEVEL_EXAMPLES_SUPPORT_FLAGS_H_
+#define BILEVEL_EXAMPLES_SUPPORT_FLAGS_H_
+
+#include <string>
+
+#include "gflags/gflags.h"
+
+/// Flags that all examples have.
+DECLARE_string(summary_json);
+DECLARE_string(trace_csv);
+DECLARE_string(plot);
+DECLARE_bool(quick);
+DECLARE_int32(num_threads);
+
+namespace examples {
+
+/// Reads the flags; what is left in argv are positional arguments. --help prints `what` and the
+/// examples' own flags (not those of every library linked in), and exits.
+void ParseFlags(const std::string& what, int* argc, char*** argv);
+
+/// Writes the text; an empty path does nothing, a failure is printed.
+bool WriteFile(const std::string& path, const std::string& text);
+
+}  // namespace examples
+
+#endif  // BILEVEL_EXAMPLES_SUPPORT_FLAGS_H_

@@ -1,0 +1,30 @@
+#ifndef BILEVEL_EXAMPLES_SUPPORT_PLOT_H_
+#define BILEVEL_EXAMPLES_SUPPORT_PLOT_H_
+
+#include <string>
+#include <vector>
+
+namespace examples {
+
+struct Series {
+  std::string title;
+  /// gnuplot's: "lines", "points", "linespoints", "steps", "boxes".
+  std::string style;
+  std::vector<double> x, y;
+  bool right_axis = false;
+};
+
+struct Panel {
+  std::string title, x_label, y_label;  ///< Labels with their units.
+  bool log_x = false, log_y = false;
+  std::vector<Series> series;
+  std::string right_label;
+};
+
+/// Writes panels side by side, data and all, to a gnuplot script next to `path` (.png or .svg),
+/// and runs it where gnuplot is installed; otherwise says how to.
+bool Plot(const std::string& path, const std::string& title, const std::vector<Panel>& panels);
+
+}  // namespace examples
+
+#endif  // BILEVEL_EXAMPLES_SUPPORT_PLOT_H_
