@@ -179,6 +179,8 @@ NewtonLowerSolver::Options Solver::Options::LowerSolverOptions() const {
 }
 
 void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
+  Summary unwanted;
+  if (!summary) summary = &unwanted;
   *summary = Summary();
   const auto fail = [&](const std::string& what) {
     summary->termination_type = ceres::FAILURE;
@@ -260,6 +262,7 @@ void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
   summary->num_active_lower_bounds = lower.num_active_bounds();
   summary->weakly_active_lower_bounds = lower.weakly_active();
   summary->linear_residual = lower.linear_residual();
+  summary->flat_upper_directions = state.flat_directions;
   summary->total_time_in_seconds = recorder.Seconds();
 }
 

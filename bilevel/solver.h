@@ -129,6 +129,9 @@ class Solver {
     LowerSolverCounts lower_solver;
     double total_time_in_seconds = -1.0;
 
+    /// Directions of x that the upper level does not see ("0.71 a[0] + 0.71 b[0]"): x is left
+    /// unmoved along them. Filled by levenberg_marquardt.
+    std::vector<std::string> flat_upper_directions;
     /// Directions the lower level leaves free (dimension of the null space), and their blocks.
     int num_free_directions = 0;
     std::string free_directions;

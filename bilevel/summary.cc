@@ -81,6 +81,9 @@ std::string Solver::Summary::FullReport() const {
     if (linear_residual >= 0.0) {
       row("Linear systems' residual, relative", Format("%.1e", linear_residual));
     }
+    for (const std::string& direction : flat_upper_directions) {
+      row("Flat direction of x, left unmoved", direction);
+    }
     if (num_free_directions > 0) {
       row("Free directions of the lower level",
           std::to_string(num_free_directions) + ", in " + free_directions);

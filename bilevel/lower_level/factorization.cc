@@ -2,24 +2,73 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "Eigen/SparseCholesky"
+#ifdef BILEVEL_USE_CHOLMOD
+#include "Eigen/CholmodSupport"
+#endif
 
 namespace bilevel {
+namespace {
+
+using Simplicial = Eigen::SimplicialLDLT<SparseMatrix, Eigen::Lower, Eigen::AMDOrdering<int>>;
+
+#ifdef BILEVEL_USE_CHOLMOD
+class Supernodal : public Eigen::CholmodSupernodalLLT<SparseMatrix, Eigen::Lower> {
+ public:
+  // CHOLMOD's own rule: dense enough if it does this many operations a nonzero of the factor.
+  bool Pays() { return cholmod().fl > cholmod().supernodal_switch * cholmod().lnz; }
+
+  double SmallestPivot() const {
+    const cholmod_factor& factor = *m_cholmodFactor;
+    const auto* super = static_cast<const int*>(factor.super);
+    const auto* rows = static_cast<const int*>(factor.pi);
+    const auto* begin = static_cast<const int*>(factor.px);
+    const auto* values = static_cast<const double*>(factor.x);
+    double smallest = std::numeric_limits<double>::infinity();
+    for (size_t k = 0; k < factor.nsuper; ++k) {
+      const int columns = super[k + 1] - super[k], stride = rows[k + 1] - rows[k];
+      for (int j = 0; j < columns; ++j) {
+        const double diagonal = values[begin[k] + j * (stride + 1)];
+        smallest = std::min(smallest, diagonal * diagonal);
+      }
+    }
+    return smallest;
+  }
+};
+#endif
+
+}  // namespace
 
 struct Factorization::Implementation {
-  Eigen::SimplicialLDLT<SparseMatrix, Eigen::Lower, Eigen::AMDOrdering<int>> ldlt;
+  std::unique_ptr<Simplicial> simplicial;
+#ifdef BILEVEL_USE_CHOLMOD
+  std::unique_ptr<Supernodal> supernodal;
+#endif
 };
 
 Factorization::Factorization(const SparseMatrix& lower)
     : implementation_(std::make_unique<Implementation>()),
       scaled_(lower),
-      scale_(lower.rows()),
+      scale_(Vector::Ones(lower.rows())),
       work_(lower.rows()) {
-  implementation_->ldlt.analyzePattern(scaled_);
+#ifdef BILEVEL_USE_CHOLMOD
+  if (lower.nonZeros() > 0) {
+    implementation_->supernodal = std::make_unique<Supernodal>();
+    implementation_->supernodal->cholmod().print = 0;  // Failure is a status, not a message.
+    implementation_->supernodal->analyzePattern(scaled_);
+    if (implementation_->supernodal->Pays()) return;
+    implementation_->supernodal.reset();
+  }
+#endif
+  implementation_->simplicial = std::make_unique<Simplicial>();
+  implementation_->simplicial->analyzePattern(scaled_);
 }
 
 Factorization::~Factorization() = default;
+
+bool Factorization::is_supernodal() const { return !implementation_->simplicial; }
 
 Factorization::Status Factorization::Factorize(const SparseMatrix& lower,
                                                double damping,
@@ -33,9 +82,10 @@ Factorization::Status Factorization::Factorize(const SparseMatrix& lower,
   const auto is_fixed = [&](int i) { return !fixed_.empty() && fixed_[i]; };
   for (int j = 0; j < n; ++j) {
     const double diagonal = std::abs(lower.valuePtr()[lower.outerIndexPtr()[j]]);
-    if (!std::isfinite(diagonal)) return Status::kFailed;
     scale_[j] = is_fixed(j) || diagonal == 0.0 ? 1.0 : std::sqrt(diagonal);
   }
+  work_ = scale_.cwiseInverse();
+  double sum = 0.0;
   for (int j = 0; j < n; ++j) {
     for (int k = lower.outerIndexPtr()[j]; k < lower.outerIndexPtr()[j + 1]; ++k) {
       const int i = lower.innerIndexPtr()[k];
@@ -43,23 +93,28 @@ Factorization::Status Factorization::Factorize(const SparseMatrix& lower,
       if (is_fixed(i) || is_fixed(j)) {
         to = i == j ? 1.0 : 0.0;
       } else {
-        to = lower.valuePtr()[k] / (scale_[i] * scale_[j]);
+        to = lower.valuePtr()[k] * work_[i] * work_[j];
         if (i == j) to += damping;
+        sum += to;
       }
     }
   }
-  implementation_->ldlt.factorize(scaled_);
-  if (implementation_->ldlt.info() != Eigen::Success) {
-    // A pivot that is exactly zero: singular, or an indefinite matrix that needs pivoting.
-    min_pivot_ = 0.0;
-    return std::isfinite(Eigen::Map<const Vector>(scaled_.valuePtr(), scaled_.nonZeros()).sum())
-               ? Status::kSingular
-               : Status::kFailed;
+  if (!std::isfinite(sum)) return Status::kNotFinite;
+  if (n == 0) return Status::kPositiveDefinite;
+  double smallest_pivot = 0.0;
+  if (implementation_->simplicial) {
+    Simplicial& factor = *implementation_->simplicial;
+    factor.factorize(scaled_);
+    if (factor.info() == Eigen::Success) smallest_pivot = factor.vectorD().minCoeff();
   }
-  min_pivot_ = n == 0 ? 1.0 : implementation_->ldlt.vectorD().minCoeff();
-  if (!std::isfinite(implementation_->ldlt.vectorD().sum())) return Status::kFailed;
-  if (min_pivot_ > kRankTolerance) return Status::kPositiveDefinite;
-  return min_pivot_ > -kRankTolerance ? Status::kSingular : Status::kIndefinite;
+#ifdef BILEVEL_USE_CHOLMOD
+  if (implementation_->supernodal) {
+    Supernodal& factor = *implementation_->supernodal;
+    factor.factorize(scaled_);
+    if (factor.info() == Eigen::Success) smallest_pivot = factor.SmallestPivot();
+  }
+#endif
+  return smallest_pivot > kRankTolerance ? Status::kPositiveDefinite : Status::kNotPositiveDefinite;
 }
 
 void Factorization::Solve(const Vector& b, Vector* x) const {
@@ -67,18 +122,23 @@ void Factorization::Solve(const Vector& b, Vector* x) const {
   for (size_t i = 0; i < fixed_.size(); ++i) {
     if (fixed_[i]) work_[i] = 0.0;
   }
-  *x = implementation_->ldlt.solve(work_);
+  if (implementation_->simplicial) *x = implementation_->simplicial->solve(work_);
+#ifdef BILEVEL_USE_CHOLMOD
+  if (implementation_->supernodal) *x = implementation_->supernodal->solve(work_);
+#endif
   x->array() /= scale_.array();
 }
 
 void Factorization::Solve(const Matrix& b, Matrix* x) const {
-  x->resize(b.rows(), b.cols());
-  Vector column;
-  for (int j = 0; j < b.cols(); ++j) {
-    column = b.col(j);
-    Solve(column, &column);
-    x->col(j) = column;
+  Matrix scaled = scale_.cwiseInverse().asDiagonal() * b;
+  for (size_t i = 0; i < fixed_.size(); ++i) {
+    if (fixed_[i]) scaled.row(i).setZero();
   }
+  if (implementation_->simplicial) *x = implementation_->simplicial->solve(scaled);
+#ifdef BILEVEL_USE_CHOLMOD
+  if (implementation_->supernodal) *x = implementation_->supernodal->solve(scaled);
+#endif
+  *x = scale_.cwiseInverse().asDiagonal() * *x;
 }
 
 }  // namespace bilevel

@@ -7,11 +7,13 @@
 
 namespace bilevel {
 
-/// LDL' of a sparse symmetric matrix, scaled to a unit diagonal: analysed once, factorised often.
+/// Cholesky factorisation of a sparse symmetric matrix H, scaled to a unit diagonal: analysed once,
+/// factorised often.
 ///
 ///     A = D (S + damping I) D,   D = diag(|H_ii|)^(1/2)
 ///
-/// so that damping and rank tolerances are free of units.
+/// so that damping and rank tolerances are free of units. CHOLMOD's supernodal factorisation where
+/// it is built in and the factor is dense enough to pay; Eigen's simplicial one otherwise.
 class Factorization {
  public:
   /// lower: the pattern of the lower triangle, diagonal included.
@@ -20,23 +22,20 @@ class Factorization {
 
   enum class Status {
     kPositiveDefinite,
-    /// Pivots below `rank_tolerance` (of either sign), none clearly negative: singular.
-    kSingular,
-    kIndefinite,
-    kFailed,  ///< Not finite.
+    kNotPositiveDefinite,  ///< Singular (a pivot below kRankTolerance) or indefinite.
+    kNotFinite,
   };
   /// Coordinates with fixed[i] != 0 are taken out: their row and column become the identity's.
   /// fixed may be nullptr.
   Status Factorize(const SparseMatrix& lower, double damping, const std::vector<char>* fixed);
 
-  /// x = A^-1 b, column by column. Zero where fixed.
+  /// x = A^-1 b. Zero where fixed. x may alias b.
   void Solve(const Matrix& b, Matrix* x) const;
   void Solve(const Vector& b, Vector* x) const;
 
-  /// The scaling D of the last factorisation, and its smallest pivot (1 is the largest possible
-  /// diagonal).
+  /// The scaling D of the last factorisation.
   const Vector& scale() const { return scale_; }
-  double min_pivot() const { return min_pivot_; }
+  bool is_supernodal() const;
 
   static constexpr double kRankTolerance = 1e-11;
 
@@ -46,7 +45,6 @@ class Factorization {
   SparseMatrix scaled_;
   Vector scale_;
   std::vector<char> fixed_;
-  double min_pivot_ = 0.0;
   mutable Vector work_;
 };
 

@@ -44,21 +44,17 @@ bool HessianSystem::Prepare(const SparseMatrix* lower,
   switch (factorization_.Factorize(*lower, 0.0, fixed)) {
     case Factorization::Status::kPositiveDefinite:
       return true;
-    case Factorization::Status::kFailed:
+    case Factorization::Status::kNotFinite:
       message_ = "the lower level's Hessian is not finite";
       return false;
-    case Factorization::Status::kIndefinite:
-    case Factorization::Status::kSingular:
+    case Factorization::Status::kNotPositiveDefinite:
       break;
   }
   // Is it singular or a saddle? With a little damping only a true negative curvature is left.
   ++num_factorizations_;
   if (factorization_.Factorize(*lower, kSingularDamping, fixed) !=
       Factorization::Status::kPositiveDefinite) {
-    message_ =
-        "the lower level is at a saddle point: its Hessian has a negative eigenvalue (smallest "
-        "pivot " +
-        std::to_string(factorization_.min_pivot()) + " of a unit diagonal)";
+    message_ = "the lower level is at a saddle point: its Hessian has a negative eigenvalue";
     return false;
   }
   singular_ = true;
@@ -72,10 +68,10 @@ bool HessianSystem::Prepare(const SparseMatrix* lower,
   return true;
 }
 
-void HessianSystem::Multiply(const Vector& v, Vector* hv) const {
-  *hv = lower_->selfadjointView<Eigen::Lower>() * v;
+void HessianSystem::Multiply(const Matrix& v, Matrix* hv) const {
+  hv->noalias() = lower_->selfadjointView<Eigen::Lower>() * v;
   for (size_t i = 0; i < fixed_.size(); ++i) {
-    if (fixed_[i]) (*hv)[i] = 0.0;
+    if (fixed_[i]) hv->row(i).setZero();
   }
 }
 
@@ -95,16 +91,12 @@ bool HessianSystem::FindNullSpace() {
       basis = scale.asDiagonal() * next;
     }
     basis = Orthonormal(basis);
-    Matrix image(n, size);
-    Vector column, product;
-    for (int j = 0; j < size; ++j) {
-      column = basis.col(j).cwiseQuotient(scale);
-      for (size_t i = 0; i < fixed_.size(); ++i) {
-        if (fixed_[i]) column[i] = 0.0;
-      }
-      Multiply(column, &product);
-      image.col(j) = product.cwiseQuotient(scale);
+    Matrix image, unscaled = scale.cwiseInverse().asDiagonal() * basis;
+    for (size_t i = 0; i < fixed_.size(); ++i) {
+      if (fixed_[i]) unscaled.row(i).setZero();
     }
+    Multiply(unscaled, &image);
+    image = scale.cwiseInverse().asDiagonal() * image;
     Matrix small = basis.transpose() * image;
     small = 0.5 * (small + small.transpose()).eval();
     // Fixed coordinates answer zero above, but are not free.
@@ -129,13 +121,22 @@ bool HessianSystem::FindNullSpace() {
 }
 
 bool HessianSystem::Solve(const Vector& b, Vector* x) {
+  column_ = b;
+  if (!Solve(column_, &column_)) return false;
+  *x = column_;
+  return true;
+}
+
+bool HessianSystem::Solve(const Matrix& b, Matrix* x) {
   rhs_ = b;
   for (size_t i = 0; i < fixed_.size(); ++i) {
-    if (fixed_[i]) rhs_[i] = 0.0;
+    if (fixed_[i]) rhs_.row(i).setZero();
   }
   if (null_space_.cols() > 0) {
-    const double share = NullSpaceShare(rhs_);
-    if (handling_ == SingularHandling::kAutomatic && share > kVisibleShare) {
+    product_ = null_space_.transpose() * rhs_;
+    for (int j = 0; j < rhs_.cols(); ++j) {
+      const double share = product_.col(j).norm() / rhs_.col(j).norm();
+      if (handling_ != SingularHandling::kAutomatic || !(share > kVisibleShare)) continue;
       std::ostringstream text;
       text << "the lower level leaves " << null_space_.cols() << " direction(s) free, in "
            << NullSpaceBlocks() << ", and what is asked depends on them (share " << share
@@ -143,15 +144,18 @@ bool HessianSystem::Solve(const Vector& b, Vector* x) {
       message_ = text.str();
       return false;
     }
-    rhs_ -= null_space_ * (null_space_.transpose() * rhs_);
+    rhs_ -= null_space_ * product_;
   }
-  const double norm = rhs_.norm();
   factorization_.Solve(rhs_, x);
   double relative = 0.0;
   for (int k = 0;; ++k) {
     Multiply(*x, &product_);
     correction_ = rhs_ - product_;
-    relative = norm > 0.0 ? correction_.norm() / norm : 0.0;
+    relative = 0.0;
+    for (int j = 0; j < rhs_.cols(); ++j) {
+      const double norm = rhs_.col(j).norm();
+      if (norm > 0.0) relative = std::max(relative, correction_.col(j).norm() / norm);
+    }
     if (!singular_ || k == kRefinements) break;
     factorization_.Solve(correction_, &correction_);
     *x += correction_;
@@ -167,17 +171,6 @@ bool HessianSystem::Solve(const Vector& b, Vector* x) {
   if (!x->allFinite()) {
     message_ = "a linear system with the lower level's Hessian has no finite solution";
     return false;
-  }
-  return true;
-}
-
-bool HessianSystem::Solve(const Matrix& b, Matrix* x) {
-  x->resize(b.rows(), b.cols());
-  Vector column, solution;
-  for (int j = 0; j < b.cols(); ++j) {
-    column = b.col(j);
-    if (!Solve(column, &solution)) return false;
-    x->col(j) = solution;
   }
   return true;
 }

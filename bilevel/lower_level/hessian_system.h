@@ -40,7 +40,7 @@ class HessianSystem {
                SingularHandling handling,
                bool factorized);
 
-  /// x = H^+ b, column by column, zero where fixed.
+  /// x = H^+ b, zero where fixed; x may alias b. False: see message().
   bool Solve(const Matrix& b, Matrix* x);
   bool Solve(const Vector& b, Vector* x);
 
@@ -60,7 +60,7 @@ class HessianSystem {
 
  private:
   bool FindNullSpace();
-  void Multiply(const Vector& v, Vector* hv) const;
+  void Multiply(const Matrix& v, Matrix* hv) const;
 
   Factorization factorization_;
   const Space* y_;
@@ -72,7 +72,7 @@ class HessianSystem {
   double largest_null_ = 0.0, smallest_kept_ = 0.0, residual_ = 0.0;
   int num_factorizations_ = 0;
   std::string message_;
-  Vector rhs_, product_, correction_;
+  Matrix rhs_, product_, correction_, column_;
 };
 
 /// The damping, relative to a unit diagonal, that stands in for regularity in a singular system;

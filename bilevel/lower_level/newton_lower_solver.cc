@@ -269,14 +269,17 @@ bool NewtonLowerSolver::Newton(Part* part, const double* x) {
   for (int iteration = 0;; ++iteration) {
     FindActive(part);
     auto status = factorize(damping);
-    if (damping == 0.0 && status == Factorization::Status::kSingular) {
-      floor = damping = kSingularDamping;
-      part->singular = true;
-      status = factorize(damping);
+    if (damping == 0.0 && status == Factorization::Status::kNotPositiveDefinite) {
+      // Singular, perhaps: a little damping is then enough.
+      status = factorize(kSingularDamping);
+      if (status == Factorization::Status::kPositiveDefinite) {
+        floor = damping = kSingularDamping;
+        part->singular = true;
+      }
     }
     const bool indefinite = status != Factorization::Status::kPositiveDefinite;
     while (status != Factorization::Status::kPositiveDefinite) {
-      if (status == Factorization::Status::kFailed || damping > kMostDamping) {
+      if (status == Factorization::Status::kNotFinite || damping > kMostDamping) {
         part->message = "its Hessian is not finite";
         return false;
       }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <vector>
 
 #include "Eigen/Eigenvalues"
@@ -10,54 +11,66 @@
 namespace bilevel {
 namespace {
 
-// Minimiser of g's + s'Bs/2 over |s| <= radius within the span of the eigenvectors that are not
-// flat; B may be indefinite.
-class TrustRegionStep {
- public:
-  TrustRegionStep(const Matrix& b, const Vector& g, double flat_tolerance) : eigen_(b) {
-    const Vector& values = eigen_.eigenvalues();
-    const double largest = values.cwiseAbs().maxCoeff();
-    c_ = eigen_.eigenvectors().transpose() * g;
-    for (int i = 0; i < values.size(); ++i) {
-      // Flat: neither curvature nor slope.
-      if (std::abs(values[i]) <= flat_tolerance * largest &&
-          std::abs(c_[i]) <= std::sqrt(flat_tolerance) * c_.cwiseAbs().maxCoeff()) {
-        c_[i] = 0.0;
-      }
-    }
-  }
-
-  Vector Solve(double radius) const {
-    const Vector& values = eigen_.eigenvalues();
-    double smallest = std::numeric_limits<double>::infinity();
-    for (int i = 0; i < values.size(); ++i) {
-      if (c_[i] != 0.0) smallest = std::min(smallest, values[i]);
-    }
-    const auto step = [&](double mu) -> Vector {
-      Vector s = Vector::Zero(c_.size());
-      for (int i = 0; i < c_.size(); ++i) {
-        if (c_[i] != 0.0) s[i] = -c_[i] / (values[i] + mu);
-      }
-      return s;
-    };
-    if (!std::isfinite(smallest)) return Vector::Zero(c_.size());
-    if (smallest > 0.0 && step(0.0).norm() <= radius) return eigen_.eigenvectors() * step(0.0);
-    // |s(mu)| falls with mu: bisect its logarithm above -smallest.
-    const double scale = std::max(values.cwiseAbs().maxCoeff(), c_.norm() / radius);
-    const double base = std::max(0.0, -smallest);
-    double low = 1e-16 * scale, high = 2.0 * scale;
-    while (step(base + high).norm() > radius) high *= 4.0;
-    for (int k = 0; k < 200 && high > low * (1.0 + 1e-10); ++k) {
-      const double middle = std::sqrt(low * high);
-      (step(base + middle).norm() > radius ? low : high) = middle;
-    }
-    return eigen_.eigenvectors() * step(base + high);
-  }
-
- private:
-  Eigen::SelfAdjointEigenSolver<Matrix> eigen_;
-  Vector c_;
+// Directions (columns) along which neither r's derivative nor the objective changes: eigenvectors
+// of J'J with an eigenvalue and a slope that are rounding. The rest spans what can be learned.
+struct Directions {
+  Matrix flat, learnable;
 };
+
+Directions SplitDirections(const Matrix& j, const Vector& r, const Vector& g, double tolerance) {
+  const Eigen::SelfAdjointEigenSolver<Matrix> eigen(j.transpose() * j);
+  const Vector& values = eigen.eigenvalues();
+  const double largest = values.size() > 0 ? values[values.size() - 1] : 0.0;
+  std::vector<int> flat, learnable;
+  for (int i = 0; i < values.size(); ++i) {
+    const double slope = std::abs(eigen.eigenvectors().col(i).dot(g));
+    const bool is_flat =
+        values[i] <= tolerance * largest && slope <= std::sqrt(tolerance * largest) * r.norm();
+    (is_flat ? flat : learnable).push_back(i);
+  }
+  return {eigen.eigenvectors()(Eigen::all, flat), eigen.eigenvectors()(Eigen::all, learnable)};
+}
+
+// Minimiser of g's + s'Bs/2 over |s| <= radius; B may be indefinite.
+Vector TrustRegionStep(const Matrix& b, const Vector& g, double radius) {
+  if (g.size() == 0 || g.norm() == 0.0) return Vector::Zero(g.size());
+  const Eigen::SelfAdjointEigenSolver<Matrix> eigen(b);
+  const Vector& values = eigen.eigenvalues();
+  const Vector c = eigen.eigenvectors().transpose() * g;
+  const auto step = [&](double mu) -> Vector {
+    return -(c.array() / (values.array() + mu)).matrix();
+  };
+  if (values[0] > 0.0 && step(0.0).norm() <= radius) return eigen.eigenvectors() * step(0.0);
+  // |s(mu)| falls with mu: bisect its logarithm above -smallest.
+  const double scale = std::max(values.cwiseAbs().maxCoeff(), c.norm() / radius);
+  const double base = std::max(0.0, -values[0]);
+  double low = 1e-16 * scale, high = 2.0 * scale;
+  while (step(base + high).norm() > radius) high *= 4.0;
+  for (int k = 0; k < 200 && high > low * (1.0 + 1e-10); ++k) {
+    const double middle = std::sqrt(low * high);
+    (step(base + middle).norm() > radius ? low : high) = middle;
+  }
+  return eigen.eigenvectors() * step(base + high);
+}
+
+// "0.71 log_sigma[0] + 0.71 log_sigma[1]"
+std::string NameDirection(const Space& space, const Vector& direction) {
+  std::string text;
+  for (int i = 0; i < direction.size(); ++i) {
+    if (std::abs(direction[i]) < 1e-3) continue;
+    const Space::Block& block = space.BlockOf(i);
+    char term[160];
+    std::snprintf(term,
+                  sizeof(term),
+                  "%s%.2f %s[%d]",
+                  text.empty() ? (direction[i] < 0 ? "-" : "") : (direction[i] < 0 ? " - " : " + "),
+                  std::abs(direction[i]),
+                  block.name.c_str(),
+                  i - block.tangent_offset);
+    text += term;
+  }
+  return text;
+}
 
 }  // namespace
 
@@ -147,7 +160,21 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
       model.col(i).setZero();
       reduced[i] = 0.0;
     }
-    dx = TrustRegionStep(model, reduced, options_.flat_tolerance).Solve(radius);
+    Matrix free_j = j;
+    for (int i = 0; i < m; ++i) {
+      if (fixed[i]) free_j.col(i).setZero();
+    }
+    const Directions directions = SplitDirections(free_j, r, reduced, options_.flat_tolerance);
+    const Matrix& v = directions.learnable;
+    dx = v * TrustRegionStep(v.transpose() * model * v, v.transpose() * reduced, radius);
+    state.flat_directions.clear();
+    for (int i = 0; i < directions.flat.cols(); ++i) {
+      const std::string name = NameDirection(space, directions.flat.col(i));
+      // A coordinate at a bound is no discovery.
+      bool at_bound = false;
+      for (int k = 0; k < m; ++k) at_bound |= fixed[k] && std::abs(directions.flat(k, i)) > 0.99;
+      if (!at_bound) state.flat_directions.push_back(name);
+    }
     x = state.x;
     if (!x.Move(dx)) return fail("x cannot move: its manifold failed");
     if (space.has_bounds()) {  // What is left of the step after projection.

@@ -20,9 +20,9 @@ class LevenbergMarquardt : public Method {
  public:
   struct Options {
     /// Longest first step, in the units of x (a factor e for a logarithm).
-    double initial_trust_region_radius = 1.0;
+    double initial_trust_region_radius = 0.5;
     double max_trust_region_radius = 1e6;
-    /// Eigenvalues of J'J below this share of the largest are flat directions.
+    /// Eigenvalues of J'J below this share of the largest are flat directions, left unmoved.
     double flat_tolerance = 1e-12;
     bool use_secant = true;
     /// Give up after so many rejected steps in a row.

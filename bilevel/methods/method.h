@@ -16,6 +16,8 @@ namespace bilevel {
 struct State {
   Point x, y;
   std::map<std::string, Vector> vectors;  ///< The method's own, by name.
+  /// Directions of x that the problem does not determine, in words, where the method can tell.
+  std::vector<std::string> flat_directions;
 
   /// The vector of that name, made of zeros at its first use.
   Vector& Get(const std::string& name, int size) {
