@@ -280,6 +280,14 @@ LevelEvaluator::LevelEvaluator(const LevelFunction* function, ThreadPool* pool)
     s.jv.resize(std::max(residuals, ambient));
     s.hessian.resize(function_.has_sparse_hessian_ ? ambient * ambient : 0);
     s.half.resize(function_.has_sparse_hessian_ ? ambient * local : 0);
+    NumericHessianWorkspace& w = s.workspace;  // Whichever thread differences first.
+    for (auto* v : {&w.point, &w.gradient, &w.direction, &w.difference, &w.estimate}) {
+      v->reserve(ambient);
+    }
+    w.residuals.reserve(residuals);
+    w.jacobian.reserve(residuals * ambient);
+    w.point_blocks.reserve(function_.max_arguments_);
+    w.jacobian_blocks.reserve(function_.max_arguments_);
     s.theta_value.resize(function_.max_theta_);
     s.theta_slope.resize(function_.max_theta_);
   }
