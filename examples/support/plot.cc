@@ -48,14 +48,15 @@ bool Plot(const std::string& path, const std::string& title, const std::vector<P
       script << "$d" << block + k << " << EOD\n";
       const Series& s = panel.series[k];
       for (size_t i = 0; i < s.x.size(); ++i) {
-        if (std::isfinite(s.x[i]) && std::isfinite(s.y[i]))
-          script << s.x[i] << " " << s.y[i] << "\n";
+        if (std::isfinite(s.x[i]) && std::isfinite(s.y[i])) script << s.x[i] << " " << s.y[i];
+        script << "\n";
       }
       script << "EOD\n";
     }
     script << "set title " << ForGnuplot(panel.title) << " noenhanced\nset xlabel "
            << ForGnuplot(panel.x_label) << " noenhanced\nset ylabel " << ForGnuplot(panel.y_label)
            << " noenhanced\n"
+           << "set size " << (panel.equal_axes ? "ratio -1" : "noratio") << "\n"
            << (panel.log_x ? "set" : "unset") << " logscale x\n"
            << (panel.log_y ? "set" : "unset") << " logscale y\n";
     if (panel.right_label.empty()) {

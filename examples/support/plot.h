@@ -10,13 +10,14 @@ struct Series {
   std::string title;
   /// gnuplot's: "lines", "points", "linespoints", "steps", "boxes".
   std::string style;
-  std::vector<double> x, y;
+  std::vector<double> x, y;  ///< A value that is not finite interrupts a line.
   bool right_axis = false;
 };
 
 struct Panel {
   std::string title, x_label, y_label;  ///< Labels with their units.
   bool log_x = false, log_y = false;
+  bool equal_axes = false;  ///< One unit is as long across as up: a map.
   std::vector<Series> series;
   std::string right_label;
 };
