@@ -56,7 +56,8 @@ bool Plot(const std::string& path, const std::string& title, const std::vector<P
     script << "set title " << ForGnuplot(panel.title) << " noenhanced\nset xlabel "
            << ForGnuplot(panel.x_label) << " noenhanced\nset ylabel " << ForGnuplot(panel.y_label)
            << " noenhanced\n"
-           << "set size " << (panel.equal_axes ? "ratio -1" : "noratio") << "\n"
+           << (panel.equal_axes ? "set size ratio -1\nset key outside right top vertical\n"
+                                : "set size noratio\nset key inside top right vertical\n")
            << (panel.log_x ? "set" : "unset") << " logscale x\n"
            << (panel.log_y ? "set" : "unset") << " logscale y\n";
     if (panel.right_label.empty()) {
@@ -70,9 +71,10 @@ bool Plot(const std::string& path, const std::string& title, const std::vector<P
       const Series& s = panel.series[k];
       script << (k ? ", \\\n  " : "") << "$d" << block + k << " axes "
              << (s.right_axis ? "x1y2" : "x1y1") << " with " << s.style
-             << " lw 2 pt 7 ps 0.8 lc rgb '" << colours[k % 6] << "'"
-             << (s.style == "boxes" ? " fs solid 0.35 noborder" : "") << " title "
-             << ForGnuplot(s.title);
+             << (s.style != "points" ? " lw 2" : "")
+             << (s.style.find("points") != std::string::npos ? " pt 7 ps 0.8" : "") << " lc rgb '"
+             << colours[k % 6] << "'" << (s.style == "boxes" ? " fs solid 0.35 noborder" : "")
+             << " title " << ForGnuplot(s.title);
     }
     script << "\n";
     block += static_cast<int>(panel.series.size());
