@@ -44,6 +44,10 @@ class LowerSolver {
   /// where it depends on directions that the lower level leaves free.
   virtual bool IsDetermined(const Vector& fy) = 0;
 
+  /// Another solver of the same problem for another thread, starting with no solution of its own.
+  /// It must not touch the user's memory or problems.
+  virtual std::unique_ptr<LowerSolver> Fork() const = 0;
+
   virtual const std::string& message() const = 0;
   virtual const LowerSolverCounts& counts() const = 0;
 };

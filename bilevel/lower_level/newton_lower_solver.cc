@@ -83,7 +83,8 @@ struct NewtonLowerSolver::Part {
   bool singular = false;  // Seen at a solution: expect it again.
   // Whether the factorisation is the undamped one at y.
   bool factorized = false;
-  bool evaluated = false;  // Value, gradient and Hessians are those at y.
+  bool evaluated = false;  // Value, gradient and Hessians are those at x and y.
+  Vector x;
   double decrement = -1.0, relative_decrement = -1.0;
   std::vector<int> weakly_active;
   bool ok = true;
@@ -121,16 +122,26 @@ NewtonLowerSolver::NewtonLowerSolver(Program* program, const Options& options)
 
 NewtonLowerSolver::~NewtonLowerSolver() = default;
 
+std::unique_ptr<LowerSolver> NewtonLowerSolver::Fork() const {
+  Options options = options_;
+  options.use_ceres = false;
+  return std::make_unique<NewtonLowerSolver>(program_, options);
+}
+
 bool NewtonLowerSolver::Solve(const Point& x, Point* y) {
   have_dy_dx_ = false;
   message_.clear();
   const bool cold = options_.use_ceres && !solved_before_;
   ++(cold ? counts_.cold_solves : counts_.warm_solves);
   // ceres::Solve works on the user's memory; all of it is put back.
-  Vector saved_x(program_->x.size()), saved_y(program_->y.size());
-  program_->x.ReadUser(saved_x.data());
-  program_->y.ReadUser(saved_y.data());
-  if (options_.use_ceres) program_->x.WriteUser(x.value().data());
+  Vector saved_x, saved_y;
+  if (options_.use_ceres) {
+    saved_x.resize(program_->x.size());
+    saved_y.resize(program_->y.size());
+    program_->x.ReadUser(saved_x.data());
+    program_->y.ReadUser(saved_y.data());
+    program_->x.WriteUser(x.value().data());
+  }
   for (auto& part : parts_) {
     part->y.value() = y->value().segment(part->scenario->offset, part->scenario->y.size());
     part->start.value() = part->y.value();
@@ -142,6 +153,9 @@ bool NewtonLowerSolver::Solve(const Point& x, Point* y) {
     } catch (const std::exception& e) {
       part->ok = false;
       part->message = std::string("solving it threw: ") + e.what();
+    } catch (...) {
+      part->ok = false;
+      part->message = "solving it threw something that is not a std::exception";
     }
   });
   if (options_.use_ceres) {
@@ -186,16 +200,21 @@ bool NewtonLowerSolver::RunCeres(Part* part) {
   if (!s.lower || s.g->num_residual_blocks() == 0 || s.g->num_terms() > 0) return true;
   ceres::Problem& problem = *s.lower;
   s.y.WriteUser(part->y.value().data());
-  std::vector<double*> constant;  // Blocks of x, held during the solve.
+  struct Held {  // Blocks of x, held during the solve, even one that throws.
+    ~Held() {
+      for (double* block : blocks) problem.SetParameterBlockVariable(block);
+    }
+    ceres::Problem& problem;
+    std::vector<double*> blocks;
+  } held{problem, {}};
   for (const Space::Block& block : program_->x.blocks()) {
     if (problem.HasParameterBlock(block.user) && !problem.IsParameterBlockConstant(block.user)) {
       problem.SetParameterBlockConstant(block.user);
-      constant.push_back(block.user);
+      held.blocks.push_back(block.user);
     }
   }
   ceres::Solver::Summary summary;
   ceres::Solve(options_.ceres, &problem, &summary);
-  for (double* block : constant) problem.SetParameterBlockVariable(block);
   if (!summary.IsSolutionUsable()) {
     part->message = summary.message;
     return false;
@@ -207,6 +226,7 @@ bool NewtonLowerSolver::RunCeres(Part* part) {
 bool NewtonLowerSolver::Evaluate(Part* part, const double* x) {
   Stopwatch watch(&part->counts.seconds_in_evaluation);
   part->factorized = false;
+  part->x = Eigen::Map<const Vector>(x, program_->x.size());
   part->evaluated = part->g.Hessian(x,
                                     part->y.value().data(),
                                     options_.hessian,
@@ -374,7 +394,7 @@ bool NewtonLowerSolver::Differentiate(const Point& x, const Point& y) {
   program_->pool.ParallelFor(static_cast<int>(parts_.size()), 1, [&](int, int i) {
     Part* part = parts_[i].get();
     const auto own = y.value().segment(part->scenario->offset, part->scenario->y.size());
-    const bool here = part->evaluated && part->y.value() == own;
+    const bool here = part->evaluated && part->x == x.value() && part->y.value() == own;
     part->y.value() = own;
     part->ok = here || Evaluate(part, x.value().data());
     if (!part->ok) return;

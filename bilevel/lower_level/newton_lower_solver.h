@@ -44,6 +44,8 @@ class NewtonLowerSolver : public LowerSolver {
   const Matrix& dy_dx() override;
   bool Adjoint(const Vector& fy, Vector* product) override;
   bool IsDetermined(const Vector& fy) override;
+  /// Newton alone: one ceres::Problem cannot be solved twice at once.
+  std::unique_ptr<LowerSolver> Fork() const override;
   const std::string& message() const override { return message_; }
   const LowerSolverCounts& counts() const override { return counts_; }
 

@@ -2,6 +2,8 @@
 
 #include <cmath>
 #include <limits>
+#include <random>
+#include <utility>
 
 #include "bilevel/lower_level/lower_solver.h"
 
@@ -33,6 +35,14 @@ namespace {
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 }  // namespace
+
+FunctionCounts& FunctionCounts::operator+=(const FunctionCounts& other) {
+  values += other.values;
+  gradients += other.gradients;
+  products += other.products;
+  linearizations += other.linearizations;
+  return *this;
+}
 
 FunctionCounts& Function::counts() { return upper_ ? oracle_->f_counts_ : oracle_->g_counts_; }
 
@@ -171,6 +181,35 @@ bool Oracle::Differentiate(const Point& x, const Point& y) {
   if (lower_->Differentiate(x, y)) return true;
   message_ = lower_->message();
   return false;
+}
+
+void Oracle::ForEach(int n, const std::function<void(Oracle& worker, int i)>& body) {
+  while (static_cast<int>(workers_.size()) < program_->pool.num_threads()) {
+    std::unique_ptr<LowerSolver> lower = lower_ ? lower_->Fork() : nullptr;
+    workers_.push_back(std::make_unique<Oracle>(program_, lower.get(), seed_));
+    workers_.back()->own_lower_ = std::move(lower);
+  }
+  std::vector<std::string> errors(n);
+  for (auto& worker : workers_) worker->iteration = iteration;
+  program_->pool.ParallelFor(n, 1, [&](int w, int i) {
+    body(*workers_[w], i);
+    errors[i] = workers_[w]->Clear();
+  });
+  for (auto& worker : workers_) {
+    f_counts_ += std::exchange(worker->f_counts_, {});
+    g_counts_ += std::exchange(worker->g_counts_, {});
+  }
+  for (const std::string& error : errors) {
+    if (!error.empty()) Fail(error);
+  }
+}
+
+void Oracle::RandomDirection(int stream, Vector* direction) const {
+  std::seed_seq sequence{seed_, iteration, static_cast<uint64_t>(stream)};
+  std::mt19937_64 generator(sequence);
+  std::normal_distribution<double> normal;
+  for (double& entry : *direction) entry = normal(generator);
+  direction->normalize();
 }
 
 void Oracle::Fail(const std::string& what) {

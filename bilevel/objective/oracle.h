@@ -17,7 +17,9 @@ class LowerSolver;
 
 /// Evaluations of one level over all its terms; minibatches count as well.
 struct FunctionCounts {
-  long values = 0, gradients = 0, products = 0, hessians = 0, linearizations = 0;
+  long values = 0, gradients = 0, products = 0, linearizations = 0;
+
+  FunctionCounts& operator+=(const FunctionCounts& other);
 };
 
 /// f or g as a method sees it: counted, latching, over everything or over one batch.
@@ -72,6 +74,15 @@ class Oracle {
   /// dy*/dx at a solved (x, y), see LowerSolver. False as Solve.
   bool Differentiate(const Point& x, const Point& y);
   LowerSolver& lower() { return *lower_; }
+
+  /// body(worker, i) for i in [0, n) on the program's threads: each worker is an oracle with
+  /// scratch, latch and lower solver of its own, made once. Counts are added here in the end; the
+  /// first failure in the order of i latches here.
+  void ForEach(int n, const std::function<void(Oracle& worker, int i)>& body);
+  /// A direction on the unit sphere of the tangent space, always the same for the same
+  /// (iteration, stream).
+  void RandomDirection(int stream, Vector* direction) const;
+
   const std::string& message() const { return message_; }
 
   bool ok() const { return error_.empty(); }
@@ -91,6 +102,8 @@ class Oracle {
   LowerSolver* lower_;
   uint64_t seed_;
   std::vector<std::unique_ptr<Part>> parts_;
+  std::vector<std::unique_ptr<Oracle>> workers_;
+  std::unique_ptr<LowerSolver> own_lower_;  // A worker's.
   FunctionCounts f_counts_, g_counts_;
   std::string error_, message_;
 };
