@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdio>
 #include <exception>
+#include <limits>
 #include <random>
 
 #include "bilevel/lower_level/newton_lower_solver.h"
@@ -38,6 +39,7 @@ HypergradientChecker::Result HypergradientChecker::Check(Problem* problem, const
   };
   if (!problem) return fail("the problem is null");
   if (options.num_steps < 3) return fail("num_steps must be at least 3");
+  if (options.num_directions < 1) return fail("num_directions must be positive");
   if (!(options.largest_step > 0.0)) return fail("largest_step must be positive");
   std::string error;
   if (!options.solver.IsValid(&error)) return fail(error);
@@ -52,6 +54,16 @@ HypergradientChecker::Result HypergradientChecker::Check(Problem* problem, const
   Point x(&program->x), y(&program->y), moved;
   program->x.ReadUser(x.value().data());
   program->y.ReadUser(y.value().data());
+  for (int j = 0; j < program->x.tangent_size(); ++j) {
+    const int i = program->x.AmbientIndex(j);
+    if (i < 0) continue;
+    const double value = x.value()[i];
+    if (value - program->x.LowerBound(j) < options.largest_step ||
+        program->x.UpperBound(j) - value < options.largest_step) {
+      return fail(program->x.BlockOf(j).name +
+                  " is closer than largest_step to a bound, beyond which phi cannot be evaluated");
+    }
+  }
   HyperObjective phi(&oracle, y);
   Vector gradient;
   try {
@@ -102,6 +114,7 @@ HypergradientChecker::Result HypergradientChecker::Check(Problem* problem, const
                                     std::abs(best),
                                     gradient.norm() / std::sqrt(static_cast<double>(x.dim()))});
       const double relative = size > 0.0 ? std::abs(expected - best) / size : 0.0;
+      if (!std::isfinite(relative)) return fail("phi or its gradient is not finite");
       result.relative_errors.push_back(relative);
       result.max_relative_error = std::max(result.max_relative_error, relative);
     }
