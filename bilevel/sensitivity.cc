@@ -44,8 +44,9 @@ struct Sensitivity::Implementation {
     }
     for (const Scale& scale : scales) {
       if (!scale.log_sigma) return Fail("ScaleNoise was given a null pointer");
-      if (std::find(compile->more_upper.begin(), compile->more_upper.end(), scale.log_sigma) ==
-          compile->more_upper.end()) {
+      const auto& added = compile->more_upper;
+      if (!problem->IsUpperParameterBlock(scale.log_sigma) &&
+          std::find(added.begin(), added.end(), scale.log_sigma) == added.end()) {
         compile->more_upper.push_back(scale.log_sigma);
       }
       for (ceres::ResidualBlockId id : scale.residual_blocks) {
