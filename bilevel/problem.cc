@@ -166,7 +166,8 @@ void Problem::SetBound(const double* values, int index, double bound, bool lower
   UpperBlock* block = const_cast<UpperBlock*>(FindUpper(values));
   std::string error;
   if (!block) {
-    error = "a bound was set on a block that is not a declared upper parameter block";
+    error = "a bound was set on " + NameOf(values, "a block") +
+            ", which is not a declared upper parameter block";
   } else if (index < 0 || index >= block->size) {
     error = NameOf(values, "an upper parameter block") + " has no coordinate " +
             std::to_string(index) + " to set a bound on";
@@ -370,9 +371,9 @@ class ProblemCompiler {
       return Refuse("the weight" + suffix + " is " + std::to_string(s.weight_) +
                     "; it must be positive");
     }
-    // y: what is variable below, in the order of the lower problem.
+    // y: what is variable below, in the order of its residual blocks (Ceres lists parameter blocks
+    // by address, which differs from run to run).
     std::vector<double*> blocks;
-    s.lower_->GetParameterBlocks(&blocks);
     std::unordered_set<const double*> in_residual;
     std::vector<ceres::ResidualBlockId> lower_ids, upper_ids;
     s.lower_->GetResidualBlocks(&lower_ids);
@@ -380,14 +381,13 @@ class ProblemCompiler {
     std::vector<double*> arguments;
     for (ceres::ResidualBlockId id : lower_ids) {
       s.lower_->GetParameterBlocksForResidualBlock(id, &arguments);
-      in_residual.insert(arguments.begin(), arguments.end());
+      for (double* values : arguments) {
+        if (in_residual.insert(values).second) blocks.push_back(values);
+      }
     }
     for (size_t i = 0; i < blocks.size(); ++i) {
       double* values = blocks[i];
-      if (program_->x.Find(values) >= 0 || s.lower_->IsParameterBlockConstant(values) ||
-          !in_residual.count(values)) {
-        continue;
-      }
+      if (program_->x.Find(values) >= 0 || s.lower_->IsParameterBlockConstant(values)) continue;
       const std::string name = problem_.NameOf(values, "lower block " + std::to_string(i) + suffix);
       if (!AddLower(s, values, s.lower_->ParameterBlockSize(values), name, scenario.get())) {
         return false;
@@ -426,10 +426,13 @@ class ProblemCompiler {
       if (!CheckLoss(loss, *scenario, suffix)) return false;
       scenario->g->AddResidual(s.lower_->GetCostFunctionForResidualBlock(id), loss, arguments);
     }
+    const std::string of_upper = " of the upper problem" + suffix;
     for (ceres::ResidualBlockId id : upper_ids) {
       s.upper_->GetParameterBlocksForResidualBlock(id, &arguments);
       for (double* values : arguments) {
-        if (!CheckUpperArgument(s, values, *scenario, suffix)) return false;
+        const std::string where =
+            "residual block " + std::to_string(scenario->f->num_residual_blocks()) + of_upper;
+        if (!CheckUpperArgument(s, values, *scenario, where)) return false;
       }
       const ceres::LossFunction* loss = s.upper_->GetLossFunctionForResidualBlock(id);
       if (!CheckLoss(loss, *scenario, suffix)) return false;
@@ -441,7 +444,7 @@ class ProblemCompiler {
         return Refuse("a general term of the upper problem" + suffix + " is null");
       for (const Scenario::TermBlock& block : term.blocks) {
         if (!CheckTermBlock(block, s, *scenario) ||
-            !CheckUpperArgument(s, block.values, *scenario, suffix)) {
+            !CheckUpperArgument(s, block.values, *scenario, "a general term" + of_upper)) {
           return false;
         }
       }
@@ -529,18 +532,14 @@ class ProblemCompiler {
   bool CheckUpperArgument(const Scenario& s,
                           double* values,
                           const Program::Scenario& scenario,
-                          const std::string& suffix) {
+                          const std::string& where) {
     if (program_->x.Find(values) >= 0 || scenario.y.Find(values) >= 0) return true;
     const bool constant =
         (s.upper_->HasParameterBlock(values) && s.upper_->IsParameterBlockConstant(values)) ||
         (s.lower_->HasParameterBlock(values) && s.lower_->IsParameterBlockConstant(values));
     if (constant) return true;
-    std::vector<double*> blocks;
-    s.upper_->GetParameterBlocks(&blocks);
-    const auto index = std::find(blocks.begin(), blocks.end(), values) - blocks.begin();
-    return Refuse(
-        problem_.NameOf(values, "block " + std::to_string(index) + " of the upper problem") +
-        suffix + " is variable in the upper problem only: declare it upper, or constant");
+    return Refuse(problem_.NameOf(values, "a block of " + where) +
+                  " is variable in the upper problem only: declare it upper, or constant");
   }
 
   static void AddTerm(const Scenario::Term& term, LevelFunction* function) {

@@ -101,12 +101,12 @@ struct NewtonLowerSolver::Part {
   double Rounding() {
     double squared = 0.0;
     for (const Space::Block& block : scenario->y.blocks()) {
-      squared += system.factorization()
-                     .scale()
-                     .segment(block.tangent_offset, block.tangent_size)
-                     .cwiseAbs2()
-                     .maxCoeff() *
-                 y.value().segment(block.offset, block.size).squaredNorm();
+      const auto scale =
+          system.factorization().scale().segment(block.tangent_offset, block.tangent_size);
+      const auto values = y.value().segment(block.offset, block.size);
+      // Coordinates may differ by orders of magnitude in both, as a camera's do.
+      squared += block.manifold ? scale.cwiseAbs2().maxCoeff() * values.squaredNorm()
+                                : scale.cwiseProduct(values).squaredNorm();
     }
     return 16.0 * kEpsilon * std::sqrt(squared);
   }
@@ -283,6 +283,7 @@ bool NewtonLowerSolver::Newton(Part* part, const double* x) {
   double damping = 0.0, floor = part->singular ? kSingularDamping : 0.0;
   damping = floor;
   double previous_decrement = std::numeric_limits<double>::infinity();
+  std::string trouble;  // With the last trial.
   bool full_step = false;
   const double first_norm = part->y.value().norm();
   if (!Evaluate(part, x)) return false;
@@ -332,7 +333,7 @@ bool NewtonLowerSolver::Newton(Part* part, const double* x) {
     if (iteration >= options_.max_num_newton_iterations) {
       part->message = "no stationary point after " + std::to_string(iteration) +
                       " Newton iterations (relative decrement " +
-                      std::to_string(part->relative_decrement) + ")";
+                      std::to_string(part->relative_decrement) + ")" + trouble;
       if (part->y.value().norm() > 1e6 * (1.0 + first_norm)) {
         part->message += "; it seems unbounded below: y has grown to a norm of " +
                          std::to_string(part->y.value().norm());
@@ -358,6 +359,7 @@ bool NewtonLowerSolver::Newton(Part* part, const double* x) {
     if (usable) {
       Stopwatch watch(&part->counts.seconds_in_evaluation);
       usable = part->g.Value(x, part->trial.value().data(), Batch::All(), &trial_value);
+      trouble = usable ? "" : "; " + part->g.error();
     }
     // Below the rounding of the value itself, the decrement decides.
     const bool too_small_to_see =

@@ -102,17 +102,32 @@ class CeresObjective final : public ceres::FirstOrderFunction {
   mutable Vector gradient_;
 };
 
-// Passes accepted iterates on. The last evaluation before a callback is the accepted point's.
+// Passes accepted iterates on, `parameters` holding them.
 class Forward final : public ceres::IterationCallback {
  public:
   Forward(HyperObjective* phi,
-          const Point* x,
+          Point* x,
+          const Vector* parameters,
           State* state,
           Oracle* oracle,
           Monitor* monitor,
           Progress* progress)
-      : phi_(phi), x_(x), state_(state), oracle_(oracle), monitor_(monitor), progress_(progress) {}
+      : phi_(phi),
+        x_(x),
+        parameters_(parameters),
+        state_(state),
+        oracle_(oracle),
+        monitor_(monitor),
+        progress_(progress) {}
   ceres::CallbackReturnType operator()(const ceres::IterationSummary& s) override {
+    if (x_->value() != *parameters_) {  // A line search may have looked elsewhere last.
+      x_->value() = *parameters_;
+      double value;
+      if (!phi_->Evaluate(*x_, &value, nullptr)) {
+        progress_->note = phi_->message();
+        return ceres::SOLVER_ABORT;
+      }
+    }
     phi_->Accept();
     state_->x = *x_;
     state_->y = phi_->y();
@@ -127,7 +142,8 @@ class Forward final : public ceres::IterationCallback {
 
  private:
   HyperObjective* phi_;
-  const Point* x_;
+  Point* x_;
+  const Vector* parameters_;
   State* state_;
   Oracle* oracle_;
   Monitor* monitor_;
@@ -154,7 +170,7 @@ LineSearch::LineSearch(ceres::LineSearchDirectionType direction) : name_(NameOf(
   options_.line_search_direction_type = direction;
 }
 
-std::string LineSearch::Check(const Oracle& oracle) const {
+std::string LineSearch::Check(const Oracle& oracle) {
   if (oracle.program().x.has_bounds()) {
     return name_ + " cannot honour bounds on x; \"levenberg_marquardt\" does";
   }
@@ -178,7 +194,8 @@ Method::Outcome LineSearch::Minimize(Oracle& oracle,
   phi.Accept();
   ceres::GradientProblem problem(new CeresObjective(&phi, &x, &progress),
                                  new WholeSpace(&state.x.space()));
-  Forward forward(&phi, &x, &state, &oracle, monitor, &progress);
+  Vector parameters = state.x.value();
+  Forward forward(&phi, &x, &parameters, &state, &oracle, monitor, &progress);
   ceres::GradientProblemSolver::Options options = options_;
   options.logging_type = ceres::SILENT;
   options.minimizer_progress_to_stdout = false;
@@ -187,10 +204,23 @@ Method::Outcome LineSearch::Minimize(Oracle& oracle,
   options.function_tolerance = monitor->function_tolerance();
   options.parameter_tolerance = monitor->parameter_tolerance();
   options.callbacks.push_back(&forward);
-  Vector parameters = state.x.value();
+  options.update_state_every_iteration = true;
   ceres::GradientProblemSolver::Summary summary;
   ceres::Solve(options, problem, parameters.data(), &summary);
   *message = summary.message;
+  // Ceres does not call back for the iterate it has converged at.
+  if (summary.termination_type == ceres::CONVERGENCE && parameters != state.x.value()) {
+    ceres::IterationSummary last;
+    x.value() = parameters;
+    Vector gradient;
+    if (!phi.Evaluate(x, &last.cost, &gradient)) {
+      *message = phi.message();
+      return Outcome::kFailure;
+    }
+    last.gradient_max_norm = gradient.lpNorm<Eigen::Infinity>();
+    last.step_norm = (parameters - state.x.value()).norm();
+    forward(last);
+  }
   switch (summary.termination_type) {
     case ceres::CONVERGENCE:
       return Outcome::kConverged;
