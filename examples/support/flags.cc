@@ -37,6 +37,8 @@ void ParseFlags(const std::string& what, int* argc, char*** argv) {
     std::exit(0);
   }
   gflags::HandleCommandLineHelpFlags();
+  // Ceres warns of every step it rejects.
+  gflags::SetCommandLineOptionWithMode("minloglevel", "2", gflags::SET_FLAG_IF_DEFAULT);
 }
 
 bool WriteFile(const std::string& path, const std::string& text) {

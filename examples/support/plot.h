@@ -18,8 +18,8 @@ struct Panel {
   std::string title, x_label, y_label;  ///< Labels with their units.
   bool log_x = false, log_y = false;
   bool equal_axes = false;  ///< One unit is as long across as up: a map.
-  std::vector<Series> series;
-  std::string right_label;
+  std::vector<Series> series = {};
+  std::string right_label = {};
 };
 
 /// Writes panels side by side, data and all, to a gnuplot script next to `path` (.png or .svg),
