@@ -8,15 +8,13 @@
 #include <utility>
 
 #include "bilevel/lower_level/newton_lower_solver.h"
-#include "bilevel/methods/levenberg_marquardt.h"
-#include "bilevel/methods/line_search.h"
+#include "bilevel/methods/registry.h"
 #include "bilevel/objective/program.h"
 
 namespace bilevel {
 namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-constexpr int kShortX = 200;  // Up to here all of dy*/dx is worth having.
 
 // Watches a method: keeps the best state, prints, asks the callbacks, applies the limits.
 class Recorder final : public Monitor {
@@ -132,12 +130,12 @@ class Recorder final : public Monitor {
   State best_;
   double best_objective_ = kNaN, best_gradient_norm_ = kNaN, best_decrement_ = kNaN;
   ceres::TerminationType stop_type_ = ceres::NO_CONVERGENCE;
-  std::string stop_message_ = "the method stopped";
+  std::string stop_message_;  // Empty: the method stopped by itself.
 };
 
 }  // namespace
 
-Solver::Options::Options() {
+Solver::Options::Options() : method(CreateMethod("auto")) {
   // Tight enough to hand over to Newton, silent unless asked.
   lower_solver_options.logging_type = ceres::SILENT;
   lower_solver_options.max_num_iterations = 200;
@@ -163,7 +161,9 @@ bool Solver::Options::IsValid(std::string* error) const {
          require(gradient_tolerance >= 0.0, "gradient_tolerance must not be negative") &&
          require(function_tolerance >= 0.0, "function_tolerance must not be negative") &&
          require(parameter_tolerance >= 0.0, "parameter_tolerance must not be negative") &&
-         require(num_threads > 0, "num_threads must be positive") &&
+         require(num_threads > 0 && num_threads <= 1024,
+                 "num_threads must be between 1 and 1024") &&
+         require(method != nullptr, "the method is null") &&
          require(std::find(callbacks.begin(), callbacks.end(), nullptr) == callbacks.end(),
                  "a callback is null");
 }
@@ -212,8 +212,7 @@ void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
   NewtonLowerSolver lower(program.get(), options.LowerSolverOptions());
   Oracle oracle(program.get(), &lower, options.seed);
 
-  std::shared_ptr<Method> method = options.method;
-  if (!method) method = CreateMethod("auto");
+  Method* const method = options.method.get();
   if (const std::string complaint = method->Check(oracle); !complaint.empty()) {
     return fail(complaint);
   }
@@ -231,6 +230,8 @@ void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
     outcome = method->Minimize(oracle, state, &recorder, &message);
   } catch (const std::exception& e) {
     message = std::string("the solve threw: ") + e.what();
+  } catch (...) {
+    message = "the solve threw something that is not a std::exception";
   }
   switch (outcome) {
     case Method::Outcome::kConverged:
@@ -239,14 +240,16 @@ void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
       break;
     case Method::Outcome::kNoConvergence:
       summary->termination_type = recorder.stop_type();
-      summary->message = recorder.stop_message();
+      summary->message = recorder.stop_message().empty() ? message : recorder.stop_message();
       break;
     case Method::Outcome::kFailure:
       summary->termination_type = ceres::FAILURE;
       summary->message = message;
       break;
   }
-  if (recorder.have_best() && summary->termination_type != ceres::USER_FAILURE) {
+  const bool improved =
+      summary->termination_type == ceres::FAILURE && summary->num_successful_steps > 0;
+  if (recorder.have_best() && (summary->IsSolutionUsable() || improved)) {
     program->x.WriteUser(recorder.best().x.value().data());
     program->y.WriteUser(recorder.best().y.value().data());
     summary->initial_objective = summary->iterations.front().objective;
@@ -274,46 +277,6 @@ void Solve(const Solver::Options& options, Problem* problem, Solver::Summary* su
 bool Solver::Summary::IsSolutionUsable() const {
   return termination_type == ceres::CONVERGENCE || termination_type == ceres::NO_CONVERGENCE ||
          termination_type == ceres::USER_SUCCESS;
-}
-
-namespace {
-
-// Takes the method that fits the problem, and its name.
-class Auto final : public Method {
- public:
-  std::string name() const override { return "auto (" + Chosen().name() + ")"; }
-  std::string Check(const Oracle& oracle) const override {
-    lm_fits_ = oracle.program().x.tangent_size() <= kShortX && lm_.Check(oracle).empty();
-    return Chosen().Check(oracle);
-  }
-  Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message) override {
-    return const_cast<Method&>(Chosen()).Minimize(oracle, state, monitor, message);
-  }
-
- private:
-  const Method& Chosen() const {
-    if (lm_fits_) return lm_;
-    return lbfgs_;
-  }
-  LevenbergMarquardt lm_;
-  LineSearch lbfgs_{ceres::LBFGS};
-  mutable bool lm_fits_ = true;
-};
-
-}  // namespace
-
-std::unique_ptr<Method> CreateMethod(const std::string& name) {
-  if (name == "auto") return std::make_unique<Auto>();
-  if (name == "levenberg_marquardt") return std::make_unique<LevenbergMarquardt>();
-  if (name == "lbfgs") return std::make_unique<LineSearch>(ceres::LBFGS);
-  if (name == "bfgs") return std::make_unique<LineSearch>(ceres::BFGS);
-  if (name == "ncg") return std::make_unique<LineSearch>(ceres::NONLINEAR_CONJUGATE_GRADIENT);
-  if (name == "steepest_descent") return std::make_unique<LineSearch>(ceres::STEEPEST_DESCENT);
-  return nullptr;
-}
-
-std::vector<std::string> ListMethods() {
-  return {"auto", "levenberg_marquardt", "lbfgs", "bfgs", "ncg", "steepest_descent"};
 }
 
 }  // namespace bilevel

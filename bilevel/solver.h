@@ -9,6 +9,7 @@
 #include "bilevel/lower_level/hessian_system.h"
 #include "bilevel/lower_level/newton_lower_solver.h"
 #include "bilevel/methods/method.h"
+#include "bilevel/methods/registry.h"
 #include "bilevel/objective/oracle.h"
 #include "bilevel/problem.h"
 #include "ceres/iteration_callback.h"
@@ -56,7 +57,7 @@ class Solver {
     /// Names the first option that makes no sense.
     bool IsValid(std::string* error) const;
 
-    /// From CreateMethod, or a method of your own. nullptr: CreateMethod("auto").
+    /// From CreateMethod, or a method of your own; CreateMethod("auto") where nothing is said.
     std::shared_ptr<Method> method;
 
     /// For the lower level's cold solves; linear solver, trust region and limits are yours. Its
@@ -147,12 +148,10 @@ class Solver {
   virtual void Solve(const Options& options, Problem* problem, Summary* summary);
 };
 
-/// x and y are left at the best point found, or as they were where nothing better was.
+/// x and y are left at the best point found, also after a failure; as they were where no step
+/// succeeded or a callback aborted.
+/// The summary may be nullptr.
 void Solve(const Solver::Options& options, Problem* problem, Solver::Summary* summary);
-
-/// By name; nullptr for an unknown one. ListMethods() has them all.
-std::unique_ptr<Method> CreateMethod(const std::string& name);
-std::vector<std::string> ListMethods();
 
 }  // namespace bilevel
 

@@ -74,7 +74,7 @@ std::string NameDirection(const Space& space, const Vector& direction) {
 
 }  // namespace
 
-std::string LevenbergMarquardt::Check(const Oracle& oracle) const {
+std::string LevenbergMarquardt::Check(const Oracle& oracle) {
   if (!(options_.initial_trust_region_radius > 0.0)) {
     return "initial_trust_region_radius must be positive";
   }

@@ -33,7 +33,7 @@ class LevenbergMarquardt : public Method {
   explicit LevenbergMarquardt(const Options& options) : options_(options) {}
 
   std::string name() const override { return "levenberg_marquardt"; }
-  std::string Check(const Oracle& oracle) const override;
+  std::string Check(const Oracle& oracle) override;
   Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message) override;
 
  private:

@@ -21,7 +21,7 @@ class LineSearch : public Method {
       : name_(std::move(name)), options_(options) {}
 
   std::string name() const override { return name_; }
-  std::string Check(const Oracle& oracle) const override;
+  std::string Check(const Oracle& oracle) override;
   Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message) override;
 
  private:

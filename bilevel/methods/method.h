@@ -58,7 +58,7 @@ class Method {
   virtual std::string name() const = 0;
 
   /// Sentence on what is wrong with the options or what this problem lacks; empty if nothing.
-  virtual std::string Check(const Oracle& /*oracle*/) const { return ""; }
+  virtual std::string Check(const Oracle& /*oracle*/) { return ""; }
 
   /// Repeats Start and Step until the monitor says stop. *message says why it ended.
   virtual Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message);

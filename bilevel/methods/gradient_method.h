@@ -1,0 +1,39 @@
+#ifndef BILEVEL_METHODS_GRADIENT_METHOD_H_
+#define BILEVEL_METHODS_GRADIENT_METHOD_H_
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "bilevel/methods/estimators/hypergradient.h"
+#include "bilevel/methods/method.h"
+#include "bilevel/methods/step_rule.h"
+
+namespace bilevel {
+
+/// First-order descent on the hyper-objective: a step rule along an estimated hypergradient.
+/// AID-CG, AID-FP, ITD, truncated unrolling and exact gradient descent differ in the estimator,
+/// momentum, Adam and normalised steps in the rule.
+class GradientMethod : public Method {
+ public:
+  GradientMethod(std::string name,
+                 std::unique_ptr<HypergradientEstimator> estimator,
+                 const StepRule& rule)
+      : name_(std::move(name)), estimator_(std::move(estimator)), rule_(rule) {}
+
+  std::string name() const override { return name_; }
+  std::string Check(const Oracle& oracle) override;
+
+ protected:
+  /// d ~ grad phi(x_k);  x_{k+1} = rule(x_k, d).
+  void Step(Oracle& oracle, State& state, Progress* progress) override;
+
+ private:
+  std::string name_;
+  std::unique_ptr<HypergradientEstimator> estimator_;
+  StepRule rule_;
+};
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_METHODS_GRADIENT_METHOD_H_

@@ -1,0 +1,93 @@
+#include "bilevel/methods/registry.h"
+
+#include <functional>
+#include <utility>
+
+#include "bilevel/methods/gradient_method.h"
+#include "bilevel/methods/levenberg_marquardt.h"
+#include "bilevel/methods/line_search.h"
+
+namespace bilevel {
+namespace {
+
+// Up to here all of dy*/dx is worth having.
+constexpr int kShortX = 200;
+
+// Takes the method that fits the problem, and its name.
+class Auto final : public Method {
+ public:
+  std::string name() const override { return "auto (" + chosen_->name() + ")"; }
+  std::string Check(const Oracle& oracle) override {
+    const bool least_squares =
+        oracle.program().x.tangent_size() <= kShortX && lm_.Check(oracle).empty();
+    chosen_ = least_squares ? static_cast<Method*>(&lm_) : &lbfgs_;
+    return chosen_->Check(oracle);
+  }
+  Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message) override {
+    return chosen_->Minimize(oracle, state, monitor, message);
+  }
+
+ private:
+  LevenbergMarquardt lm_;
+  LineSearch lbfgs_{ceres::LBFGS};
+  Method* chosen_ = &lm_;
+};
+
+std::unique_ptr<Method> Exact(const char* name, StepRule::Kind kind) {
+  StepRule rule;
+  rule.kind = kind;
+  return std::make_unique<GradientMethod>(name, std::make_unique<ExactHypergradient>(), rule);
+}
+
+std::unique_ptr<Method> Aid(const char* name, AidHypergradient::Kind kind) {
+  AidHypergradient::Options options;
+  options.kind = kind;
+  return std::make_unique<GradientMethod>(
+      name, std::make_unique<AidHypergradient>(options), StepRule());
+}
+
+std::unique_ptr<Method> Unrolled(const char* name, int num_reverse_steps) {
+  UnrolledHypergradient::Options options;
+  options.num_reverse_steps = num_reverse_steps;
+  return std::make_unique<GradientMethod>(
+      name, std::make_unique<UnrolledHypergradient>(options), StepRule());
+}
+
+using Factory = std::function<std::unique_ptr<Method>()>;
+
+const std::vector<std::pair<std::string, Factory>>& Methods() {
+  static const auto* methods = new std::vector<std::pair<std::string, Factory>>{
+      {"auto", [] { return std::make_unique<Auto>(); }},
+      {"levenberg_marquardt", [] { return std::make_unique<LevenbergMarquardt>(); }},
+      {"lbfgs", [] { return std::make_unique<LineSearch>(ceres::LBFGS); }},
+      {"bfgs", [] { return std::make_unique<LineSearch>(ceres::BFGS); }},
+      {"ncg", [] { return std::make_unique<LineSearch>(ceres::NONLINEAR_CONJUGATE_GRADIENT); }},
+      {"steepest_descent", [] { return std::make_unique<LineSearch>(ceres::STEEPEST_DESCENT); }},
+      {"gradient_descent", [] { return Exact("gradient_descent", StepRule::kGradient); }},
+      {"momentum", [] { return Exact("momentum", StepRule::kMomentum); }},
+      {"normalized", [] { return Exact("normalized", StepRule::kNormalized); }},
+      {"adam", [] { return Exact("adam", StepRule::kAdam); }},
+      {"aid_cg", [] { return Aid("aid_cg", AidHypergradient::kConjugateGradients); }},
+      {"aid_fp", [] { return Aid("aid_fp", AidHypergradient::kFixedPoint); }},
+      {"itd", [] { return Unrolled("itd", 0); }},
+      {"truncated_itd", [] { return Unrolled("truncated_itd", 5); }},
+  };
+  return *methods;
+}
+
+}  // namespace
+
+std::unique_ptr<Method> CreateMethod(const std::string& name) {
+  for (const auto& [known, make] : Methods()) {
+    if (known == name) return make();
+  }
+  return nullptr;
+}
+
+std::vector<std::string> ListMethods() {
+  std::vector<std::string> names;
+  for (const auto& entry : Methods()) names.push_back(entry.first);
+  return names;
+}
+
+}  // namespace bilevel

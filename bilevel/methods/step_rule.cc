@@ -1,0 +1,53 @@
+#include "bilevel/methods/step_rule.h"
+
+#include <cmath>
+
+namespace bilevel {
+
+std::string StepRule::Check(const std::string& name) const {
+  if (!(step > 0.0) || !std::isfinite(step)) return name + ".step must be positive";
+  if (!(momentum >= 0.0 && momentum < 1.0)) return name + ".momentum must be in [0, 1)";
+  if (!(decay_exponent >= 0.0)) return name + ".decay_exponent must not be negative";
+  if (!(decay_time > 0.0)) return name + ".decay_time must be positive";
+  return "";
+}
+
+double StepRule::Apply(const Vector& d,
+                       const std::string& memory,
+                       uint64_t iteration,
+                       State* state,
+                       Point* point) const {
+  const double k = static_cast<double>(iteration);
+  const double eta = step * std::pow(1.0 + k / decay_time, -decay_exponent);
+  const int n = static_cast<int>(d.size());
+  switch (kind) {
+    case kGradient:
+      return point->Move(-eta * d) ? eta * d.norm() : -1.0;
+    case kMomentum: {
+      Vector& m = state->Get(memory + ".momentum", n);
+      m = momentum * m + d;
+      return point->Move(-eta * m) ? eta * m.norm() : -1.0;
+    }
+    case kNormalized: {
+      Vector& m = state->Get(memory + ".momentum", n);
+      m = momentum * m + (1.0 - momentum) * d;
+      const double norm = m.norm();
+      if (norm == 0.0) return 0.0;
+      return point->Move(-(eta / norm) * m) ? eta : -1.0;
+    }
+    case kAdam: {
+      constexpr double kBeta1 = 0.9, kBeta2 = 0.999, kEpsilon = 1e-8;
+      Vector& m = state->Get(memory + ".adam_mean", n);
+      Vector& v = state->Get(memory + ".adam_square", n);
+      Vector& change = state->Get(memory + ".adam_step", n);
+      m = kBeta1 * m + (1.0 - kBeta1) * d;
+      v = kBeta2 * v + (1.0 - kBeta2) * d.cwiseAbs2();
+      const double c1 = 1.0 - std::pow(kBeta1, k + 1.0), c2 = 1.0 - std::pow(kBeta2, k + 1.0);
+      change = (m / c1).array() / ((v / c2).array().sqrt() + kEpsilon);
+      return point->Move(-eta * change) ? eta * change.norm() : -1.0;
+    }
+  }
+  return -1.0;
+}
+
+}  // namespace bilevel

@@ -1,0 +1,42 @@
+#ifndef BILEVEL_METHODS_STEP_RULE_H_
+#define BILEVEL_METHODS_STEP_RULE_H_
+
+#include <string>
+
+#include "bilevel/methods/method.h"
+
+namespace bilevel {
+
+/// How a first-order method turns a (hyper)gradient d into a step of x or y: the one step-size
+/// policy of all of them. With eta_k = step * (1 + k / decay_time)^-decay_exponent:
+///
+///   kGradient    x <- x - eta_k d
+///   kMomentum    m <- momentum m + d,                       x <- x - eta_k m   (heavy ball)
+///   kNormalized  m <- momentum m + (1 - momentum) d,        x <- x - eta_k m / |m|
+///   kAdam        Kingma and Ba, ICLR 2015, with (0.9, 0.999, 1e-8)
+///
+/// On manifolds the step is a retraction, and the memories stay in the tangent coordinates they
+/// were formed in; bounds are projected onto after the step.
+struct StepRule {
+  enum Kind { kGradient, kMomentum, kNormalized, kAdam };
+  Kind kind = kGradient;
+  double step = 0.1;
+  double momentum = 0.9;
+  double decay_exponent = 0.0;  ///< 0: constant steps.
+  double decay_time = 1.0;      ///< Iterations.
+
+  /// Sentence on what makes no sense; empty if nothing does.
+  std::string Check(const std::string& name) const;
+
+  /// Moves the point; its memories live in the state under `memory`. Returns the step's length, or
+  /// -1 where the point could not move.
+  double Apply(const Vector& d,
+               const std::string& memory,
+               uint64_t iteration,
+               State* state,
+               Point* point) const;
+};
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_METHODS_STEP_RULE_H_
