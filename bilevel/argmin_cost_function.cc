@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <exception>
+#include <iterator>
+#include <memory>
 #include <mutex>
+#include <unordered_map>
 
 #include "bilevel/lower_level/newton_lower_solver.h"
 #include "bilevel/objective/program.h"
@@ -12,10 +15,24 @@ namespace {
 
 using RowMatrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
+// One for all functions of a problem: a cold solve works on the user's memory.
+std::shared_ptr<std::mutex> MutexOf(const Problem* problem) {
+  static std::mutex mutex;
+  static std::unordered_map<const Problem*, std::weak_ptr<std::mutex>> mutexes;
+  std::lock_guard<std::mutex> lock(mutex);
+  for (auto it = mutexes.begin(); it != mutexes.end();) {
+    it = it->second.expired() ? mutexes.erase(it) : std::next(it);
+  }
+  std::shared_ptr<std::mutex> found = mutexes[problem].lock();
+  if (!found) mutexes[problem] = found = std::make_shared<std::mutex>();
+  return found;
+}
+
 }  // namespace
 
 struct ArgminCostFunction::Implementation {
-  std::mutex mutex;
+  std::mutex mutex;  // Of what is below.
+  std::shared_ptr<std::mutex> problem_mutex;
   std::unique_ptr<Program> program;
   std::unique_ptr<NewtonLowerSolver> solver;
   std::vector<int> blocks;  // Of y.
@@ -83,6 +100,8 @@ ArgminCostFunction::ArgminCostFunction(const Solver::Options& options,
     return;
   }
   if (!options.IsValid(&s.error)) return;
+  s.problem_mutex = MutexOf(problem);
+  std::lock_guard<std::mutex> lock(*s.problem_mutex);
   Problem::CompileOptions compile;
   compile.num_threads = options.num_threads;
   compile.need_upper_level = false;
@@ -125,8 +144,8 @@ bool ArgminCostFunction::Evaluate(double const* const* parameters,
                                   double* residuals,
                                   double** jacobians) const {
   Implementation& s = *implementation_;
-  std::lock_guard<std::mutex> lock(s.mutex);
   if (!s.solver) return false;
+  std::scoped_lock lock(s.mutex, *s.problem_mutex);
   try {
     return s.Evaluate(parameters, residuals, jacobians);
   } catch (const std::exception& e) {

@@ -19,7 +19,8 @@ namespace bilevel {
 ///
 /// Every evaluation solves the lower level from the solution before it. Evaluate returns false
 /// where the lower level cannot be solved or differentiated; error() then says why. The user's
-/// blocks of x and y are not changed. Evaluations are serialised: one solve at a time.
+/// blocks of x and y are not changed. Evaluations of all functions of one problem are serialised:
+/// one solve at a time.
 class ArgminCostFunction : public ceres::CostFunction {
  public:
   /// options: those of the lower level are used. The problem is not owned and must outlive this;
