@@ -1,5 +1,6 @@
 #include "examples/support/plot.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -38,7 +39,8 @@ bool Plot(const std::string& path, const std::string& title, const std::vector<P
   script << "set terminal " << (extension == ".png" ? "pngcairo" : "svg") << " size "
          << 640 * columns << "," << 460 * rows + 40 << " font 'Sans,11' background '#ffffff'\n"
          << "set output " << ForGnuplot(path) << "\n"
-         << "set border 3 lc rgb '#808080'\nset tics nomirror textcolor rgb '#404040'\n"
+         << "set boxwidth 0.7 relative\nset border 3 lc rgb '#808080'\nset tics nomirror textcolor "
+            "rgb '#404040'\n"
          << "set grid lc rgb '#e4e4e4' lt 1 lw 1\nset key top right opaque noenhanced\n"
          << "set multiplot layout " << rows << "," << columns << " title " << ForGnuplot(title)
          << " font 'Sans,14' noenhanced\n";
@@ -53,11 +55,17 @@ bool Plot(const std::string& path, const std::string& title, const std::vector<P
       }
       script << "EOD\n";
     }
+    const bool has_boxes =
+        std::any_of(panel.series.begin(), panel.series.end(), [](const Series& series) {
+          return series.style == "boxes";
+        });
     script << "set title " << ForGnuplot(panel.title) << " noenhanced\nset xlabel "
            << ForGnuplot(panel.x_label) << " noenhanced\nset ylabel " << ForGnuplot(panel.y_label)
            << " noenhanced\n"
            << (panel.equal_axes ? "set size ratio -1\nset key outside right top vertical\n"
                                 : "set size noratio\nset key inside top right vertical\n")
+           << (has_boxes ? "set yrange [0:*]\nset offsets 0.6, 0.6, 0, 0\n"
+                         : "set yrange [*:*]\nset offsets 0, 0, 0, 0\n")
            << (panel.log_x ? "set" : "unset") << " logscale x\n"
            << (panel.log_y ? "set" : "unset") << " logscale y\n";
     if (panel.right_label.empty()) {
