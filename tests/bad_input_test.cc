@@ -55,12 +55,6 @@ struct Good {
     problem.upper()->AddResidualBlock(TargetCost(3.0), nullptr, &y);
   }
 
-  struct BlockState {
-    double* block;
-    bool constant;
-    const ceres::Manifold* manifold;
-    std::vector<double> values, bounds;
-  };
   // NaN is not itself: compare bytes' meaning by text.
   static std::string Snapshot(ceres::Problem* problem) {
     std::vector<double*> blocks;
@@ -92,6 +86,12 @@ struct Good {
     Solve(options, &problem, &summary);
     EXPECT_EQ(summary.termination_type, ceres::FAILURE) << summary.FullReport();
     EXPECT_FALSE(summary.IsSolutionUsable());
+    if (summary.num_successful_steps > 0) {
+      // Failed on the way: the best point found is kept; all else must be as it was.
+      EXPECT_LT(summary.final_objective, summary.initial_objective);
+      x = before[0];
+      y = before[1];
+    }
     EXPECT_EQ(Snapshot(problem.lower()), lower);
     EXPECT_EQ(Snapshot(problem.upper()), upper);
     const double after[] = {x, y, z};

@@ -94,6 +94,7 @@ struct Target {
 struct Weighted {
   template <typename T>
   bool operator()(const T* y, const T* log_weight, T* residual) const {
+    using std::exp;
     residual[0] = exp(log_weight[0]) * (y[0] - target);
     return true;
   }
@@ -114,6 +115,8 @@ inline ceres::CostFunction* WeightedCost(double target) {
 struct Mixed {
   template <typename T>
   bool operator()(const T* q, const T* t, const T* s, T* residual) const {
+    using std::exp;
+    using std::sin;
     const T p[3] = {t[0] * exp(0.3 * s[0]), t[1] + 0.2, t[2] - s[0] * t[0]};
     T rotated[3];
     ceres::QuaternionRotatePoint(q, p, rotated);

@@ -304,7 +304,7 @@ bool NewtonLowerSolver::Newton(Part* part, const double* x) {
         part->message = "its Hessian is not finite";
         return false;
       }
-      damping = std::max(kFirstDamping, 10.0 * damping);
+      damping = std::max(kFirstDamping, 4.0 * damping);  // More would creep off a saddle.
       status = factorize(damping);
     }
     {

@@ -116,6 +116,7 @@ class Quartic : public ceres::FirstOrderFunction {
 struct PoseResidual {
   template <typename T>
   bool operator()(const T* pose, const T* sub, const T* constant, T* residual) const {
+    using std::exp;
     const T p[3] = {sub[0], sub[1] * sub[3], constant[0] + 0.1 * sub[2]};
     T rotated[3];
     ceres::UnitQuaternionRotatePoint(pose, p, rotated);
