@@ -21,11 +21,9 @@ class Recorder final : public Monitor {
  public:
   Recorder(const Solver::Options& options,
            const Oracle* oracle,
-           const NewtonLowerSolver* lower,
            Solver::Summary* summary)
       : options_(options),
         oracle_(oracle),
-        lower_(lower),
         summary_(summary),
         start_(std::chrono::steady_clock::now()) {}
 
@@ -41,12 +39,12 @@ class Recorder final : public Monitor {
     it.trust_region_radius = progress.trust_region_radius;
     it.step_is_successful = progress.accepted;
     it.note = progress.note;
-    if (lower_->relative_decrement() >= 0.0)
-      it.lower_level_decrement = lower_->relative_decrement();
+    const double decrement = oracle_->lower().relative_decrement();
+    if (decrement >= 0.0) it.lower_level_decrement = decrement;
     it.x.assign(state.x.value().data(), state.x.value().data() + state.x.value().size());
     it.upper = oracle_->f_counts();
     it.lower = oracle_->g_counts();
-    it.lower_solver = lower_->counts();
+    it.lower_solver = oracle_->lower().counts();
     it.cumulative_time_in_seconds = Seconds();
     if (it.iteration > 0) {
       ++(it.step_is_successful ? summary_->num_successful_steps : summary_->num_unsuccessful_steps);
@@ -123,7 +121,6 @@ class Recorder final : public Monitor {
 
   const Solver::Options& options_;
   const Oracle* oracle_;
-  const NewtonLowerSolver* lower_;
   Solver::Summary* summary_;
   std::chrono::steady_clock::time_point start_;
   bool have_best_ = false;
@@ -223,7 +220,7 @@ void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
   state.y = Point(&program->y);
   program->x.ReadUser(state.x.value().data());
   program->y.ReadUser(state.y.value().data());
-  Recorder recorder(options, &oracle, &lower, summary);
+  Recorder recorder(options, &oracle, summary);
   Method::Outcome outcome = Method::Outcome::kFailure;
   std::string message;
   try {
@@ -259,12 +256,14 @@ void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
   }
   summary->upper = oracle.f_counts();
   summary->lower = oracle.g_counts();
-  summary->lower_solver = lower.counts();
-  summary->num_free_directions = lower.num_free_directions();
-  summary->free_directions = lower.free_directions();
-  summary->num_active_lower_bounds = lower.num_active_bounds();
-  summary->weakly_active_lower_bounds = lower.weakly_active();
-  summary->linear_residual = lower.linear_residual();
+  summary->lower_solver = oracle.lower().counts();
+  const LowerSolverReport report = oracle.lower().Report();
+  summary->num_free_directions = report.num_free_directions;
+  summary->free_directions = report.free_directions;
+  summary->num_active_lower_bounds = report.num_active_bounds;
+  summary->weakly_active_lower_bounds = report.weakly_active;
+  summary->linear_residual = report.linear_residual;
+  summary->lower_level_remark = report.remark;
   summary->flat_upper_directions = state.flat_directions;
   summary->total_time_in_seconds = recorder.Seconds();
 }

@@ -140,6 +140,8 @@ class Solver {
     std::string weakly_active_lower_bounds;
     /// Largest relative residual of the linear systems with d^2g/dy^2.
     double linear_residual = -1.0;
+    /// What else the lower solver has to say.
+    std::string lower_level_remark;
 
     int num_threads_given = -1, num_threads_used = -1;
   };

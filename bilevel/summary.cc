@@ -88,6 +88,7 @@ std::string Solver::Summary::FullReport() const {
       row("Free directions of the lower level",
           std::to_string(num_free_directions) + ", in " + free_directions);
     }
+    if (!lower_level_remark.empty()) row("Lower level", lower_level_remark);
     if (num_active_lower_bounds > 0) {
       row("Active lower-level bounds", std::to_string(num_active_lower_bounds));
     }

@@ -21,6 +21,16 @@ struct LowerSolverCounts {
   LowerSolverCounts operator-(const LowerSolverCounts& other) const;
 };
 
+/// What summaries tell of the last solve or differentiation. -1 and empty: not known.
+struct LowerSolverReport {
+  int num_free_directions = 0;
+  std::string free_directions;  ///< Their blocks.
+  int num_active_bounds = 0;
+  std::string weakly_active;  ///< Of them, those where y* is only directionally differentiable.
+  double linear_residual = -1.0;
+  std::string remark;  ///< Anything else worth a sentence.
+};
+
 /// y*(x) and its derivative. Not thread-safe: one a thread of control.
 class LowerSolver {
  public:
@@ -50,6 +60,10 @@ class LowerSolver {
 
   virtual const std::string& message() const = 0;
   virtual const LowerSolverCounts& counts() const = 0;
+
+  /// How far the last y is from y*(x), relative, in the norm of the Hessian; -1: not known.
+  virtual double relative_decrement() const { return -1.0; }
+  virtual LowerSolverReport Report() const { return {}; }
 };
 
 }  // namespace bilevel

@@ -13,6 +13,8 @@ namespace {
 constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
 constexpr double kFirstDamping = 1e-4;
 constexpr double kMostDamping = 1e12;
+// An indefinite Hessian that needs more than this is far from a minimum.
+constexpr double kFarDamping = 1e-2;
 // A bound's multiplier below this share of the gradient's size is about zero.
 constexpr double kWeakMultiplier = 1e-6;
 
@@ -183,13 +185,13 @@ bool NewtonLowerSolver::Solve(const Point& x, Point* y) {
 bool NewtonLowerSolver::SolvePart(Part* part, const double* x, bool cold) {
   part->factorized = part->evaluated = false;
   if (cold && !RunCeres(part)) return false;
-  if (Newton(part, x)) return true;
+  if (Newton(part, x, !cold && options_.use_ceres)) return true;
   if (cold || !options_.use_ceres) return false;
   // The warm start led nowhere.
   ++part->counts.cold_solves;
   part->y.value() = part->start.value();
   const std::string newton_message = part->message;
-  if (RunCeres(part) && Newton(part, x)) return true;
+  if (RunCeres(part) && Newton(part, x, false)) return true;
   part->message = newton_message + "; and from a cold start: " + part->message;
   return false;
 }
@@ -269,7 +271,7 @@ bool NewtonLowerSolver::FindActive(Part* part) const {
   return part->any_fixed;
 }
 
-bool NewtonLowerSolver::Newton(Part* part, const double* x) {
+bool NewtonLowerSolver::Newton(Part* part, const double* x, bool may_run_ceres) {
   const Space& space = part->scenario->y;
   Factorization& factorization = part->system.factorization();
   const auto factorize = [&](double damping) {
@@ -298,7 +300,7 @@ bool NewtonLowerSolver::Newton(Part* part, const double* x) {
         part->singular = true;
       }
     }
-    const bool indefinite = status != Factorization::Status::kPositiveDefinite;
+    bool indefinite = status != Factorization::Status::kPositiveDefinite;
     while (status != Factorization::Status::kPositiveDefinite) {
       if (status == Factorization::Status::kNotFinite || damping > kMostDamping) {
         part->message = "its Hessian is not finite";
@@ -306,6 +308,15 @@ bool NewtonLowerSolver::Newton(Part* part, const double* x) {
       }
       damping = std::max(kFirstDamping, 4.0 * damping);  // More would creep off a saddle.
       status = factorize(damping);
+      if (!may_run_ceres || damping < kFarDamping) continue;
+      // The prediction was poor: Ceres' steps are cheaper than a chain of strongly damped ones.
+      may_run_ceres = false;
+      if (!RunCeres(part)) continue;
+      if (!Evaluate(part, x)) return false;
+      FindActive(part);
+      damping = floor;
+      status = factorize(damping);
+      indefinite = status != Factorization::Status::kPositiveDefinite;
     }
     {
       Stopwatch watch(&part->counts.seconds_in_linear_algebra);
@@ -502,6 +513,16 @@ double NewtonLowerSolver::relative_decrement() const {
   double largest = -1.0;
   for (auto& part : parts_) largest = std::max(largest, part->relative_decrement);
   return largest;
+}
+
+LowerSolverReport NewtonLowerSolver::Report() const {
+  LowerSolverReport report;
+  report.num_free_directions = num_free_directions();
+  report.free_directions = free_directions();
+  report.num_active_bounds = num_active_bounds();
+  report.weakly_active = weakly_active();
+  report.linear_residual = linear_residual();
+  return report;
 }
 
 int NewtonLowerSolver::num_free_directions() const {

@@ -60,7 +60,8 @@ class NewtonLowerSolver : public LowerSolver {
   bool at_rounding() const;
 
   /// Of the last solve or differentiation, over all scenarios.
-  double relative_decrement() const;  ///< Largest.
+  double relative_decrement() const override;  ///< Largest.
+  LowerSolverReport Report() const override;
   int num_free_directions() const;
   std::string free_directions() const;
   double linear_residual() const;
@@ -72,7 +73,7 @@ class NewtonLowerSolver : public LowerSolver {
  private:
   struct Part;
   bool SolvePart(Part* part, const double* x, bool cold);
-  bool Newton(Part* part, const double* x);
+  bool Newton(Part* part, const double* x, bool may_run_ceres);
   bool RunCeres(Part* part);
   bool FindActive(Part* part) const;
   bool Evaluate(Part* part, const double* x);

@@ -164,6 +164,12 @@ double Function::Linearize(
   return ok ? sum : kNaN;
 }
 
+void Oracle::SetLower(std::unique_ptr<LowerSolver> lower) {
+  workers_.clear();  // Theirs are forks of the one before.
+  own_lower_ = std::move(lower);
+  lower_ = own_lower_.get();
+}
+
 Batch Oracle::Draw(int size, int stream) const {
   Batch batch;
   batch.size = size;

@@ -74,6 +74,9 @@ class Oracle {
   /// dy*/dx at a solved (x, y), see LowerSolver. False as Solve.
   bool Differentiate(const Point& x, const Point& y);
   LowerSolver& lower() { return *lower_; }
+  const LowerSolver& lower() const { return *lower_; }
+  /// Another lower solver from here on, for a method that brings its own.
+  void SetLower(std::unique_ptr<LowerSolver> lower);
 
   /// body(worker, i) for i in [0, n) on the program's threads: each worker is an oracle with
   /// scratch, latch and lower solver of its own, made once. Counts are added here in the end; the
@@ -94,6 +97,7 @@ class Oracle {
   const FunctionCounts& f_counts() const { return f_counts_; }
   const FunctionCounts& g_counts() const { return g_counts_; }
   const Program& program() const { return *program_; }
+  Program* mutable_program() { return program_; }
 
  private:
   friend class Function;
@@ -103,7 +107,7 @@ class Oracle {
   uint64_t seed_;
   std::vector<std::unique_ptr<Part>> parts_;
   std::vector<std::unique_ptr<Oracle>> workers_;
-  std::unique_ptr<LowerSolver> own_lower_;  // A worker's.
+  std::unique_ptr<LowerSolver> own_lower_;  // A worker's, or SetLower's.
   FunctionCounts f_counts_, g_counts_;
   std::string error_, message_;
 };
