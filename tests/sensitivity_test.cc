@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 #include <functional>
+#include <iostream>
 #include <memory>
 #include <string>
 #include <vector>
@@ -181,7 +182,7 @@ TEST_F(ScaleNoiseTest, IsTheProblemWithExplicitWeights) {
         Difference([&](double h) { return SolveWithWeights(log_sigma + h); }, 2e-3);
     const double error = (derivative - difference).norm() / derivative.norm();
     EXPECT_LT(error, 1e-8);
-    RecordProperty("relative_error", std::to_string(error));
+    std::cout << "relative error against differences " << error << "\n";
   }
 }
 
