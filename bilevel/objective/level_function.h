@@ -30,9 +30,12 @@ class LevelFunction {
     int block;               ///< Of the space of x or y.
     const double* constant;  ///< Read at every evaluation.
     int size;
-    int tangent_size;  ///< 0 for a constant.
-    int local;         ///< Offset among the term's variables (tangent).
-    int ambient;       ///< Offset among the term's arguments (ambient).
+    int tangent_size;    ///< 0 for a constant.
+    int offset;          ///< Of the block within the point of x or y.
+    int tangent_offset;  ///< Within its tangent vectors.
+    bool has_manifold;
+    int local;    ///< Offset among the term's variables (tangent).
+    int ambient;  ///< Offset among the term's arguments (ambient).
   };
 
   struct Residual {
@@ -111,7 +114,7 @@ class LevelFunction {
   RowSparseMatrix rows_x_, rows_y_;
   int num_rows_ = 0;
   int max_ambient_ = 0, max_local_ = 0, max_residuals_ = 0, max_arguments_ = 0, max_theta_ = 0;
-  bool learnable_ = false, has_sparse_hessian_ = true;
+  bool learnable_ = false, has_sparse_hessian_ = true, has_manifolds_ = false;
   ceres::EvaluationCallback* callback_ = nullptr;
 };
 
@@ -173,6 +176,7 @@ class LevelEvaluator {
   bool EvaluatePlusJacobian(const Space& space, int block, const double* point);
   const double* PlusJacobian(const LevelFunction::Argument& argument) const;
   bool EvaluateResidual(Order order, int index, Scratch* scratch, double* slot);
+  bool AddGradient(int index, double scale, double* value);
   bool EvaluateTerm(Order order, int index, const Batch& batch, double* slot);
   bool RunResiduals(Order order, const Batch& batch, double* value);
   bool RunTerms(Order order, const Batch& batch, double* value);
@@ -206,6 +210,7 @@ class LevelEvaluator {
   std::vector<double> curvature_, shifted_, difference_, saved_x_, saved_y_;
   std::vector<const double*> term_direction_;
   Vector term_column_;
+  double probe_ = 0.0;  // NaN once something not finite was added to gx or gy.
   std::string error_;
 };
 
