@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "bilevel/derivatives/dual.h"
+#include "bilevel/derivatives/tape.h"
 #include "ceres/cubic_interpolation.h"
 #include "ceres/jet.h"
 
@@ -38,13 +38,8 @@ ceres::Jet<double, N> Apply(const SecondOrderTaylor2& t,
                             const ceres::Jet<double, N>& c) {
   return {t.f, t.fr * r.v + t.fc * c.v};
 }
-template <int M, int N>
-ceres::Jet<Dual<M>, N> Apply(const SecondOrderTaylor2& t,
-                             const ceres::Jet<Dual<M>, N>& r,
-                             const ceres::Jet<Dual<M>, N>& c) {
-  return {Dual<M>::Chain(r.a, c.a, t.f, t.fr, t.fc),
-          Dual<M>::Chain(r.a, c.a, t.fr, t.frr, t.frc) * r.v +
-              Dual<M>::Chain(r.a, c.a, t.fc, t.frc, t.fcc) * c.v};
+inline TapeJet Apply(const SecondOrderTaylor2& t, const TapeJet& r, const TapeJet& c) {
+  return TapeJet(TapeScalar::Chain(r.a, c.a, t.f, t.fr, t.fc, t.frr, t.frc, t.fcc));
 }
 
 inline double InterpolationPoint(double x) { return x; }
@@ -52,16 +47,13 @@ template <int N>
 double InterpolationPoint(const ceres::Jet<double, N>& x) {
   return x.a;
 }
-template <int M, int N>
-double InterpolationPoint(const ceres::Jet<Dual<M>, N>& x) {
-  return x.a.a;
-}
+inline double InterpolationPoint(const TapeJet& x) { return x.a.value; }
 
 }  // namespace internal
 
 /// ceres::CubicInterpolator with second derivatives: the same interpolant over the same grids
 /// (ceres::Grid1D, or any class with `enum { DATA_DIMENSION }` and `GetValue(int, double*) const`)
-/// for double, ceres::Jet<double, N> and ceres::Jet<bilevel::Dual<M>, N>.
+/// for double, ceres::Jet<double, N> and bilevel::TapeJet.
 ///
 /// The interpolant is piecewise cubic and once continuously differentiable: at a grid node the
 /// second derivative is the one from the right. The grid is not owned and must outlive this.
@@ -115,7 +107,7 @@ class CubicInterpolator {
 /// ceres::BiCubicInterpolator with second derivatives: the same interpolant over the same grids
 /// (ceres::Grid2D, or any class with `enum { DATA_DIMENSION }` and
 /// `GetValue(int row, int col, double*) const`) for double, ceres::Jet<double, N> and
-/// ceres::Jet<bilevel::Dual<M>, N>.
+/// bilevel::TapeJet.
 ///
 /// At a grid line the second derivatives are those of the cell of larger row or column. The grid is
 /// not owned and must outlive this.

@@ -16,12 +16,10 @@ namespace bilevel {
 /// second-order jet: `x.a.a` is the value, `x.v[i].a` = dx/dp_i (equally `x.a.d[j]` = dx/dq_j) and
 /// `x.v[i].d[j]` = d^2x/dp_i dq_j.
 ///
-/// Every functor that compiles with `ceres::Jet<double, N>` is meant to compile with it: literals
-/// (`2.0 * x`, `T(1)`, `x > 0`), `ceres::sqrt(x)` or `using std::sqrt; sqrt(x)`, Eigen matrices,
-/// quaternions and decompositions. What it refuses, on purpose, is code that turns `x.a` into a
-/// double and puts a jet together again from hand-made first derivatives (ceres::CubicInterpolator,
-/// ceres::CostFunctionToFunctor, casts of `x.a`): there the second derivatives would silently be
-/// zero. Use cubic_interpolation.h, or leave such a cost function to numeric_hessian.h.
+/// The scalar of AutoDiffLearnableLoss: formulas of a few operations, for which a tape (tape.h)
+/// would cost several times as much. Cost functions use the tape. As there, what compiles with
+/// `ceres::Jet<double, N>` is meant to compile with it, and code that turns `x.a` into a double is
+/// refused.
 ///
 /// Default-initialised duals are uninitialised; value-initialised ones (`Dual<M>()`) are zero.
 template <int M>

@@ -1,16 +1,13 @@
 #ifndef BILEVEL_DERIVATIVES_DYNAMIC_AUTO_DIFF_COST_FUNCTION_H_
 #define BILEVEL_DERIVATIVES_DYNAMIC_AUTO_DIFF_COST_FUNCTION_H_
 
-#include <algorithm>
-#include <cstddef>
 #include <memory>
-#include <numeric>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
-#include "bilevel/derivatives/auto_diff_cost_function.h"
+#include "bilevel/derivatives/rotation.h"  // Overloads that functors must see: keep it here.
 #include "bilevel/derivatives/second_order_cost_function.h"
+#include "bilevel/derivatives/tape.h"
 #include "ceres/dynamic_autodiff_cost_function.h"
 #include "ceres/types.h"
 
@@ -20,8 +17,8 @@ namespace bilevel {
 /// AddParameterBlock for each block and SetNumResiduals before use. The functor is
 /// `template <typename T> bool operator()(T const* const* parameters, T* residuals) const`.
 ///
-/// `Stride` derivatives are taken a pass, as in Ceres; the Hessian takes one pass for each
-/// Stride x Stride tile of its lower triangle, the product one for each Stride parameters.
+/// `Stride` first derivatives are taken a pass, as in Ceres; the second ones are those of
+/// AutoDiffCostFunction.
 template <typename CostFunctor, int Stride = 4>
 class DynamicAutoDiffCostFunction final : public SecondOrderCostFunction {
  public:
@@ -63,58 +60,25 @@ class DynamicAutoDiffCostFunction final : public SecondOrderCostFunction {
   bool EvaluateHessian(double const* const* parameters,
                        const double* weights,
                        double* hessian) const override {
-    internal::ScratchArray<double> values(num_parameters());
-    Gather(parameters, values.data());
-    internal::ScratchArray<internal::HessianJet<Stride>*> blocks(num_blocks());
-    return internal::TiledHessian<Stride>(
-        [&](auto* x, auto* r) { return Call(x, blocks.data(), r); },
-        values.data(),
-        num_parameters(),
-        weights,
-        num_residuals(),
-        hessian);
+    internal::Recording recording(parameters, parameter_block_sizes(), num_residuals());
+    if (!(*functor_)(recording.blocks(), recording.residuals())) return false;
+    recording.Hessian(weights, hessian);
+    return true;
   }
 
   bool EvaluateHessianProduct(double const* const* parameters,
                               const double* weights,
                               const double* direction,
                               double* product) const override {
-    internal::ScratchArray<double> values(num_parameters());
-    Gather(parameters, values.data());
-    internal::ScratchArray<internal::ProductJet<Stride>*> blocks(num_blocks());
-    return internal::TiledHessianProduct<Stride>(
-        [&](auto* x, auto* r) { return Call(x, blocks.data(), r); },
-        values.data(),
-        num_parameters(),
-        weights,
-        num_residuals(),
-        direction,
-        product);
+    internal::Recording recording(parameters, parameter_block_sizes(), num_residuals());
+    if (!(*functor_)(recording.blocks(), recording.residuals())) return false;
+    recording.HessianProduct(weights, direction, product);
+    return true;
   }
 
   const CostFunctor& functor() const { return *functor_; }
 
  private:
-  int num_blocks() const { return static_cast<int>(parameter_block_sizes().size()); }
-  int num_parameters() const {
-    return std::accumulate(parameter_block_sizes().begin(), parameter_block_sizes().end(), 0);
-  }
-
-  void Gather(double const* const* parameters, double* values) const {
-    for (int b = 0; b < num_blocks(); ++b) {
-      values = std::copy_n(parameters[b], parameter_block_sizes()[b], values);
-    }
-  }
-
-  template <typename T>
-  bool Call(T* x, T** blocks, T* residuals) const {
-    for (int b = 0; b < num_blocks(); ++b) {
-      blocks[b] = x;
-      x += parameter_block_sizes()[b];
-    }
-    return (*functor_)(blocks, residuals);
-  }
-
   std::unique_ptr<CostFunctor> functor_;
   ceres::Ownership ownership_;
   ceres::DynamicAutoDiffCostFunction<CostFunctor, Stride> first_order_;

@@ -3,17 +3,17 @@
 
 #include <cmath>
 
-#include "bilevel/derivatives/dual.h"
+#include "bilevel/derivatives/tape.h"
 #include "ceres/jet.h"
 #include "ceres/rotation.h"
 
 /// The conversions of ceres/rotation.h that lose their second derivatives at, or their digits near,
 /// the zero rotation, where Ceres changes over to a first-order expansion. Here they are smooth
 /// functions of the squared angle, accurate in value, first and second derivatives for
-/// T = double, ceres::Jet<double, N> and ceres::Jet<bilevel::Dual<M>, N>. Conventions, layouts and
+/// T = double, ceres::Jet<double, N> and bilevel::TapeJet. Conventions, layouts and
 /// preconditions are those of the functions of the same name in namespace ceres.
 ///
-/// For second-order jets the same functions are also overloads in namespace ceres, so functors that
+/// For TapeJet the same functions are also overloads in namespace ceres, so functors that
 /// call ceres::AngleAxisRotatePoint need no change. A call with its namespace (`ceres::...`) sees
 /// only what was declared before the functor: include this header (auto_diff_cost_function.h does)
 /// above such functors, or the second derivatives are lost at rotations below 1.5e-8. Calls without
@@ -31,20 +31,17 @@ template <int N>
 ceres::Jet<double, N> Apply(const SecondOrderTaylor& t, const ceres::Jet<double, N>& x) {
   return {t.f, t.df * x.v};
 }
-template <int M, int N>
-ceres::Jet<Dual<M>, N> Apply(const SecondOrderTaylor& t, const ceres::Jet<Dual<M>, N>& x) {
-  return {Dual<M>::Chain(x.a, t.f, t.df), Dual<M>::Chain(x.a, t.df, t.d2f) * x.v};
+inline TapeJet Apply(const SecondOrderTaylor& t, const TapeJet& x) {
+  return TapeJet(TapeScalar::Chain(x.a, t.f, t.df, t.d2f));
 }
 
 inline double Value(double x) { return x; }
-template <int M>
-double Value(const Dual<M>& x) {
+inline double Value(const TapeJet& x) { return x.a.value; }
+template <int N>
+double Value(const ceres::Jet<double, N>& x) {
   return x.a;
 }
-template <typename T, int N>
-double Value(const ceres::Jet<T, N>& x) {
-  return Value(x.a);
-}
+
 // The Stumpff functions c_n(u) = sum_k (-u)^k / (2k + n)! for u >= 0: c_0 = cos(sqrt(u)),
 // c_1 = sin(sqrt(u)) / sqrt(u), c_2 = (1 - cos(sqrt(u))) / u. They obey c_n = 1/n! - u c_{n+2} and
 // 2 c_n' = n c_{n+2} - c_{n+1}.
@@ -207,48 +204,43 @@ void RotationMatrixToAngleAxis(const T* R, T* angle_axis) {
 // argument, ceres::AngleAxisRotatePoint<T>(...), come here too.
 namespace ceres {
 
-template <typename = void, int M, int N>
-void AngleAxisRotatePoint(const Jet<bilevel::Dual<M>, N>* angle_axis,
-                          const Jet<bilevel::Dual<M>, N>* point,
-                          Jet<bilevel::Dual<M>, N>* result) {
+template <typename = void>
+void AngleAxisRotatePoint(const bilevel::TapeJet* angle_axis,
+                          const bilevel::TapeJet* point,
+                          bilevel::TapeJet* result) {
   bilevel::AngleAxisRotatePoint(angle_axis, point, result);
 }
 
-template <typename = void, int M, int N>
-void AngleAxisToQuaternion(const Jet<bilevel::Dual<M>, N>* angle_axis,
-                           Jet<bilevel::Dual<M>, N>* quaternion) {
+template <typename = void>
+void AngleAxisToQuaternion(const bilevel::TapeJet* angle_axis, bilevel::TapeJet* quaternion) {
   bilevel::AngleAxisToQuaternion(angle_axis, quaternion);
 }
 
-template <typename = void, int M, int N>
-void QuaternionToAngleAxis(const Jet<bilevel::Dual<M>, N>* quaternion,
-                           Jet<bilevel::Dual<M>, N>* angle_axis) {
+template <typename = void>
+void QuaternionToAngleAxis(const bilevel::TapeJet* quaternion, bilevel::TapeJet* angle_axis) {
   bilevel::QuaternionToAngleAxis(quaternion, angle_axis);
 }
 
-template <typename = void, int M, int N>
-void AngleAxisToRotationMatrix(const Jet<bilevel::Dual<M>, N>* angle_axis,
-                               Jet<bilevel::Dual<M>, N>* R) {
+template <typename = void>
+void AngleAxisToRotationMatrix(const bilevel::TapeJet* angle_axis, bilevel::TapeJet* R) {
   bilevel::AngleAxisToRotationMatrix(angle_axis, R);
 }
 
-template <typename = void, int row_stride, int col_stride, int M, int N>
-void AngleAxisToRotationMatrix(
-    const Jet<bilevel::Dual<M>, N>* angle_axis,
-    const MatrixAdapter<Jet<bilevel::Dual<M>, N>, row_stride, col_stride>& R) {
+template <typename = void, int row_stride, int col_stride>
+void AngleAxisToRotationMatrix(const bilevel::TapeJet* angle_axis,
+                               const MatrixAdapter<bilevel::TapeJet, row_stride, col_stride>& R) {
   bilevel::AngleAxisToRotationMatrix(angle_axis, R);
 }
 
-template <typename = void, int M, int N>
-void RotationMatrixToAngleAxis(const Jet<bilevel::Dual<M>, N>* R,
-                               Jet<bilevel::Dual<M>, N>* angle_axis) {
+template <typename = void>
+void RotationMatrixToAngleAxis(const bilevel::TapeJet* R, bilevel::TapeJet* angle_axis) {
   bilevel::RotationMatrixToAngleAxis(R, angle_axis);
 }
 
-template <typename = void, int row_stride, int col_stride, int M, int N>
+template <typename = void, int row_stride, int col_stride>
 void RotationMatrixToAngleAxis(
-    const MatrixAdapter<const Jet<bilevel::Dual<M>, N>, row_stride, col_stride>& R,
-    Jet<bilevel::Dual<M>, N>* angle_axis) {
+    const MatrixAdapter<const bilevel::TapeJet, row_stride, col_stride>& R,
+    bilevel::TapeJet* angle_axis) {
   bilevel::RotationMatrixToAngleAxis(R, angle_axis);
 }
 

@@ -89,7 +89,7 @@ struct OneBlock {
 
 TEST(AutoDiffCostFunction, HessiansOfQuadraticsAreExact) {
   ExpectExact(AutoDiffCostFunction<FixedQuadratic<3>, 3, 2, 3>(new FixedQuadratic<3>), 3);
-  // One tile and several, whole and cut.
+  // One sweep and several, of 8 and of 16 directions, whole and cut.
   ExpectExact(AutoDiffCostFunction<OneBlock, 1, 2>(new OneBlock(2, 1)), 1);
   ExpectExact(AutoDiffCostFunction<OneBlock, 2, 8>(new OneBlock(8, 2)), 2);
   ExpectExact(AutoDiffCostFunction<OneBlock, 2, 9>(new OneBlock(9, 2)), 2);

@@ -5,21 +5,15 @@
 #include "bilevel/derivatives/auto_diff_cost_function.h"
 #include "ceres/cubic_interpolation.h"
 #include "gtest/gtest.h"
+#include "tape_derivatives.h"
 
 namespace bilevel {
 namespace {
 
 using Grid1 = ceres::Grid1D<double, 2>;
 using Grid2 = ceres::Grid2D<double, 2>;
-using Jet2 = ceres::Jet<Dual<2>, 2>;
 
 constexpr double kLine[] = {1, 5, 2, -3, 4, 8, 9, 1, -2, 6, 3, 3};
-
-Jet2 Variable(double value, int i) {
-  Jet2 x(Dual<2>(value), i);
-  x.a.d[i] = 1.0;
-  return x;
-}
 
 // A 6 x 5 grid with two values a node.
 struct Image {
@@ -57,9 +51,8 @@ TEST(CubicInterpolator, SecondDerivativeIsThatOfTheCubic) {
   for (const double x : {0.4, 1.5, 3.75}) {
     // Through a nonlinear inner function: f(x(s)) with x = s^2.
     const double s = std::sqrt(x);
-    const Jet2 inner = Variable(s, 0) * Variable(s, 0);
-    Jet2 f[2];
-    interpolator.Evaluate(inner, f);
+    const auto f = TapeDerivatives<1, 2>(
+        [&](const auto* p, auto* y) { interpolator.Evaluate(*p * *p, y); }, &s);
     const double h = 0.125;
     double mid[2], df[2], plus[2], minus[2], unused[2];
     ceres_interpolator.Evaluate(x, mid, df);
@@ -76,10 +69,12 @@ TEST(CubicInterpolator, SecondDerivativeIsThatOfTheCubic) {
 TEST(CubicInterpolator, AtANodeTheSecondDerivativeIsThatFromTheRight) {
   const Grid1 grid(kLine, 0, 6);
   const bilevel::CubicInterpolator<Grid1> interpolator(grid);
-  Jet2 at[2], right[2], left[2];
-  interpolator.Evaluate(Variable(2.0, 0), at);
-  interpolator.Evaluate(Variable(2.0 + 1e-9, 0), right);
-  interpolator.Evaluate(Variable(2.0 - 1e-9, 0), left);
+  const auto evaluate = [&](double x) {
+    return TapeDerivatives<1, 2>([&](const auto* p, auto* y) { interpolator.Evaluate(*p, y); }, &x);
+  };
+  const auto at = evaluate(2.0);
+  const auto right = evaluate(2.0 + 1e-9);
+  const auto left = evaluate(2.0 - 1e-9);
   EXPECT_NEAR(at[0].v[0].d[0], right[0].v[0].d[0], 1e-6);
   EXPECT_GT(std::abs(at[0].v[0].d[0] - left[0].v[0].d[0]), 1.0);
 }
@@ -115,8 +110,8 @@ TEST(BiCubicInterpolator, SecondDerivativesAreThoseOfTheBicubic) {
   const bilevel::BiCubicInterpolator<Grid2> interpolator(grid);
   const ceres::BiCubicInterpolator<Grid2> ceres_interpolator(grid);
   const double point[2] = {2.4, 1.6};
-  Jet2 f[2];
-  interpolator.Evaluate(Variable(point[0], 0), Variable(point[1], 1), f);
+  const auto f = TapeDerivatives<2, 2>(
+      [&](const auto* p, auto* y) { interpolator.Evaluate(p[0], p[1], y); }, point);
   const auto difference = [&](int k, double h, double(*d)[2]) {
     double g[2], plus[2][2], minus[2][2];
     double x[2] = {point[0], point[1]};

@@ -1,0 +1,348 @@
+#include "bilevel/derivatives/tape.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "Eigen/Core"
+
+namespace bilevel {
+namespace internal {
+namespace {
+
+// Tapes of one thread, one for each level of nested recordings.
+struct TapeStack {
+  std::vector<std::unique_ptr<Tape>> tapes;
+  std::size_t depth = 0;
+};
+
+TapeStack& ThreadTapes() {
+  static thread_local TapeStack stack;
+  return stack;
+}
+
+// Forward over reverse, kWidth directions at once: node c has the tangent lanes[2 * c], the
+// derivatives of its value along the directions, and lanes[2 * c + 1], those of its adjoint.
+// Tangents go up the tape, c' = fa a' + fb b'; the adjoints' come down: with w the adjoint of c,
+//   a_adj' += fa c_adj' + w (faa a' + fab b'),  b_adj' += fb c_adj' + w (fab a' + fbb b'),
+// where the nodes' second derivatives come here multiplied by w.
+template <int kWidth>
+void Sweep(const TapeNode* nodes, int num_arguments, int num_nodes, double* data) {
+  auto* lanes = reinterpret_cast<Eigen::Array<double, kWidth, 1>*>(data);
+  for (int c = num_arguments; c < num_nodes; ++c) {
+    const TapeNode& node = nodes[c];
+    if (!node.live) continue;
+    if (node.kind == TapeNode::kUnary) {
+      lanes[2 * c] = node.fa * lanes[2 * node.a];
+    } else {
+      lanes[2 * c] = node.fa * lanes[2 * node.a] + node.fb * lanes[2 * node.b];
+    }
+    lanes[2 * c + 1].setZero();
+  }
+  for (int c = num_nodes - 1; c >= num_arguments; --c) {
+    const TapeNode& node = nodes[c];
+    if (!node.live) continue;
+    const auto& adjoint = lanes[2 * c + 1];
+    const auto& a = lanes[2 * node.a];
+    auto& a_adjoint = lanes[2 * node.a + 1];
+    if (node.kind == TapeNode::kUnary) {
+      a_adjoint += node.fa * adjoint + node.faa * a;
+      continue;
+    }
+    const auto& b = lanes[2 * node.b];
+    auto& b_adjoint = lanes[2 * node.b + 1];
+    switch (node.kind) {
+      case TapeNode::kUnary:
+        break;
+      case TapeNode::kSum:
+        a_adjoint += node.fa * adjoint;
+        b_adjoint += node.fb * adjoint;
+        break;
+      case TapeNode::kProduct:
+        a_adjoint += node.fa * adjoint + node.fab * b;
+        b_adjoint += node.fb * adjoint + node.fab * a;
+        break;
+      case TapeNode::kBinary:
+        a_adjoint += node.fa * adjoint + node.faa * a + node.fab * b;
+        b_adjoint += node.fb * adjoint + node.fab * a + node.fbb * b;
+        break;
+    }
+  }
+}
+
+}  // namespace
+
+void Tape::Grow() {
+  const std::ptrdiff_t size = next_ - nodes_.data();
+  nodes_.resize(std::max<std::size_t>(256, 2 * nodes_.size()));
+  next_ = nodes_.data() + size;
+  end_ = nodes_.data() + nodes_.size();
+}
+
+// One reverse sweep for the adjoints. It also marks the live nodes and multiplies their second
+// derivatives by their adjoints.
+void Tape::SweepAdjoints(const double* weights) {
+  adjoints_.assign(num_nodes(), 0.0);
+  for (std::size_t k = 0; k < residuals_.size(); ++k) {
+    const int node = residuals_[k].a.node;
+    if (weights[k] == 0.0 || node < 0) continue;
+    nodes_[node].live = 1;
+    adjoints_[node] += weights[k] * residuals_[k].a.factor;
+  }
+  for (int c = num_nodes() - 1; c >= num_arguments(); --c) {
+    TapeNode& node = nodes_[c];
+    if (!node.live) continue;
+    const double w = adjoints_[c];
+    nodes_[node.a].live = 1;
+    adjoints_[node.a] += node.fa * w;
+    if (node.kind != TapeNode::kUnary) {
+      nodes_[node.b].live = 1;
+      adjoints_[node.b] += node.fb * w;
+    }
+    switch (node.kind) {
+      case TapeNode::kProduct:
+        node.fab *= w;
+        break;
+      case TapeNode::kBinary:
+        node.fab *= w;
+        node.fbb *= w;
+        node.faa *= w;
+        break;
+      case TapeNode::kUnary:
+        node.faa *= w;
+        break;
+      case TapeNode::kSum:
+        break;
+    }
+  }
+}
+
+double* Tape::Lanes(int num_doubles) {
+  lanes_.resize(std::max<std::size_t>(lanes_.size(), (num_doubles + 7) / 8));
+  return reinterpret_cast<double*>(lanes_.data());
+}
+
+Tape* Recording::Acquire(double const* const* parameters,
+                         const std::vector<int>& sizes,
+                         int num_residuals) {
+  TapeStack& stack = ThreadTapes();
+  if (stack.depth == stack.tapes.size()) stack.tapes.push_back(std::make_unique<Tape>());
+  Tape* tape = stack.tapes[stack.depth].get();
+  int n = 0;
+  for (const int size : sizes) n += size;
+  tape->arguments_.resize(n);
+  tape->blocks_.resize(sizes.size());
+  TapeJet* x = tape->arguments_.data();
+  for (std::size_t b = 0; b < sizes.size(); ++b) {
+    tape->blocks_[b] = x;
+    for (int i = 0; i < sizes[b]; ++i, ++x) {
+      x->a.value = parameters[b][i];
+      x->a.factor = 1.0;
+      x->a.node = static_cast<int>(x - tape->arguments_.data());
+    }
+  }
+  tape->residuals_.assign(num_residuals, TapeJet());
+  while (tape->end_ - tape->nodes_.data() < n) tape->Grow();
+  tape->next_ = tape->nodes_.data() + n;  // The arguments' own nodes say nothing.
+  ++stack.depth;
+  return tape;
+}
+
+void Recording::Release() { --ThreadTapes().depth; }
+
+void Recording::Hessian(const double* weights, double* hessian) {
+  const int n = tape_->num_arguments();
+  tape_->SweepAdjoints(weights);
+  int width = 0;
+  for (int first = 0; first < n; first += width) {
+    width = n - first > 8 ? 16 : 8;
+    const int end = std::min(n, first + width);
+    double* data = tape_->Lanes(2 * width * tape_->num_nodes());
+    std::fill_n(data, 2 * width * n, 0.0);
+    for (int j = first; j < end; ++j) data[2 * width * j + j - first] = 1.0;
+    (width == 16 ? Sweep<16> : Sweep<8>)(tape_->nodes_.data(), n, tape_->num_nodes(), data);
+    for (int i = first; i < n; ++i) {
+      const double* row = data + 2 * width * i + width;
+      for (int j = first; j < std::min(end, i + 1); ++j) {
+        hessian[i * n + j] = hessian[j * n + i] = row[j - first];
+      }
+    }
+  }
+}
+
+void Recording::HessianProduct(const double* weights, const double* direction, double* product) {
+  const int n = tape_->num_arguments();
+  tape_->SweepAdjoints(weights);
+  double* data = tape_->Lanes(2 * tape_->num_nodes());
+  for (int i = 0; i < n; ++i) {
+    data[2 * i] = direction[i];
+    data[2 * i + 1] = 0.0;
+  }
+  Sweep<1>(tape_->nodes_.data(), n, tape_->num_nodes(), data);
+  for (int i = 0; i < n; ++i) product[i] = data[2 * i + 1];
+}
+
+}  // namespace internal
+namespace {
+
+constexpr double kLn2 = 0.693147180559945309417;
+constexpr double kLn10 = 2.30258509299404568402;
+constexpr double kTwoOverSqrtPi = 1.12837916709551257390;
+
+}  // namespace
+
+TapeScalar sqrt(const TapeScalar& x) {
+  const double f = std::sqrt(x.value);
+  const double fx = 0.5 / f;
+  return TapeScalar::Chain(x, f, fx, -0.5 * fx / x.value);
+}
+TapeScalar cbrt(const TapeScalar& x) {
+  const double f = std::cbrt(x.value);
+  const double fx = 1.0 / (3.0 * f * f);
+  return TapeScalar::Chain(x, f, fx, -2.0 / 3.0 * fx / x.value);
+}
+TapeScalar exp(const TapeScalar& x) {
+  const double f = std::exp(x.value);
+  return TapeScalar::Chain(x, f, f, f);
+}
+TapeScalar exp2(const TapeScalar& x) {
+  const double f = std::exp2(x.value);
+  return TapeScalar::Chain(x, f, f * kLn2, f * kLn2 * kLn2);
+}
+TapeScalar expm1(const TapeScalar& x) {
+  const double f = std::expm1(x.value);
+  return TapeScalar::Chain(x, f, f + 1.0, f + 1.0);
+}
+TapeScalar log(const TapeScalar& x) {
+  const double inverse = 1.0 / x.value;
+  return TapeScalar::Chain(x, std::log(x.value), inverse, -inverse * inverse);
+}
+TapeScalar log2(const TapeScalar& x) {
+  const double fx = 1.0 / (x.value * kLn2);
+  return TapeScalar::Chain(x, std::log2(x.value), fx, -fx / x.value);
+}
+TapeScalar log10(const TapeScalar& x) {
+  const double fx = 1.0 / (x.value * kLn10);
+  return TapeScalar::Chain(x, std::log10(x.value), fx, -fx / x.value);
+}
+TapeScalar log1p(const TapeScalar& x) {
+  const double fx = 1.0 / (1.0 + x.value);
+  return TapeScalar::Chain(x, std::log1p(x.value), fx, -fx * fx);
+}
+TapeScalar sin(const TapeScalar& x) {
+  const double f = std::sin(x.value);
+  return TapeScalar::Chain(x, f, std::cos(x.value), -f);
+}
+TapeScalar cos(const TapeScalar& x) {
+  const double f = std::cos(x.value);
+  return TapeScalar::Chain(x, f, -std::sin(x.value), -f);
+}
+TapeScalar tan(const TapeScalar& x) {
+  const double f = std::tan(x.value);
+  const double fx = 1.0 + f * f;
+  return TapeScalar::Chain(x, f, fx, 2.0 * f * fx);
+}
+TapeScalar asin(const TapeScalar& x) {
+  const double fx = 1.0 / std::sqrt(1.0 - x.value * x.value);
+  return TapeScalar::Chain(x, std::asin(x.value), fx, x.value * fx * fx * fx);
+}
+TapeScalar acos(const TapeScalar& x) {
+  const double fx = -1.0 / std::sqrt(1.0 - x.value * x.value);
+  return TapeScalar::Chain(x, std::acos(x.value), fx, x.value * fx * fx * fx);
+}
+TapeScalar atan(const TapeScalar& x) {
+  const double fx = 1.0 / (1.0 + x.value * x.value);
+  return TapeScalar::Chain(x, std::atan(x.value), fx, -2.0 * x.value * fx * fx);
+}
+TapeScalar sinh(const TapeScalar& x) {
+  const double f = std::sinh(x.value);
+  return TapeScalar::Chain(x, f, std::cosh(x.value), f);
+}
+TapeScalar cosh(const TapeScalar& x) {
+  const double f = std::cosh(x.value);
+  return TapeScalar::Chain(x, f, std::sinh(x.value), f);
+}
+TapeScalar tanh(const TapeScalar& x) {
+  const double f = std::tanh(x.value);
+  const double fx = 1.0 - f * f;
+  return TapeScalar::Chain(x, f, fx, -2.0 * f * fx);
+}
+TapeScalar erf(const TapeScalar& x) {
+  const double fx = kTwoOverSqrtPi * std::exp(-x.value * x.value);
+  return TapeScalar::Chain(x, std::erf(x.value), fx, -2.0 * x.value * fx);
+}
+TapeScalar erfc(const TapeScalar& x) {
+  const double fx = -kTwoOverSqrtPi * std::exp(-x.value * x.value);
+  return TapeScalar::Chain(x, std::erfc(x.value), fx, -2.0 * x.value * fx);
+}
+
+// Bessel functions of the first kind: J_n' = (J_{n-1} - J_{n+1}) / 2, J_{-n} = (-1)^n J_n.
+TapeScalar BesselJn(int n, const TapeScalar& x) {
+  const auto J = [&x](int order) { return ceres::BesselJn(order, x.value); };
+  return TapeScalar::Chain(
+      x, J(n), 0.5 * (J(n - 1) - J(n + 1)), 0.25 * (J(n - 2) - 2.0 * J(n) + J(n + 2)));
+}
+TapeScalar BesselJ0(const TapeScalar& x) { return BesselJn(0, x); }
+TapeScalar BesselJ1(const TapeScalar& x) { return BesselJn(1, x); }
+
+#if defined(__cpp_lib_math_special_functions)
+TapeScalar cyl_bessel_j(double n, const TapeScalar& x) {
+  // J_n' = n / x J_n - J_{n+1}, without the orders below zero that the standard leaves out, and
+  // x^2 J_n'' + x J_n' + (x^2 - n^2) J_n = 0.
+  const double f = std::cyl_bessel_j(n, x.value);
+  if (x.value == 0.0) {
+    return TapeScalar::Chain(x, f, n == 1.0 ? 0.5 : 0.0, n == 0.0 ? -0.5 : (n == 2.0 ? 0.25 : 0.0));
+  }
+  const double ratio = n / x.value;
+  const double fx = ratio * f - std::cyl_bessel_j(n + 1.0, x.value);
+  return TapeScalar::Chain(x, f, fx, (ratio * ratio - 1.0) * f - fx / x.value);
+}
+#endif
+
+TapeScalar atan2(const TapeScalar& y, const TapeScalar& x) {
+  const double q = 1.0 / (x.value * x.value + y.value * y.value);
+  const double fy = x.value * q;
+  const double fx = -y.value * q;
+  const double fxx = -2.0 * fx * fy;
+  return TapeScalar::Chain(
+      y, x, std::atan2(y.value, x.value), fy, fx, -fxx, fx * fx - fy * fy, fxx);
+}
+TapeScalar hypot(const TapeScalar& x, const TapeScalar& y) {
+  const double f = std::hypot(x.value, y.value);
+  const double fx = x.value / f;
+  const double fy = y.value / f;
+  return TapeScalar::Chain(x, y, f, fx, fy, fy * fy / f, -fx * fy / f, fx * fx / f);
+}
+TapeScalar hypot(const TapeScalar& x, const TapeScalar& y, const TapeScalar& z) {
+  const double f = std::hypot(x.value, y.value, z.value);
+  if (!(f > 0.0) || std::isinf(f)) return sqrt(x * x + y * y + z * z);
+  return f * sqrt(norm(x / f) + norm(y / f) + norm(z / f));
+}
+
+TapeScalar pow(const TapeScalar& x, double p) {
+  // x^0 and x^1 have derivatives at zero although the general formulas have 0 * inf there.
+  const double first = p == 0.0 ? 0.0 : p * std::pow(x.value, p - 1.0);
+  const double second = p == 0.0 || p == 1.0 ? 0.0 : p * (p - 1.0) * std::pow(x.value, p - 2.0);
+  return TapeScalar::Chain(x, std::pow(x.value, p), first, second);
+}
+TapeScalar pow(const TapeScalar& x, const TapeScalar& p) {
+  if (p.node < 0) return pow(x, p.value);
+  // At zero all derivatives up to the second vanish for p > 2, and those by p for p > 0; the others
+  // are infinite, or NaN.
+  if (x.value == 0.0 && (p.value > 2.0 || (x.node < 0 && p.value > 0.0))) return 0.0;
+  const double f = std::pow(x.value, p.value);
+  const double log_x = std::log(x.value);
+  const double f_over_x = std::pow(x.value, p.value - 1.0);
+  return TapeScalar::Chain(x,
+                           p,
+                           f,
+                           p.value * f_over_x,
+                           f * log_x,
+                           p.value * (p.value - 1.0) * std::pow(x.value, p.value - 2.0),
+                           f_over_x * (1.0 + p.value * log_x),
+                           f * log_x * log_x);
+}
+
+}  // namespace bilevel
