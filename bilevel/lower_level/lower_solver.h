@@ -15,6 +15,7 @@ struct LowerSolverCounts {
   long failed_solves = 0;
   long factorizations = 0;
   long damped_factorizations = 0;  ///< Of them, of an indefinite or too long step's matrix.
+  long gradient_steps = 0;         ///< Of first-order solvers; a gradient of f or g each.
   double seconds_in_ceres = 0, seconds_in_evaluation = 0, seconds_in_linear_algebra = 0;
 
   LowerSolverCounts& operator+=(const LowerSolverCounts& other);
@@ -35,6 +36,9 @@ struct LowerSolverReport {
 class LowerSolver {
  public:
   virtual ~LowerSolver() = default;
+
+  /// Sentence on what is wrong with the options; empty if nothing.
+  virtual std::string Check() const { return ""; }
 
   /// From the start in *y to a stationary point. False, with message() saying why and *y
   /// untouched, where there is none to be had.

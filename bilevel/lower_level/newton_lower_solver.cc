@@ -38,6 +38,7 @@ LowerSolverCounts& LowerSolverCounts::operator+=(const LowerSolverCounts& other)
   failed_solves += other.failed_solves;
   factorizations += other.factorizations;
   damped_factorizations += other.damped_factorizations;
+  gradient_steps += other.gradient_steps;
   seconds_in_ceres += other.seconds_in_ceres;
   seconds_in_evaluation += other.seconds_in_evaluation;
   seconds_in_linear_algebra += other.seconds_in_linear_algebra;
@@ -51,6 +52,7 @@ LowerSolverCounts LowerSolverCounts::operator-(const LowerSolverCounts& other) c
   difference.failed_solves -= other.failed_solves;
   difference.factorizations -= other.factorizations;
   difference.damped_factorizations -= other.damped_factorizations;
+  difference.gradient_steps -= other.gradient_steps;
   difference.seconds_in_ceres -= other.seconds_in_ceres;
   difference.seconds_in_evaluation -= other.seconds_in_evaluation;
   difference.seconds_in_linear_algebra -= other.seconds_in_linear_algebra;
