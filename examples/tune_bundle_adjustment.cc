@@ -99,8 +99,8 @@ ceres::Solver::Options LowerOptions() {
   ceres::Solver::Options options;
   options.linear_solver_type = ceres::DENSE_SCHUR;
   options.num_threads = FLAGS_num_threads;
-  options.max_num_iterations = 100;
-  options.function_tolerance = 1e-6;
+  options.max_num_iterations = 300;
+  options.function_tolerance = 1e-7;
   options.logging_type = ceres::SILENT;
   return options;
 }
@@ -170,6 +170,7 @@ struct Level {
     options.lower_solver_options = LowerOptions();
     options.num_threads = FLAGS_num_threads;
     options.max_num_iterations = max_num_iterations;
+    options.max_num_lower_newton_iterations = 100;
     options.function_tolerance = 1e-7;
     options.minimizer_progress_to_stdout = FLAGS_progress && max_num_iterations > 0;
     Result result;

@@ -41,7 +41,7 @@ bool Plot(const std::string& path, const std::string& title, const std::vector<P
          << "set output " << ForGnuplot(path) << "\n"
          << "set boxwidth 0.7 relative\nset border 3 lc rgb '#808080'\nset tics nomirror textcolor "
             "rgb '#404040'\n"
-         << "set grid lc rgb '#e4e4e4' lt 1 lw 1\nset key top right opaque noenhanced\n"
+         << "set grid lc rgb '#e4e4e4' lt 1 lw 1\nset key noenhanced\n"
          << "set multiplot layout " << rows << "," << columns << " title " << ForGnuplot(title)
          << " font 'Sans,14' noenhanced\n";
   int block = 0;
@@ -63,7 +63,7 @@ bool Plot(const std::string& path, const std::string& title, const std::vector<P
            << ForGnuplot(panel.x_label) << " noenhanced\nset ylabel " << ForGnuplot(panel.y_label)
            << " noenhanced\n"
            << (panel.equal_axes ? "set size ratio -1\nset key outside right top vertical\n"
-                                : "set size noratio\nset key inside top right vertical\n")
+                                : "set size noratio\nset key below horizontal\n")
            << (has_boxes ? "set yrange [0:*]\nset offsets 0.6, 0.6, 0, 0\n"
                          : "set yrange [*:*]\nset offsets 0, 0, 0, 0\n")
            << (panel.log_x ? "set" : "unset") << " logscale x\n"
