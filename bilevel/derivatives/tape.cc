@@ -23,56 +23,9 @@ TapeStack& ThreadTapes() {
   return stack;
 }
 
-// Forward over reverse, kWidth directions at once: node c has the tangent lanes[2 * c], the
-// derivatives of its value along the directions, and lanes[2 * c + 1], those of its adjoint.
-// Tangents go up the tape, c' = fa a' + fb b'; the adjoints' come down: with w the adjoint of c,
-//   a_adj' += fa c_adj' + w (faa a' + fab b'),  b_adj' += fb c_adj' + w (fab a' + fbb b'),
-// where the nodes' second derivatives come here multiplied by w.
-template <int kWidth>
-void Sweep(const TapeNode* nodes, int num_arguments, int num_nodes, double* data) {
-  auto* lanes = reinterpret_cast<Eigen::Array<double, kWidth, 1>*>(data);
-  for (int c = num_arguments; c < num_nodes; ++c) {
-    const TapeNode& node = nodes[c];
-    if (!node.live) continue;
-    if (node.kind == TapeNode::kUnary) {
-      lanes[2 * c] = node.fa * lanes[2 * node.a];
-    } else {
-      lanes[2 * c] = node.fa * lanes[2 * node.a] + node.fb * lanes[2 * node.b];
-    }
-    lanes[2 * c + 1].setZero();
-  }
-  for (int c = num_nodes - 1; c >= num_arguments; --c) {
-    const TapeNode& node = nodes[c];
-    if (!node.live) continue;
-    const auto& adjoint = lanes[2 * c + 1];
-    const auto& a = lanes[2 * node.a];
-    auto& a_adjoint = lanes[2 * node.a + 1];
-    if (node.kind == TapeNode::kUnary) {
-      a_adjoint += node.fa * adjoint + node.faa * a;
-      continue;
-    }
-    const auto& b = lanes[2 * node.b];
-    auto& b_adjoint = lanes[2 * node.b + 1];
-    switch (node.kind) {
-      case TapeNode::kUnary:
-        break;
-      case TapeNode::kSum:
-        a_adjoint += node.fa * adjoint;
-        b_adjoint += node.fb * adjoint;
-        break;
-      case TapeNode::kProduct:
-        a_adjoint += node.fa * adjoint + node.fab * b;
-        b_adjoint += node.fb * adjoint + node.fab * a;
-        break;
-      case TapeNode::kBinary:
-        a_adjoint += node.fa * adjoint + node.faa * a + node.fab * b;
-        b_adjoint += node.fb * adjoint + node.fab * a + node.fbb * b;
-        break;
-    }
-  }
-}
-
 }  // namespace
+
+__thread Tape* Tape::current_ = nullptr;
 
 void Tape::Grow() {
   const std::ptrdiff_t size = next_ - nodes_.data();
@@ -81,47 +34,89 @@ void Tape::Grow() {
   end_ = nodes_.data() + nodes_.size();
 }
 
-// One reverse sweep for the adjoints. It also marks the live nodes and multiplies their second
-// derivatives by their adjoints.
-void Tape::SweepAdjoints(const double* weights) {
-  adjoints_.assign(num_nodes(), 0.0);
-  for (std::size_t k = 0; k < residuals_.size(); ++k) {
-    const int node = residuals_[k].a.node;
-    if (weights[k] == 0.0 || node < 0) continue;
-    nodes_[node].live = 1;
-    adjoints_[node] += weights[k] * residuals_[k].a.factor;
-  }
-  for (int c = num_nodes() - 1; c >= num_arguments(); --c) {
-    TapeNode& node = nodes_[c];
-    if (!node.live) continue;
-    const double w = adjoints_[c];
-    nodes_[node.a].live = 1;
-    adjoints_[node.a] += node.fa * w;
-    if (node.kind != TapeNode::kUnary) {
-      nodes_[node.b].live = 1;
-      adjoints_[node.b] += node.fb * w;
+// Forward over reverse, kWidth directions at once. Node c has the adjoint w, the tangent
+// lanes[2 * c], which holds the derivatives of its value along the directions, and
+// lanes[2 * c + 1], those of its adjoint. Tangents go up the tape, c' = fa a' + fb b', from those
+// of the arguments; adjoints come down from the residuals,
+//   a_adj += fa w,  a_adj' += fa c_adj' + w (faa a' + fab b'),
+//   b_adj += fb w,  b_adj' += fb c_adj' + w (fab a' + fbb b').
+template <int kWidth>
+void Tape::Sweep(const double* weights, Lanes<kWidth>* lanes) {
+  TapeNode* nodes = nodes_.data();
+  const int num_nodes = this->num_nodes();
+  const int num_arguments = this->num_arguments();
+  adjoints_.assign(num_nodes, 0.0);
+  double* adjoints = adjoints_.data();
+
+  for (int c = 0; c < num_arguments; ++c) lanes[2 * c + 1].setZero();
+  for (int c = num_arguments; c < num_nodes; ++c) {
+    TapeNode& node = nodes[c];
+    node.live = 0;
+    if (node.kind == TapeNode::kUnary) {
+      lanes[2 * c] = node.fa * lanes[2 * node.a];
+    } else {
+      lanes[2 * c] = node.fa * lanes[2 * node.a] + node.fb * lanes[2 * node.b];
     }
-    switch (node.kind) {
-      case TapeNode::kProduct:
-        node.fab *= w;
-        break;
-      case TapeNode::kBinary:
-        node.fab *= w;
-        node.fbb *= w;
-        node.faa *= w;
-        break;
-      case TapeNode::kUnary:
-        node.faa *= w;
-        break;
-      case TapeNode::kSum:
-        break;
+    lanes[2 * c + 1].setZero();
+  }
+
+  for (std::size_t k = 0; k < residuals_.size(); ++k) {
+    const TapeScalar& residual = residuals_[k].a;
+    if (weights[k] == 0.0 || residual.node < 0) continue;
+    nodes[residual.node].live = 1;
+    adjoints[residual.node] += weights[k] * residual.factor;
+  }
+  for (int c = num_nodes - 1; c >= num_arguments; --c) {
+    const TapeNode& node = nodes[c];
+    if (!node.live) continue;
+    const double w = adjoints[c];
+    const auto& adjoint = lanes[2 * c + 1];
+    const auto& a = lanes[2 * node.a];
+    auto& a_adjoint = lanes[2 * node.a + 1];
+    nodes[node.a].live = 1;
+    adjoints[node.a] += node.fa * w;
+    if (node.kind == TapeNode::kUnary) {
+      a_adjoint += node.fa * adjoint + (w * node.faa) * a;
+      continue;
+    }
+    const auto& b = lanes[2 * node.b];
+    auto& b_adjoint = lanes[2 * node.b + 1];
+    nodes[node.b].live = 1;
+    adjoints[node.b] += node.fb * w;
+    if (node.kind == TapeNode::kSum) {
+      a_adjoint += node.fa * adjoint;
+      b_adjoint += node.fb * adjoint;
+    } else if (node.kind == TapeNode::kProduct) {
+      a_adjoint += node.fa * adjoint + (w * node.fab) * b;
+      b_adjoint += node.fb * adjoint + (w * node.fab) * a;
+    } else {
+      a_adjoint += node.fa * adjoint + (w * node.faa) * a + (w * node.fab) * b;
+      b_adjoint += node.fb * adjoint + (w * node.fab) * a + (w * node.fbb) * b;
     }
   }
 }
 
-double* Tape::Lanes(int num_doubles) {
-  lanes_.resize(std::max<std::size_t>(lanes_.size(), (num_doubles + 7) / 8));
-  return reinterpret_cast<double*>(lanes_.data());
+template <int kWidth>
+Tape::Lanes<kWidth>* Tape::PrepareLanes() {
+  const std::size_t size = (2 * kWidth * num_nodes() + 7) / 8;
+  lanes_.resize(std::max(lanes_.size(), size));
+  return reinterpret_cast<Lanes<kWidth>*>(lanes_.data());
+}
+
+// The columns of the Hessian from `first` on, and the rows that mirror them.
+template <int kWidth>
+void Tape::HessianColumns(const double* weights, int first, double* hessian) {
+  const int n = num_arguments();
+  const int end = std::min(n, first + kWidth);
+  auto* lanes = PrepareLanes<kWidth>();
+  for (int i = 0; i < n; ++i) lanes[2 * i].setZero();
+  for (int j = first; j < end; ++j) lanes[2 * j][j - first] = 1.0;
+  Sweep<kWidth>(weights, lanes);
+  for (int i = first; i < n; ++i) {
+    for (int j = first; j < std::min(end, i + 1); ++j) {
+      hessian[i * n + j] = hessian[j * n + i] = lanes[2 * i + 1][j - first];
+    }
+  }
 }
 
 Tape* Recording::Acquire(double const* const* parameters,
@@ -154,34 +149,17 @@ void Recording::Release() { --ThreadTapes().depth; }
 
 void Recording::Hessian(const double* weights, double* hessian) {
   const int n = tape_->num_arguments();
-  tape_->SweepAdjoints(weights);
-  int width = 0;
-  for (int first = 0; first < n; first += width) {
-    width = n - first > 8 ? 16 : 8;
-    const int end = std::min(n, first + width);
-    double* data = tape_->Lanes(2 * width * tape_->num_nodes());
-    std::fill_n(data, 2 * width * n, 0.0);
-    for (int j = first; j < end; ++j) data[2 * width * j + j - first] = 1.0;
-    (width == 16 ? Sweep<16> : Sweep<8>)(tape_->nodes_.data(), n, tape_->num_nodes(), data);
-    for (int i = first; i < n; ++i) {
-      const double* row = data + 2 * width * i + width;
-      for (int j = first; j < std::min(end, i + 1); ++j) {
-        hessian[i * n + j] = hessian[j * n + i] = row[j - first];
-      }
-    }
-  }
+  int first = 0;
+  for (; n - first > 8; first += 16) tape_->HessianColumns<16>(weights, first, hessian);
+  if (first < n) tape_->HessianColumns<8>(weights, first, hessian);
 }
 
 void Recording::HessianProduct(const double* weights, const double* direction, double* product) {
+  auto* lanes = tape_->PrepareLanes<1>();
   const int n = tape_->num_arguments();
-  tape_->SweepAdjoints(weights);
-  double* data = tape_->Lanes(2 * tape_->num_nodes());
-  for (int i = 0; i < n; ++i) {
-    data[2 * i] = direction[i];
-    data[2 * i + 1] = 0.0;
-  }
-  Sweep<1>(tape_->nodes_.data(), n, tape_->num_nodes(), data);
-  for (int i = 0; i < n; ++i) product[i] = data[2 * i + 1];
+  for (int i = 0; i < n; ++i) lanes[2 * i][0] = direction[i];
+  tape_->Sweep<1>(weights, lanes);
+  for (int i = 0; i < n; ++i) product[i] = lanes[2 * i + 1][0];
 }
 
 }  // namespace internal

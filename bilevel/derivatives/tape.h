@@ -186,10 +186,7 @@ struct TapeNode {
 class Tape {
  public:
   // The tape that this thread records on; null outside recordings.
-  static Tape*& Current() {
-    static thread_local Tape* current = nullptr;
-    return current;
-  }
+  static Tape*& Current() { return current_; }
 
   TapeNode* Add(TapeNode::Kind kind, int a, int b) {
     if (next_ == end_) Grow();
@@ -211,15 +208,21 @@ class Tape {
  private:
   friend class Recording;
 
-  struct alignas(64) Lane {
-    double value[8];
-  };
+  template <int kWidth>
+  using Lanes = Eigen::Array<double, kWidth, 1>;
 
   int num_arguments() const { return static_cast<int>(arguments_.size()); }
   int num_nodes() const { return static_cast<int>(next_ - nodes_.data()); }
   void Grow();
-  void SweepAdjoints(const double* weights);
-  double* Lanes(int num_doubles);
+  template <int kWidth>
+  Lanes<kWidth>* PrepareLanes();
+  template <int kWidth>
+  void Sweep(const double* weights, Lanes<kWidth>* lanes);
+  template <int kWidth>
+  void HessianColumns(const double* weights, int first, double* hessian);
+
+  // One for all shared libraries; unlike thread_local, without a call to look for an initialiser.
+  static __thread Tape* current_;
 
   std::vector<TapeNode> nodes_;
   TapeNode* next_ = nullptr;
@@ -227,12 +230,14 @@ class Tape {
   std::vector<TapeJet> arguments_, residuals_;
   std::vector<const TapeJet*> blocks_;
   std::vector<double> adjoints_;
-  std::vector<Lane> lanes_;
+  struct alignas(64) Lane8 {
+    double value[8];
+  };
+  std::vector<Lane8> lanes_;
 };
 
-// Second derivatives of a functor by reverse mode. Between construction and the one call of Hessian
-// or HessianProduct, call the functor with blocks() and residuals(). Recordings of one thread may
-// nest, and end in any way.
+// Second derivatives of a functor by reverse mode: call it with blocks() and residuals(), then ask
+// for Hessians. Recordings of one thread may nest, and end in any way.
 class Recording {
  public:
   Recording(double const* const* parameters, const std::vector<int>& sizes, int num_residuals)
