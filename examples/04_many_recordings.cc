@@ -128,6 +128,8 @@ bilevel::Solver::Summary Learn(std::vector<Recording>* recordings,
   bilevel::Problem problem;
   problem.AddUpperParameterBlock(&(*x)[0], 1);
   problem.AddUpperParameterBlock(&(*x)[1], 1);
+  problem.SetParameterName(&(*x)[0], "log odometry factor");  // For messages and reports.
+  problem.SetParameterName(&(*x)[1], "log fix factor");
   for (Recording& r : *recordings) {
     r.estimate = r.start;
     bilevel::Scenario* scenario = problem.AddScenario(r.name, 1.0 / r.truth.size());
@@ -199,8 +201,8 @@ int main(int argc, char** argv) {
   const double level = std::sqrt(squares / freedom);
 
   // Only the ratio is identified: a common factor on all noise scales the lower cost and leaves its
-  // minimiser where it is. The upper level is flat along (1, 1), and the solver does not move
-  // there. Started at three times the noise, it finds the same ratio at three times the level.
+  // minimiser where it is. The upper level is flat along (1, 1): the solver says so and does not
+  // move there. Started at three times the noise, it finds the same ratio at three times the level.
   Learn(&train, &elsewhere, FLAGS_num_threads, false);
   // The same with one thread: the same numbers, to the last bit.
   const bilevel::Solver::Summary alone = Learn(&train, &serial, 1, false);
