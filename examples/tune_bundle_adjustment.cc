@@ -190,7 +190,7 @@ struct Level {
   void Score(const Memory& memory, Result* result) const {
     const ceres::HuberLoss huber(1.0);
     Sets all = sets;
-    all.push_back(Training(memory));
+    all.push_back(Training());
     double* scores[] = {&result->validation, &result->test, &result->train};
     for (int k = 0; k < 3; ++k) {
       const double size = static_cast<double>(all[k].size());
@@ -204,7 +204,7 @@ struct Level {
     result->y = memory.Get();
   }
 
-  std::vector<bilevel::HeldOutResidual> Training(const Memory&) const {
+  std::vector<bilevel::HeldOutResidual> Training() const {
     ceres::Problem* lower = const_cast<bilevel::Problem&>(problem).lower();
     std::vector<ceres::ResidualBlockId> ids;
     lower->GetResidualBlocks(&ids);
@@ -247,7 +247,6 @@ examples::Json ToJson(const Result& r) {
 }
 
 bool Draw(const Level& level,
-          const Memory& memory,
           const bilevel::LearnableLoss& cauchy,
           const bilevel::LearnableLoss* barron,
           const std::vector<Result>& grid,
@@ -275,7 +274,7 @@ bool Draw(const Level& level,
   constexpr double kWidth = 0.1;
   std::vector<double> counts(kBins, 0.0);
   double residual[2];
-  const auto training = level.Training(memory);
+  const auto training = level.Training();
   for (const auto& r : training) {
     r.cost->Evaluate(r.blocks.data(), residual, nullptr);
     const int bin = static_cast<int>(std::hypot(residual[0], residual[1]) / kWidth);
@@ -375,9 +374,16 @@ int Run() {
   const double graduation_seconds = graduation.seconds();
   const int graduation_solves = graduation.num_solves();
   const double learned_log_scale = log_scale;
+  if (learned.solved && learned.validation > no_loss.validation) {
+    learned.solved = false;
+    learned.message = Format(
+        "it ends at %.3g px, in a basin that scores worse than no loss; start "
+        "from a larger scale",
+        std::exp(log_scale));
+  }
   if (learned.solved) learned.scale = std::exp(log_scale);
   std::printf("%s\n", learned.summary.BriefReport().c_str());
-  if (!learned.solved) std::printf("It failed: %s.\n", learned.message.c_str());
+  if (!learned.solved) std::printf("FAILURE: %s.\n", learned.message.c_str());
   const std::string cauchy_line = cauchy->Describe();
 
   // Barron's family contains Cauchy's loss: alpha = 0 and c = a / sqrt(2). Begin there.
@@ -398,7 +404,7 @@ int Run() {
     barron[1] = std::min(std::max(barron[1], std::log(0.3)), std::log(30.0));
     learned_barron = barron_level.Solve("learned Barron", 50, memory);
     std::printf("%s\n", learned_barron.summary.BriefReport().c_str());
-    if (!learned_barron.solved) std::printf("It failed: %s.\n", learned_barron.message.c_str());
+    if (!learned_barron.solved) std::printf("FAILURE: %s.\n", learned_barron.message.c_str());
   }
 
   const Result by_hand = solve_at("Cauchy set by hand", 1.0);
@@ -507,13 +513,9 @@ int Run() {
   if (!FLAGS_plot.empty() && learned.solved) {
     memory.Set(learned.y);
     log_scale = learned_log_scale;
-    ok = Draw(cauchy_level,
-              memory,
-              *cauchy,
-              learned_barron.solved ? barron_loss : nullptr,
-              grid,
-              learned) &&
-         ok;
+    ok =
+        Draw(cauchy_level, *cauchy, learned_barron.solved ? barron_loss : nullptr, grid, learned) &&
+        ok;
   }
   return ok && learned.solved ? 0 : 1;
 }
@@ -525,7 +527,7 @@ int main(int argc, char** argv) {
       "Learns the robust loss of bundle adjustment: the scale of a Cauchy loss, then the shape "
       "and\n"
       "scale of Barron's family, so that held-out reprojection errors are smallest; beside it a\n"
-      "search over 13 scales that are solved the same way. Two minutes or so; --quick: seconds.\n\n"
+      "search over 13 scales that are solved the same way. A few minutes; --quick: seconds.\n\n"
       "Usage: tune_bundle_adjustment [flags] [scene]\n\n"
       "  tune_bundle_adjustment --plot=tuned.png --summary_json=tuned.json\n"
       "  tune_bundle_adjustment --start=0.3 --nogrid",
