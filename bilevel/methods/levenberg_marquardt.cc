@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <vector>
 
+#include "Eigen/Cholesky"
 #include "Eigen/Eigenvalues"
 #include "bilevel/lower_level/lower_solver.h"
 
@@ -152,21 +153,23 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
       return Outcome::kConverged;
     }
     gauss_newton = j.transpose() * j;
-    model = use_secant ? Matrix(gauss_newton + secant) : gauss_newton;
     Vector reduced = gradient;
-    for (int i = 0; i < m; ++i) {
-      if (!fixed[i]) continue;
-      model.row(i).setZero();
-      model.col(i).setZero();
-      reduced[i] = 0.0;
-    }
     Matrix free_j = j;
     for (int i = 0; i < m; ++i) {
-      if (fixed[i]) free_j.col(i).setZero();
+      if (!fixed[i]) continue;
+      free_j.col(i).setZero();
+      reduced[i] = 0.0;
     }
     const Directions directions = SplitDirections(free_j, r, reduced, options_.flat_tolerance);
-    const Matrix& v = directions.learnable;
-    dx = v * TrustRegionStep(v.transpose() * model * v, v.transpose() * reduced, radius);
+    const Matrix& v = directions.learnable;  // Without fixed coordinates: their rows are zero.
+    model = v.transpose() * gauss_newton * v;
+    if (use_secant) {
+      // A secant from afar may deny the curvature that Gauss-Newton's part guarantees.
+      const Matrix with_secant = model + v.transpose() * secant * v;
+      use_secant = with_secant.llt().info() == Eigen::Success;
+      if (use_secant) model = with_secant;
+    }
+    dx = v * TrustRegionStep(model, v.transpose() * reduced, radius);
     state.flat_directions.clear();
     for (int i = 0; i < directions.flat.cols(); ++i) {
       const std::string name = NameDirection(space, directions.flat.col(i));
@@ -223,6 +226,7 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
       progress.gradient_norm = find_active(gradient);
       if (solved && progress.note.empty()) progress.note = "phi did not decrease as predicted";
       radius = 0.25 * std::min(radius, step_norm);
+      use_secant = false;
       ++oracle.iteration;
       if (!monitor->Report(state, progress)) return Outcome::kNoConvergence;
       if (++rejected > options_.max_num_rejected_steps) {
@@ -246,8 +250,7 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
                   (error.dot(dx) / (curvature * curvature)) * change * change.transpose();
       }
       const double actual = new_phi - phi;
-      use_secant = std::abs(secant_change - actual) <= std::abs(gn_change - actual) ||
-                   std::abs(dx.dot(secant * dx)) > 0.1 * std::abs((j * dx).squaredNorm());
+      use_secant = std::abs(secant_change - actual) <= std::abs(gn_change - actual);
     }
     if (ratio > 0.75) {
       radius = std::min(options_.max_trust_region_radius, std::max(radius, 3.0 * step_norm));
