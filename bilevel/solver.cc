@@ -16,12 +16,53 @@ namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
+void WriteUser(const State& state) {
+  state.x.space().WriteUser(state.x.value().data());
+  state.y.space().WriteUser(state.y.value().data());
+}
+
+// y <- y*(x) and phi there; NaN, with a message in the oracle, where there is none.
+double SolveLowerLevel(Oracle& oracle, State* state) {
+  oracle.Clear();
+  if (!oracle.Solve(state->x, &state->y)) return kNaN;
+  const double phi = oracle.f.Value(state->x, state->y);
+  oracle.Clear();
+  return phi;
+}
+
+// For a method whose y is not y*(x): solves it at the end and, unless phi is known there, at the
+// start; the better of both is the answer. False: the end has no y*(x).
+bool SolveInTheEnd(Oracle& oracle, const State& start, State* end, Solver::Summary* summary) {
+  const double gap = oracle.g.Value(end->x, end->y);
+  const double phi = SolveLowerLevel(oracle, end);
+  const bool solved = std::isfinite(phi);
+  if (solved) {
+    summary->final_lower_gap = gap - oracle.g.Value(end->x, end->y);
+    summary->final_objective = phi;
+    summary->final_lower_level_decrement = oracle.lower().relative_decrement();
+  } else {
+    summary->message += "; y is the method's own, not y*(x): " + oracle.message();
+  }
+  double& initial = summary->initial_objective;
+  if (phi <= initial) return true;
+  State first = start;
+  initial = SolveLowerLevel(oracle, &first);
+  if (!std::isfinite(initial)) {
+    initial = -1.0;
+  } else if (!(phi <= initial)) {
+    summary->message += "; phi went from " + std::to_string(initial) + " to " +
+                        std::to_string(phi) + ": x and y are the start's";
+    summary->final_objective = initial;
+    *end = first;
+  }
+  oracle.Clear();
+  return solved;
+}
+
 // Watches a method: keeps the best state, prints, asks the callbacks, applies the limits.
 class Recorder final : public Monitor {
  public:
-  Recorder(const Solver::Options& options,
-           const Oracle* oracle,
-           Solver::Summary* summary)
+  Recorder(const Solver::Options& options, const Oracle* oracle, Solver::Summary* summary)
       : options_(options),
         oracle_(oracle),
         summary_(summary),
@@ -34,23 +75,29 @@ class Recorder final : public Monitor {
     if (it.iteration > 0) {
       it.objective_change = summary_->iterations.back().objective - progress.objective;
     }
+    it.upper_value = progress.upper_value;
+    it.lower_gap = progress.lower_gap;
+    it.kkt_loss = progress.kkt_loss;
     it.gradient_max_norm = progress.gradient_norm;
     it.step_norm = progress.step_norm;
     it.trust_region_radius = progress.trust_region_radius;
     it.step_is_successful = progress.accepted;
     it.note = progress.note;
     const double decrement = oracle_->lower().relative_decrement();
-    if (decrement >= 0.0) it.lower_level_decrement = decrement;
+    if (decrement >= 0.0 && progress.y_is_solved) it.lower_level_decrement = decrement;
     it.x.assign(state.x.value().data(), state.x.value().data() + state.x.value().size());
     it.upper = oracle_->f_counts();
     it.lower = oracle_->g_counts();
-    it.lower_solver = oracle_->lower().counts();
+    it.lower_solver = oracle_->lower_solver_counts();
     it.cumulative_time_in_seconds = Seconds();
     if (it.iteration > 0) {
       ++(it.step_is_successful ? summary_->num_successful_steps : summary_->num_unsuccessful_steps);
     }
-    if (!have_best_ || progress.objective < best_objective_ || std::isnan(progress.objective)) {
+    const bool better = progress.objective < best_objective_ || std::isnan(progress.objective);
+    if (!have_best_ || progress.keep == Progress::kAlways ||
+        (progress.keep == Progress::kIfBetter && better)) {
       have_best_ = true;
+      best_is_solved_ = progress.y_is_solved;
       best_objective_ = progress.objective;
       best_ = state;
       best_gradient_norm_ = progress.gradient_norm;
@@ -58,6 +105,7 @@ class Recorder final : public Monitor {
     }
     summary_->iterations.push_back(it);
     if (options_.minimizer_progress_to_stdout) Print(it);
+    if (options_.update_state_every_iteration) WriteUser(state);
 
     for (IterationCallback* callback : options_.callbacks) {
       const ceres::CallbackReturnType wish = (*callback)(it);
@@ -90,6 +138,7 @@ class Recorder final : public Monitor {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
   }
   bool have_best() const { return have_best_; }
+  bool best_is_solved() const { return best_is_solved_; }
   const State& best() const { return best_; }
   double best_objective() const { return best_objective_; }
   double best_gradient_norm() const { return best_gradient_norm_; }
@@ -123,7 +172,7 @@ class Recorder final : public Monitor {
   const Oracle* oracle_;
   Solver::Summary* summary_;
   std::chrono::steady_clock::time_point start_;
-  bool have_best_ = false;
+  bool have_best_ = false, best_is_solved_ = false;
   State best_;
   double best_objective_ = kNaN, best_gradient_norm_ = kNaN, best_decrement_ = kNaN;
   ceres::TerminationType stop_type_ = ceres::NO_CONVERGENCE;
@@ -206,8 +255,13 @@ void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
   summary->num_numeric_residual_blocks =
       summary->num_lower_residual_blocks - summary->num_exact_residual_blocks;
 
-  NewtonLowerSolver lower(program.get(), options.LowerSolverOptions());
-  Oracle oracle(program.get(), &lower, options.seed);
+  const std::unique_ptr<LowerSolver> lower =
+      options.lower_solver
+          ? options.lower_solver(program.get())
+          : std::make_unique<NewtonLowerSolver>(program.get(), options.LowerSolverOptions());
+  if (!lower) return fail("options.lower_solver returned no lower solver");
+  if (const std::string complaint = lower->CheckOptions(); !complaint.empty()) return fail(complaint);
+  Oracle oracle(program.get(), lower.get(), options.seed);
 
   Method* const method = options.method.get();
   if (const std::string complaint = method->Check(oracle); !complaint.empty()) {
@@ -220,6 +274,7 @@ void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
   state.y = Point(&program->y);
   program->x.ReadUser(state.x.value().data());
   program->y.ReadUser(state.y.value().data());
+  const State start = state;
   Recorder recorder(options, &oracle, summary);
   Method::Outcome outcome = Method::Outcome::kFailure;
   std::string message;
@@ -247,16 +302,28 @@ void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
   const bool improved =
       summary->termination_type == ceres::FAILURE && summary->num_successful_steps > 0;
   if (recorder.have_best() && (summary->IsSolutionUsable() || improved)) {
-    program->x.WriteUser(recorder.best().x.value().data());
-    program->y.WriteUser(recorder.best().y.value().data());
+    State end = recorder.best();
     summary->initial_objective = summary->iterations.front().objective;
     summary->final_objective = recorder.best_objective();
     summary->final_gradient_max_norm = recorder.best_gradient_norm();
     summary->final_lower_level_decrement = recorder.best_decrement();
+    if (!recorder.best_is_solved() && !SolveInTheEnd(oracle, start, &end, summary)) {
+      summary->termination_type = ceres::FAILURE;
+    }
+    if (summary->IsSolutionUsable()) {
+      try {
+        method->Finish(oracle, end, &summary->assessment);
+      } catch (const std::exception& e) {
+        summary->assessment.notes.push_back(std::string("assessing it threw: ") + e.what());
+      }
+    }
+    WriteUser(end);
+  } else if (options.update_state_every_iteration) {
+    WriteUser(start);
   }
   summary->upper = oracle.f_counts();
   summary->lower = oracle.g_counts();
-  summary->lower_solver = oracle.lower().counts();
+  summary->lower_solver = oracle.lower_solver_counts();
   const LowerSolverReport report = oracle.lower().Report();
   summary->num_free_directions = report.num_free_directions;
   summary->free_directions = report.free_directions;

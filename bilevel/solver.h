@@ -1,6 +1,7 @@
 #ifndef BILEVEL_SOLVER_H_
 #define BILEVEL_SOLVER_H_
 
+#include <functional>
 #include <limits>
 #include <memory>
 #include <string>
@@ -23,6 +24,12 @@ struct IterationSummary {
   int iteration = 0;
   /// phi(x) = f(x, y*(x)) at the current point. NaN where the method does not know it.
   double objective = std::numeric_limits<double>::quiet_NaN();
+  /// f at the method's own y, where that is not y*(x): it does not rank iterates.
+  double upper_value = std::numeric_limits<double>::quiet_NaN();
+  /// g(x, y) - g(x, y*(x)) as the method knows it, and the KKT loss of the value-function
+  /// constraint (bome).
+  double lower_gap = std::numeric_limits<double>::quiet_NaN();
+  double kkt_loss = std::numeric_limits<double>::quiet_NaN();
   /// phi of the iteration before minus this one's.
   double objective_change = std::numeric_limits<double>::quiet_NaN();
   /// Max-norm of the hypergradient (projected, where x has bounds).
@@ -60,6 +67,10 @@ class Solver {
     /// From CreateMethod, or a method of your own; CreateMethod("auto") where nothing is said.
     std::shared_ptr<Method> method;
 
+    /// How y*(x) is found; empty: NewtonLowerSolver with the options below. For instance
+    ///     [](Program* program) { return std::make_unique<Sgm>(program, Sgm::Options()); }
+    std::function<std::unique_ptr<LowerSolver>(Program*)> lower_solver;
+
     /// For the lower level's cold solves; linear solver, trust region and limits are yours. Its
     /// callbacks and logging stay with it.
     ceres::Solver::Options lower_solver_options;
@@ -90,6 +101,8 @@ class Solver {
     bool minimizer_progress_to_stdout = false;
     /// Not owned.
     std::vector<IterationCallback*> callbacks;
+    /// Put x and y into the user's memory before the callbacks of every iteration, as Ceres does.
+    bool update_state_every_iteration = false;
 
     /// The lower level's part, as its solver wants it.
     NewtonLowerSolver::Options LowerSolverOptions() const;
@@ -114,6 +127,11 @@ class Solver {
     double final_objective = -1.0;
     double final_gradient_max_norm = -1.0;
     double final_lower_level_decrement = -1.0;
+
+    /// g(x, y) - g(x, y*(x)) of the method's own last y, before it was solved. -1: y was y*(x).
+    double final_lower_gap = -1.0;
+    /// What the method says about its own answer.
+    Assessment assessment;
 
     std::vector<IterationSummary> iterations;
     int num_successful_steps = 0;

@@ -78,6 +78,17 @@ std::string Solver::Summary::FullReport() const {
     row("Objective, end", Format("%.10e", final_objective));
     row("Gradient max-norm at the end", Format("%.3e", final_gradient_max_norm));
     row("Lower level's distance to y*, relative", Format("%.1e", final_lower_level_decrement));
+    if (final_lower_gap >= 0.0) {
+      row("Lower level's gap before it was solved", Format("%.3e", final_lower_gap));
+    }
+    if (std::isfinite(assessment.x_bias)) {
+      row("Bias of x, estimated", Format("%.2e", assessment.x_bias));
+    }
+    if (std::isfinite(assessment.goldstein_norm)) {
+      row("Goldstein stationarity, 95 %",
+          Format("%.3e +- %.1e", assessment.goldstein_norm, assessment.goldstein_half_width));
+    }
+    for (const std::string& note : assessment.notes) row("Note", note);
     if (linear_residual >= 0.0) {
       row("Linear systems' residual, relative", Format("%.1e", linear_residual));
     }
@@ -121,7 +132,8 @@ std::string Solver::Summary::FullReport() const {
 
 std::string Solver::Summary::Csv() const {
   std::ostringstream out;
-  out << "iteration,objective,objective_change,gradient_max_norm,step_norm,trust_region_radius,"
+  out << "iteration,objective,objective_change,upper_value,lower_gap,kkt_loss,gradient_max_norm,"
+         "step_norm,trust_region_radius,"
          "successful,lower_level_decrement,cold_solves,warm_solves,failed_solves,factorizations,"
          "upper_gradients,seconds";
   const size_t size = iterations.empty() ? 0 : iterations.front().x.size();
@@ -129,9 +141,12 @@ std::string Solver::Summary::Csv() const {
   out << "\n";
   for (const IterationSummary& it : iterations) {
     out << it.iteration
-        << Format(",%.17g,%.17g,%.17g,%.17g,%.17g,%d,%.17g",
+        << Format(",%.17g,%.17g,%.17g,%.17g,%.17g,%.17g,%.17g,%.17g,%d,%.17g",
                   it.objective,
                   it.objective_change,
+                  it.upper_value,
+                  it.lower_gap,
+                  it.kkt_loss,
                   it.gradient_max_norm,
                   it.step_norm,
                   it.trust_region_radius,
@@ -161,6 +176,10 @@ std::string Solver::Summary::Json() const {
   out << "  \"final_objective\": " << Number(final_objective) << ",\n";
   out << "  \"final_gradient_max_norm\": " << Number(final_gradient_max_norm) << ",\n";
   out << "  \"final_lower_level_decrement\": " << Number(final_lower_level_decrement) << ",\n";
+  out << "  \"final_lower_gap\": " << Number(final_lower_gap) << ",\n";
+  out << "  \"x_bias\": " << Number(assessment.x_bias) << ",\n";
+  out << "  \"goldstein_norm\": " << Number(assessment.goldstein_norm) << ",\n";
+  out << "  \"goldstein_half_width\": " << Number(assessment.goldstein_half_width) << ",\n";
   out << "  \"num_successful_steps\": " << num_successful_steps << ",\n";
   out << "  \"num_unsuccessful_steps\": " << num_unsuccessful_steps << ",\n";
   out << "  \"num_upper_parameters\": " << num_upper_parameters << ",\n";

@@ -38,7 +38,7 @@ class LowerSolver {
   virtual ~LowerSolver() = default;
 
   /// Sentence on what is wrong with the options; empty if nothing.
-  virtual std::string Check() const { return ""; }
+  virtual std::string CheckOptions() const { return ""; }
 
   /// From the start in *y to a stationary point. False, with message() saying why and *y
   /// untouched, where there is none to be had.

@@ -29,11 +29,32 @@ struct State {
 struct Progress {
   static constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
   double objective = kUnknown;      ///< phi(x) = f(x, y*(x)).
+  double upper_value = kUnknown;    ///< f at the method's own y (over its minibatch), where y is
+                                    ///< not y*(x).
+  double lower_gap = kUnknown;      ///< g(x, y) - g(x, y*(x)), or the method's estimate of it.
+  double kkt_loss = kUnknown;       ///< min over lambda >= 0 of |grad f + lambda grad q|^2 + q.
   double gradient_norm = kUnknown;  ///< Max-norm of the hypergradient, projected on the bounds.
   double step_norm = kUnknown;
   double trust_region_radius = kUnknown;
   bool accepted = true;  ///< False: the trial step was rejected and x has not moved.
   std::string note;      ///< Why, for instance.
+
+  /// Which iterate is the answer: of those that say kIfBetter the one of least objective, else the
+  /// latest that says kAlways. For methods whose numbers do not rank iterates.
+  enum Keep { kIfBetter, kAlways, kNever };
+  Keep keep = kIfBetter;
+  /// False: y is off y*(x). Solve brings it there before it returns.
+  bool y_is_solved = true;
+};
+
+/// What a method can say about its own answer. Numbers nobody computed stay NaN.
+struct Assessment {
+  /// Estimated distance from x to the stationary point that an unbiased method would have found.
+  double x_bias = Progress::kUnknown;
+  /// Estimated norm of an element of the Goldstein subdifferential at x, and the half-width of its
+  /// 95 % confidence interval.
+  double goldstein_norm = Progress::kUnknown, goldstein_half_width = Progress::kUnknown;
+  std::vector<std::string> notes;
 };
 
 /// Where a method reports and learns whether to go on; the solver's side of it.
@@ -62,6 +83,9 @@ class Method {
 
   /// Repeats Start and Step until the monitor says stop. *message says why it ended.
   virtual Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message);
+
+  /// After the last step, at the answer with y solved. What fails here is no failure of the solve.
+  virtual void Finish(Oracle& /*oracle*/, const State& /*state*/, Assessment* /*assessment*/) {}
 
  protected:
   /// Before the first step: state holds the start.

@@ -210,6 +210,13 @@ void Oracle::ForEach(int n, const std::function<void(Oracle& worker, int i)>& bo
   }
 }
 
+LowerSolverCounts Oracle::lower_solver_counts() const {
+  LowerSolverCounts sum;
+  if (lower_) sum += lower_->counts();
+  for (const auto& worker : workers_) sum += worker->lower_solver_counts();
+  return sum;
+}
+
 void Oracle::RandomDirection(int stream, Vector* direction) const {
   std::seed_seq sequence{seed_, iteration, static_cast<uint64_t>(stream)};
   std::mt19937_64 generator(sequence);

@@ -14,6 +14,7 @@ namespace bilevel {
 
 class Oracle;
 class LowerSolver;
+struct LowerSolverCounts;
 
 /// Evaluations of one level over all its terms; minibatches count as well.
 struct FunctionCounts {
@@ -96,6 +97,8 @@ class Oracle {
 
   const FunctionCounts& f_counts() const { return f_counts_; }
   const FunctionCounts& g_counts() const { return g_counts_; }
+  /// The lower solver's and its forks'.
+  LowerSolverCounts lower_solver_counts() const;
   const Program& program() const { return *program_; }
   Program* mutable_program() { return program_; }
 

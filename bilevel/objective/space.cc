@@ -81,6 +81,19 @@ bool Space::Plus(const double* p, const double* d, double* q) const {
   return true;
 }
 
+bool Space::Minus(const double* q, const double* p, double* d) const {
+  for (const Block& block : blocks_) {
+    const double *to = q + block.offset, *from = p + block.offset;
+    double* delta = d + block.tangent_offset;
+    if (block.manifold) {
+      if (!block.manifold->Minus(to, from, delta)) return false;
+    } else {
+      for (int i = 0; i < block.size; ++i) delta[i] = to[i] - from[i];
+    }
+  }
+  return true;
+}
+
 const Space::Block& Space::BlockOf(int tangent_coordinate) const {
   const auto after = std::upper_bound(
       blocks_.begin(), blocks_.end(), tangent_coordinate, [](int coordinate, const Block& block) {

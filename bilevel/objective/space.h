@@ -52,6 +52,16 @@ class Space {
   /// q = p plus d, then clamped to the bounds; q may not alias p. False where a manifold fails.
   bool Plus(const double* p, const double* d, double* q) const;
 
+  /// d with p plus d = q, tangent coordinates at p. False where a manifold fails.
+  bool Minus(const double* q, const double* p, double* d) const;
+
+  /// Whether p stands at a bound that a move along -gradient would cross.
+  bool IsHeld(const double* p, int tangent_coordinate, double gradient) const {
+    const int i = ambient_index_[tangent_coordinate];
+    return i >= 0 && ((p[i] <= lower_[tangent_coordinate] && gradient > 0.0) ||
+                      (p[i] >= upper_[tangent_coordinate] && gradient < 0.0));
+  }
+
   /// The block a tangent coordinate belongs to.
   const Block& BlockOf(int tangent_coordinate) const;
 

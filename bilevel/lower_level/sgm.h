@@ -1,0 +1,96 @@
+#ifndef BILEVEL_LOWER_LEVEL_SGM_H_
+#define BILEVEL_LOWER_LEVEL_SGM_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bilevel/lower_level/lower_solver.h"
+#include "bilevel/objective/oracle.h"
+#include "bilevel/objective/program.h"
+
+namespace bilevel {
+
+/// Moves a block's values to the nearest point of a convex set. Must be thread-safe.
+using Projection = std::function<void(double* values, int size)>;
+/// Onto |values - centre| <= radius.
+Projection ProjectionOnBall(std::vector<double> centre, double radius);
+/// Onto values >= 0, sum of values = sum.
+Projection ProjectionOnSimplex(double sum = 1.0);
+
+/// The switching gradient method (Chen, Xu and Zhang, "Bilevel optimization without lower-level
+/// strong convexity from the hyper-objective perspective", 2023, Algorithm 1; after Polyak, 1967):
+/// a y that minimises f(x, .) over argmin g(x, .), both convex in y and neither strongly nor
+/// smoothly so. With P the projection on Y:
+///
+///   g* ~ least g over K0 steps   y <- P(y - lower_step g_y)          from the given start
+///   K steps, again from there:   y <- P(y - step f_y)  where g(x, y) - g* <= 2 theta   (set I)
+///                                y <- P(y - step g_y)  elsewhere
+///   the average of y over I
+///
+/// For f and g C-Lipschitz, Y of diameter R, step = theta / C^2, K >= 2 R^2 C^2 / theta^2 and g*
+/// good to theta: f(y) - phi <= theta and g(y) - min g <= 3 theta. Subgradients will do: return
+/// one from an Objective. It has no derivative: for methods of order zero.
+class Sgm : public LowerSolver {
+ public:
+  enum Output {
+    kAverage,       ///< Over I, the paper's.
+    kBest,          ///< The y of I with least f.
+    kLastFeasible,  ///< The last y of I.
+  };
+  struct Options {
+    double theta = 0.05;  ///< The paper tried 1e-1, 1e-2 and 1e-3 on its data.
+    /// theta / C^2, for C = 1: scale f and g, or this.
+    double step = 0.05;
+    int num_steps = 3200;  ///< K = 8 / theta^2: the bound above for C = 1, R = 2.
+    /// The paper uses one step in both loops. Up to 1 / L for a smooth g is faster.
+    double lower_step = 0.05;
+    int num_lower_steps = 3200;  ///< K0.
+    Output output = kAverage;
+    /// By block of y, the user's pointer. Bounds are projected onto without being asked; a block
+    /// has one or the other.
+    std::vector<std::pair<const double*, Projection>> projections;
+  };
+
+  /// The program is not owned.
+  Sgm(Program* program, const Options& options);
+  ~Sgm() override;
+
+  std::string CheckOptions() const override;
+  bool Solve(const Point& x, Point* y) override;
+  /// False: there is no derivative.
+  bool Differentiate(const Point& x, const Point& y) override;
+  const Matrix& dy_dx() override { return nothing_; }
+  bool Adjoint(const Vector& /*fy*/, Vector* /*product*/) override { return false; }
+  bool IsDetermined(const Vector& /*fy*/) override { return false; }
+  std::unique_ptr<LowerSolver> Fork() const override;
+  const std::string& message() const override { return message_; }
+  const LowerSolverCounts& counts() const override { return counts_; }
+  LowerSolverReport Report() const override;
+
+  /// Of the last Solve: the size of I. Where it is 0, y is the one of least g.
+  int num_feasible() const { return num_feasible_; }
+  /// Of the last Solve: least g found in the first loop.
+  double least_lower_value() const { return g_star_; }
+
+ private:
+  bool Move(double step, const Vector& gradient, Point* y);
+
+  Program* program_;
+  Options options_;
+  Oracle oracle_;
+  Point now_, best_, least_;
+  Vector gradient_, difference_;
+  Matrix nothing_;
+  double g_star_ = 0.0;
+  int num_feasible_ = 0;
+  long num_empty_ = 0;
+  std::string message_;
+  LowerSolverCounts counts_;
+};
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_LOWER_LEVEL_SGM_H_

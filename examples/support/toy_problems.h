@@ -1,0 +1,264 @@
+#ifndef BILEVEL_EXAMPLES_SUPPORT_TOY_PROBLEMS_H_
+#define BILEVEL_EXAMPLES_SUPPORT_TOY_PROBLEMS_H_
+
+// Small bilevel problems with known answers, from the papers on methods for lower levels without a
+// single solution. BOME: Liu et al., NeurIPS 2022. SGM: Chen, Xu and Zhang, 2023.
+
+#include <cmath>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bilevel/bilevel.h"
+
+namespace examples {
+
+/// A level from a lambda: value, and gradients gx and gy, which are never null.
+class LambdaTerm : public bilevel::Objective {
+ public:
+  using Function = std::function<double(const double* x, const double* y, double* gx, double* gy)>;
+  explicit LambdaTerm(int size_x, int size_y, Function function)
+      : size_x_(size_x), size_y_(size_y), function_(std::move(function)) {}
+
+  bool Evaluate(double const* const* blocks,
+                const bilevel::Batch& /*batch*/,
+                double* value,
+                double** gradients) const override {
+    std::vector<double> gx(size_x_), gy(size_y_);
+    *value = function_(blocks[0], blocks[1], gx.data(), gy.data());
+    if (gradients && gradients[0]) std::copy(gx.begin(), gx.end(), gradients[0]);
+    if (gradients && gradients[1]) std::copy(gy.begin(), gy.end(), gradients[1]);
+    return true;
+  }
+
+ private:
+  int size_x_, size_y_;
+  Function function_;
+};
+
+/// x, y and the two levels; the start is what x and y hold.
+struct Toy {
+  std::string name, formulas, answer;
+  std::vector<double> x, y;
+  double x_bound = 0.0, y_bound = 0.0;  ///< |x_i| and |y_i| at most; 0: free.
+  LambdaTerm::Function f, g;
+
+  std::unique_ptr<bilevel::Problem> Build() {
+    auto problem = std::make_unique<bilevel::Problem>();
+    const int nx = static_cast<int>(x.size()), ny = static_cast<int>(y.size());
+    problem->AddUpperParameterBlock(x.data(), nx);
+    problem->SetParameterName(x.data(), "x");
+    problem->SetParameterName(y.data(), "y");
+    problem->lower()->AddParameterBlock(y.data(), ny);
+    for (int i = 0; i < nx && x_bound > 0.0; ++i) {
+      problem->SetParameterLowerBound(x.data(), i, -x_bound);
+      problem->SetParameterUpperBound(x.data(), i, x_bound);
+    }
+    for (int i = 0; i < ny && y_bound > 0.0; ++i) {
+      problem->lower()->SetParameterLowerBound(y.data(), i, -y_bound);
+      problem->lower()->SetParameterUpperBound(y.data(), i, y_bound);
+    }
+    using bilevel::Level;
+    problem->AddTerm(
+        Level::kUpper, std::make_unique<LambdaTerm>(nx, ny, f), {{x.data(), nx}, {y.data(), ny}});
+    problem->AddTerm(
+        Level::kLower, std::make_unique<LambdaTerm>(nx, ny, g), {{x.data(), nx}, {y.data(), ny}});
+    return problem;
+  }
+};
+
+/// BOME, section 6.1: the point of a convex hull nearest to x0 = (3, -2). scale: of f; the
+/// authors' script has 0.1.
+inline Toy Coreset(double y0, double y1, double scale = 0.1) {
+  static const double kPoints[4][2] = {{1, 3}, {3, 1}, {-2, 2}, {-3, -2}};
+  const auto hull = [](const double* v, double* weights, double* point) {
+    double sum = 0.0;
+    const double top = std::max(std::max(v[0], v[1]), std::max(v[2], v[3]));
+    for (int i = 0; i < 4; ++i) sum += weights[i] = std::exp(v[i] - top);
+    point[0] = point[1] = 0.0;
+    for (int i = 0; i < 4; ++i) {
+      weights[i] /= sum;
+      for (int k = 0; k < 2; ++k) point[k] += weights[i] * kPoints[i][k];
+    }
+  };
+  Toy toy;
+  toy.name = "coreset";
+  toy.formulas = "f = 0.1 |y - (3,-2)|^2, g = |y - X softmax(x)|^2";
+  toy.answer = "y = (1.8, 0.4), |y - (3,-2)|^2 = 7.2 as two of x go to -infinity";
+  toy.x = {0, 0, 0, 0};
+  toy.y = {y0, y1};
+  toy.f = [scale](const double*, const double* y, double*, double* gy) {
+    const double a = y[0] - 3.0, b = y[1] + 2.0;
+    gy[0] = 2.0 * scale * a;
+    gy[1] = 2.0 * scale * b;
+    return scale * (a * a + b * b);
+  };
+  toy.g = [hull](const double* x, const double* y, double* gx, double* gy) {
+    double w[4], p[2];
+    hull(x, w, p);
+    const double a = y[0] - p[0], b = y[1] - p[1];
+    gy[0] = 2.0 * a;
+    gy[1] = 2.0 * b;
+    for (int i = 0; i < 4; ++i) {
+      gx[i] = -2.0 * w[i] * (a * (kPoints[i][0] - p[0]) + b * (kPoints[i][1] - p[1]));
+    }
+    return a * a + b * b;
+  };
+  return toy;
+}
+
+/// BOME, equation 12, in the box +-10 of the authors' script.
+inline Toy MinMax() {
+  Toy toy;
+  toy.name = "min_max";
+  toy.formulas = "f = x y, g = -x y, |x|, |y| <= 10";
+  toy.answer = "x = y = 0";
+  toy.x = {4};
+  toy.y = {4};
+  toy.x_bound = toy.y_bound = 10.0;
+  toy.f = [](const double* x, const double* y, double* gx, double* gy) {
+    gx[0] = y[0];
+    gy[0] = x[0];
+    return x[0] * y[0];
+  };
+  toy.g = [](const double* x, const double* y, double* gx, double* gy) {
+    gx[0] = -y[0];
+    gy[0] = -x[0];
+    return -x[0] * y[0];
+  };
+  return toy;
+}
+
+/// Liu et al. (2020), example 5.3 of the SGM paper, misprinted in BOME's: with f as there, every x
+/// would be optimal.
+inline Toy Degenerate() {
+  Toy toy;
+  toy.name = "degenerate";
+  toy.formulas = "f = 1/2 (x - y2)^2 + 1/2 (y1 - 1)^2, g = 1/2 y1^2 - x y1";
+  toy.answer = "x = 1, y = (1, 1)";
+  toy.x = {0};
+  toy.y = {0, 0};
+  toy.f = [](const double* x, const double* y, double* gx, double* gy) {
+    gx[0] = x[0] - y[1];
+    gy[0] = y[0] - 1.0;
+    gy[1] = y[1] - x[0];
+    return 0.5 * gx[0] * gx[0] + 0.5 * gy[0] * gy[0];
+  };
+  toy.g = [](const double* x, const double* y, double* gx, double* gy) {
+    gx[0] = -y[0];
+    gy[0] = y[0] - x[0];
+    gy[1] = 0.0;
+    return 0.5 * y[0] * y[0] - x[0] * y[0];
+  };
+  return toy;
+}
+
+/// A line of solutions, of which f chooses one.
+inline Toy NonUnique() {
+  Toy toy;
+  toy.name = "non_unique";
+  toy.formulas = "f = 1/2 |y - (1,2)|^2 + 1/2 (x - 1)^2, g = 1/2 (y1 + y2 - x)^2";
+  // y = p + (x - 3)/2 (1, 1), phi = (x - 3)^2 / 4 + (x - 1)^2 / 2, least at 3/2 x = 5/2.
+  toy.answer = "x = 5/3, y = (1/3, 4/3), phi = 2/3";
+  toy.x = {0};
+  toy.y = {0, 0};
+  toy.f = [](const double* x, const double* y, double* gx, double* gy) {
+    gx[0] = x[0] - 1.0;
+    gy[0] = y[0] - 1.0;
+    gy[1] = y[1] - 2.0;
+    return 0.5 * (gx[0] * gx[0] + gy[0] * gy[0] + gy[1] * gy[1]);
+  };
+  toy.g = [](const double* x, const double* y, double* gx, double* gy) {
+    const double r = y[0] + y[1] - x[0];
+    gx[0] = -r;
+    gy[0] = gy[1] = r;
+    return 0.5 * r * r;
+  };
+  return toy;
+}
+
+/// SGM, example 4.1: phi = x^2 + sign(x) jumps at 0.
+inline Toy Discontinuous() {
+  Toy toy;
+  toy.name = "discontinuous";
+  toy.formulas = "f = x^2 + y, g = -x y, |y| <= 1";
+  toy.answer = "phi = x^2 + sign(x) jumps at its infimum -1, x = 0";
+  toy.x = {0.8};
+  toy.y = {0.5};
+  toy.y_bound = 1.0;
+  toy.f = [](const double* x, const double* y, double* gx, double* gy) {
+    gx[0] = 2.0 * x[0];
+    gy[0] = 1.0;
+    return x[0] * x[0] + y[0];
+  };
+  toy.g = [](const double* x, const double* y, double* gx, double* gy) {
+    gx[0] = -y[0];
+    gy[0] = -x[0];
+    return -x[0] * y[0];
+  };
+  return toy;
+}
+
+/// SGM, example 5.1 made to have minimisers: phi = sum of x_i^2 - |x_i|, not smooth at 0.
+inline Toy NonSmooth(int size = 2) {
+  Toy toy;
+  toy.name = "non_smooth";
+  toy.formulas = "f = sum of x_i^2 + x_i y_i, g = 0, |y_i| <= 1";
+  toy.answer = "every x_i = +-1/2, phi = -size/4";
+  toy.x.resize(size);
+  for (int i = 0; i < size; ++i) toy.x[i] = i % 2 ? 0.1 : -0.2;
+  toy.y.assign(size, 0.0);
+  toy.y_bound = 1.0;
+  toy.f = [size](const double* x, const double* y, double* gx, double* gy) {
+    double sum = 0.0;
+    for (int i = 0; i < size; ++i) {
+      gx[i] = 2.0 * x[i] + y[i];
+      gy[i] = x[i];
+      sum += x[i] * x[i] + x[i] * y[i];
+    }
+    return sum;
+  };
+  toy.g = [size](const double*, const double*, double* gx, double* gy) {
+    for (int i = 0; i < size; ++i) gx[i] = gy[i] = 0.0;
+    return 0.0;
+  };
+  return toy;
+}
+
+/// An active set that changes: phi = sum of x_i / 2 - clamp(x_i, -1, 1), least at a corner of every
+/// coordinate. Bounded to |x_i| <= 2, where the ends are not lower.
+inline Toy Corner(int size = 2) {
+  Toy toy;
+  toy.name = "corner";
+  toy.formulas = "f = sum of x_i / 2 - y_i, g = 1/2 |y - x|^2, |y_i| <= 1, |x_i| <= 2";
+  toy.answer = "every x_i = y_i = 1, a corner of phi; phi = -size/2";
+  toy.x.assign(size, -0.5);
+  toy.y.assign(size, 0.0);
+  toy.x_bound = 2.0;
+  toy.y_bound = 1.0;
+  toy.f = [size](const double* x, const double* y, double* gx, double* gy) {
+    double sum = 0.0;
+    for (int i = 0; i < size; ++i) {
+      gx[i] = 0.5;
+      gy[i] = -1.0;
+      sum += 0.5 * x[i] - y[i];
+    }
+    return sum;
+  };
+  toy.g = [size](const double* x, const double* y, double* gx, double* gy) {
+    double sum = 0.0;
+    for (int i = 0; i < size; ++i) {
+      gy[i] = y[i] - x[i];
+      gx[i] = -gy[i];
+      sum += 0.5 * gy[i] * gy[i];
+    }
+    return sum;
+  };
+  return toy;
+}
+
+}  // namespace examples
+
+#endif  // BILEVEL_EXAMPLES_SUPPORT_TOY_PROBLEMS_H_
