@@ -228,7 +228,12 @@ class ProblemCompiler {
 
   std::unique_ptr<Program> Run() {
     if (!problem_.first_error_.empty()) return Fail(problem_.first_error_);
-    program_ = std::make_unique<Program>(options_.num_threads);
+    // A callback's evaluations write to the user's x, which the scenarios share.
+    const bool callbacks =
+        std::any_of(problem_.scenarios_.begin(), problem_.scenarios_.end(), [](const auto& s) {
+          return s->lower_callback_ || s->upper_callback_;
+        });
+    program_ = std::make_unique<Program>(callbacks ? 1 : options_.num_threads);
     if (!AddUpperBlocks()) return nullptr;
     for (const auto& scenario : problem_.scenarios_) {
       if (IsEmpty(*scenario)) continue;
