@@ -260,7 +260,8 @@ void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
           ? options.lower_solver(program.get())
           : std::make_unique<NewtonLowerSolver>(program.get(), options.LowerSolverOptions());
   if (!lower) return fail("options.lower_solver returned no lower solver");
-  if (const std::string complaint = lower->CheckOptions(); !complaint.empty()) return fail(complaint);
+  if (const std::string complaint = lower->CheckOptions(); !complaint.empty())
+    return fail(complaint);
   Oracle oracle(program.get(), lower.get(), options.seed);
 
   Method* const method = options.method.get();
@@ -318,6 +319,17 @@ void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
       }
     }
     WriteUser(end);
+    for (int j = 0; j < end.x.dim(); ++j) {
+      const Space& space = program->x;
+      const int i = space.AmbientIndex(j);
+      if (i < 0 ||
+          (end.x.value()[i] > space.LowerBound(j) && end.x.value()[i] < space.UpperBound(j))) {
+        continue;
+      }
+      const Space::Block& block = space.BlockOf(j);
+      summary->active_upper_bounds.push_back(block.name + "[" + std::to_string(i - block.offset) +
+                                             "]");
+    }
   } else if (options.update_state_every_iteration) {
     WriteUser(start);
   }

@@ -151,6 +151,8 @@ class Solver {
     /// Directions of x that the upper level does not see ("0.71 a[0] + 0.71 b[0]"): x is left
     /// unmoved along them. Filled by levenberg_marquardt.
     std::vector<std::string> flat_upper_directions;
+    /// Coordinates of x that ended on a bound ("alpha[0]").
+    std::vector<std::string> active_upper_bounds;
     /// Directions the lower level leaves free (dimension of the null space), and their blocks.
     int num_free_directions = 0;
     std::string free_directions;

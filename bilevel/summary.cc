@@ -92,6 +92,9 @@ std::string Solver::Summary::FullReport() const {
     if (linear_residual >= 0.0) {
       row("Linear systems' residual, relative", Format("%.1e", linear_residual));
     }
+    for (const std::string& coordinate : active_upper_bounds) {
+      row("Upper parameter on its bound", coordinate);
+    }
     for (const std::string& direction : flat_upper_directions) {
       row("Flat direction of x, left unmoved", direction);
     }

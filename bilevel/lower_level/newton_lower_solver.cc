@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
 #include <exception>
 #include <limits>
 #include <utility>
@@ -17,6 +18,12 @@ constexpr double kMostDamping = 1e12;
 constexpr double kFarDamping = 1e-2;
 // A bound's multiplier below this share of the gradient's size is about zero.
 constexpr double kWeakMultiplier = 1e-6;
+
+std::string Scientific(double value) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.1e", value);
+  return text;
+}
 
 class Stopwatch {
  public:
@@ -331,7 +338,7 @@ bool NewtonLowerSolver::Newton(Part* part, const double* x, bool may_run_ceres) 
     const double rounding = part->Rounding(), unit = part->Unit();
     const double target = std::max(options_.tolerance * unit, rounding);
     const bool stalled = full_step && decrement > 0.5 * previous_decrement &&
-                         decrement <= 1e-5 * options_.tolerance / 1e-10 * unit + 1e4 * rounding;
+                         decrement <= 1e5 * options_.tolerance * unit + 1e4 * rounding;
     if (decrement <= target || stalled) {
       if (!indefinite && damping <= floor) return true;
       if (indefinite) {
@@ -346,7 +353,7 @@ bool NewtonLowerSolver::Newton(Part* part, const double* x, bool may_run_ceres) 
     if (iteration >= options_.max_num_newton_iterations) {
       part->message = "no stationary point after " + std::to_string(iteration) +
                       " Newton iterations (relative decrement " +
-                      std::to_string(part->relative_decrement) + ")" + trouble;
+                      Scientific(part->relative_decrement) + ")" + trouble;
       if (part->y.value().norm() > 1e6 * (1.0 + first_norm)) {
         part->message += "; it seems unbounded below: y has grown to a norm of " +
                          std::to_string(part->y.value().norm());
