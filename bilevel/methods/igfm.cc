@@ -76,6 +76,11 @@ void Igfm::Step(Oracle& o, State& s, Progress* progress) {
   const bool first = s.vectors.count("igfm.visited") == 0;
   Vector& visited = s.Get("igfm.visited", 1);
   if (!first) {
+    if (options_.delta < 1e-12 * s.x.value().norm()) {
+      o.Fail("igfm.delta is lost in the rounding of x, which has grown to a norm of " +
+             std::to_string(s.x.value().norm()));
+      return;
+    }
     const int count = Probe(o, s, options_.num_directions, options_.orthogonal);
     if (count == 0) {
       o.Fail("no pair of probes around x has a value: " + probe_message_);
