@@ -3,9 +3,12 @@
 #include <functional>
 #include <utility>
 
+#include "bilevel/methods/bome.h"
 #include "bilevel/methods/gradient_method.h"
+#include "bilevel/methods/igfm.h"
 #include "bilevel/methods/levenberg_marquardt.h"
 #include "bilevel/methods/line_search.h"
+#include "bilevel/methods/optimistic.h"
 
 namespace bilevel {
 namespace {
@@ -63,6 +66,7 @@ const std::vector<std::pair<std::string, Factory>>& Methods() {
       {"bfgs", [] { return std::make_unique<LineSearch>(ceres::BFGS); }},
       {"ncg", [] { return std::make_unique<LineSearch>(ceres::NONLINEAR_CONJUGATE_GRADIENT); }},
       {"steepest_descent", [] { return std::make_unique<LineSearch>(ceres::STEEPEST_DESCENT); }},
+      {"optimistic", [] { return std::make_unique<Optimistic>(std::make_unique<Auto>()); }},
       {"gradient_descent", [] { return Exact("gradient_descent", StepRule::kGradient); }},
       {"momentum", [] { return Exact("momentum", StepRule::kMomentum); }},
       {"normalized", [] { return Exact("normalized", StepRule::kNormalized); }},
@@ -71,6 +75,8 @@ const std::vector<std::pair<std::string, Factory>>& Methods() {
       {"aid_fp", [] { return Aid("aid_fp", AidHypergradient::kFixedPoint); }},
       {"itd", [] { return Unrolled("itd", 0); }},
       {"truncated_itd", [] { return Unrolled("truncated_itd", 5); }},
+      {"bome", [] { return std::make_unique<Bome>(); }},
+      {"igfm", [] { return std::make_unique<Igfm>(); }},
   };
   return *methods;
 }
