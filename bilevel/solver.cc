@@ -153,9 +153,12 @@ class Recorder final : public Monitor {
           "iter    objective      change   |gradient|    |step|  tr_radius   decrement "
           "factor.  time\n");
     }
-    std::printf("%4d % 13.6e % 10.2e % 11.2e % 10.2e % 9.2e % 11.2e %7ld %7.2f%s%s\n",
+    // ~: f at a y that is not y*(x).
+    const bool known = !std::isnan(it.objective);
+    std::printf("%4d%c% 13.6e % 10.2e % 11.2e % 10.2e % 9.2e % 11.2e %7ld %7.2f%s%s\n",
                 it.iteration,
-                it.objective,
+                known || std::isnan(it.upper_value) ? ' ' : '~',
+                known ? it.objective : it.upper_value,
                 it.objective_change,
                 it.gradient_max_norm,
                 it.step_norm,

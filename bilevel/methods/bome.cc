@@ -48,6 +48,7 @@ std::string Bome::Check(const Oracle& /*oracle*/) {
 
 void Bome::Start(Oracle& /*oracle*/, State& state) {
   y_hat_ = state.y;
+  x_start_ = state.x;
   solve_ = options_.lower_level != kGradientSteps;
   first_ = true;
   why_not_solved_.clear();
@@ -130,6 +131,7 @@ void Bome::Finish(Oracle& oracle, const State& state, Assessment* assessment) {
   if (!why_not_solved_.empty()) {
     assessment->notes.push_back("y_hat by gradient steps, since " + why_not_solved_);
   }
+  if (!solve_) steepest_.Set(x_start_, state.x, state.y);
   if (const std::string jump = steepest_.FindJump(oracle); !jump.empty()) {
     assessment->notes.push_back(jump);
   }

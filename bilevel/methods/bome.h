@@ -73,7 +73,7 @@ class Bome : public Method {
   bool solve_ = true, first_ = true;
   double phi_ = 0.0;  // Of the iteration before, where it is known.
   std::string why_not_solved_;
-  Point y_hat_, x_before_;
+  Point y_hat_, x_before_, x_start_;
   Vector fx_, fy_, qx_, qy_, gx_;
   SteepestPair steepest_;
 };

@@ -19,7 +19,14 @@ void GradientMethod::Step(Oracle& oracle, State& state, Progress* progress) {
       return;
     }
   }
-  progress->objective = estimator_->Estimate(oracle, state, &gradient);
+  const double f = estimator_->Estimate(oracle, state, &gradient);
+  if (estimator_->solves_lower_level()) {
+    progress->objective = f;
+  } else {  // f at such a y is not phi and does not rank iterates.
+    progress->upper_value = f;
+    progress->y_is_solved = false;
+    progress->keep = Progress::kAlways;
+  }
   progress->gradient_norm = gradient.lpNorm<Eigen::Infinity>();
 }
 

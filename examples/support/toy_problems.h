@@ -41,6 +41,7 @@ class LambdaTerm : public bilevel::Objective {
 /// x, y and the two levels; the start is what x and y hold.
 struct Toy {
   std::string name, formulas, answer;
+  double phi = 0.0;  ///< The least, or infimum.
   std::vector<double> x, y;
   double x_bound = 0.0, y_bound = 0.0;  ///< |x_i| and |y_i| at most; 0: free.
   LambdaTerm::Function f, g;
@@ -85,6 +86,7 @@ inline Toy Coreset(double y0, double y1, double scale = 0.1) {
   };
   Toy toy;
   toy.name = "coreset";
+  toy.phi = 7.2 * scale;
   toy.formulas = "f = 0.1 |y - (3,-2)|^2, g = |y - X softmax(x)|^2";
   toy.answer = "y = (1.8, 0.4), |y - (3,-2)|^2 = 7.2 as two of x go to -infinity";
   toy.x = {0, 0, 0, 0};
@@ -113,6 +115,7 @@ inline Toy Coreset(double y0, double y1, double scale = 0.1) {
 inline Toy MinMax() {
   Toy toy;
   toy.name = "min_max";
+  toy.phi = 0.0;
   toy.formulas = "f = x y, g = -x y, |x|, |y| <= 10";
   toy.answer = "x = y = 0";
   toy.x = {4};
@@ -136,6 +139,7 @@ inline Toy MinMax() {
 inline Toy Degenerate() {
   Toy toy;
   toy.name = "degenerate";
+  toy.phi = 0.0;
   toy.formulas = "f = 1/2 (x - y2)^2 + 1/2 (y1 - 1)^2, g = 1/2 y1^2 - x y1";
   toy.answer = "x = 1, y = (1, 1)";
   toy.x = {0};
@@ -159,6 +163,7 @@ inline Toy Degenerate() {
 inline Toy NonUnique() {
   Toy toy;
   toy.name = "non_unique";
+  toy.phi = 2.0 / 3.0;
   toy.formulas = "f = 1/2 |y - (1,2)|^2 + 1/2 (x - 1)^2, g = 1/2 (y1 + y2 - x)^2";
   // y = p + (x - 3)/2 (1, 1), phi = (x - 3)^2 / 4 + (x - 1)^2 / 2, least at 3/2 x = 5/2.
   toy.answer = "x = 5/3, y = (1/3, 4/3), phi = 2/3";
@@ -183,6 +188,7 @@ inline Toy NonUnique() {
 inline Toy Discontinuous() {
   Toy toy;
   toy.name = "discontinuous";
+  toy.phi = -1.0;
   toy.formulas = "f = x^2 + y, g = -x y, |y| <= 1";
   toy.answer = "phi = x^2 + sign(x) jumps at its infimum -1, x = 0";
   toy.x = {0.8};
@@ -205,6 +211,7 @@ inline Toy Discontinuous() {
 inline Toy NonSmooth(int size = 2) {
   Toy toy;
   toy.name = "non_smooth";
+  toy.phi = -0.25 * size;
   toy.formulas = "f = sum of x_i^2 + x_i y_i, g = 0, |y_i| <= 1";
   toy.answer = "every x_i = +-1/2, phi = -size/4";
   toy.x.resize(size);
@@ -232,6 +239,7 @@ inline Toy NonSmooth(int size = 2) {
 inline Toy Corner(int size = 2) {
   Toy toy;
   toy.name = "corner";
+  toy.phi = -0.5 * size;
   toy.formulas = "f = sum of x_i / 2 - y_i, g = 1/2 |y - x|^2, |y_i| <= 1, |x_i| <= 2";
   toy.answer = "every x_i = y_i = 1, a corner of phi; phi = -size/2";
   toy.x.assign(size, -0.5);

@@ -15,6 +15,8 @@ class HypergradientEstimator {
  public:
   virtual ~HypergradientEstimator() = default;
   virtual std::string Check(const Oracle& /*oracle*/) const { return ""; }
+  /// Whether that y is y*(x), to the lower solver's tolerance.
+  virtual bool solves_lower_level() const { return false; }
   /// Returns f(x, y) at the y used. What fails latches in the oracle.
   virtual double Estimate(Oracle& oracle, State& state, Vector* gradient) = 0;
 };
@@ -22,6 +24,7 @@ class HypergradientEstimator {
 /// y solved to tolerance, one direct adjoint solve: the exact hypergradient.
 class ExactHypergradient : public HypergradientEstimator {
  public:
+  bool solves_lower_level() const override { return true; }
   double Estimate(Oracle& oracle, State& state, Vector* gradient) override;
 
  private:
@@ -47,6 +50,7 @@ class AidHypergradient : public HypergradientEstimator {
     double linear_step = 0.1;  ///< Fixed point only; below 2 / L.
   };
   explicit AidHypergradient(const Options& options) : options_(options) {}
+  bool solves_lower_level() const override { return options_.num_lower_steps == 0; }
   std::string Check(const Oracle& oracle) const override;
   double Estimate(Oracle& oracle, State& state, Vector* gradient) override;
 

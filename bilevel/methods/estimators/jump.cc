@@ -24,6 +24,13 @@ void SteepestPair::Add(
   y_ = y;
 }
 
+void SteepestPair::Set(const Point& xa, const Point& xb, const Point& y) {
+  slope_ = 1.0;
+  xa_ = xa;
+  xb_ = xb;
+  y_ = y;
+}
+
 std::string SteepestPair::FindJump(Oracle& oracle) const {
   constexpr int kMaxHalvings = 50, kFewestHalvings = 20;
   // A lower solver that does not know its accuracy jumps by that much everywhere.

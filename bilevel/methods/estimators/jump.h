@@ -15,6 +15,8 @@ class SteepestPair {
   void Clear() { slope_ = 0.0; }
   /// The y belong to the start of a lower solve at the x.
   void Add(const Point& xa, double phi_a, const Point& xb, double phi_b, const Point& y);
+  /// Takes this pair whatever its slope, where phi was not known on the way.
+  void Set(const Point& xa, const Point& xb, const Point& y);
   /// Halves the pair, keeping the half with the larger difference, while that does not shrink.
   /// A sentence where it never does, or an empty one: three or four lower solves for a smooth phi,
   /// fifty at a jump.

@@ -1,0 +1,333 @@
+// Where implicit differentiation does not reach: small problems whose lower level has many
+// solutions, none that is smooth, or one that jumps, and the methods made for them beside others.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "bilevel/bilevel.h"
+#include "bilevel/lower_level/sgm.h"
+#include "bilevel/methods/bome.h"
+#include "bilevel/methods/igfm.h"
+#include "examples/support/flags.h"
+#include "examples/support/plot.h"
+#include "examples/support/table.h"
+#include "examples/support/toy_problems.h"
+
+DEFINE_string(problems,
+              "coreset,min_max,degenerate,non_unique,discontinuous,non_smooth,corner",
+              "which of them");
+DEFINE_string(methods,
+              "bome,bome_T,igfm,igfm_sgm,gradient_descent,itd",
+              "bome (y_hat solved), bome_T (y_hat by 10 gradient steps), igfm, igfm_sgm (with the "
+              "switching gradient method below), or any name of ListMethods()");
+DEFINE_int32(iterations, 2000, "of each method; igfm_sgm makes a tenth");
+DEFINE_bool(timing, false, "also measure IGFM's iterations on 50 coordinates against lower solves");
+
+namespace {
+
+std::vector<std::string> Split(const std::string& list) {
+  std::vector<std::string> names;
+  std::istringstream in(list);
+  for (std::string name; std::getline(in, name, ',');) {
+    if (!name.empty()) names.push_back(name);
+  }
+  return names;
+}
+
+std::vector<examples::Toy> Problems() {
+  using namespace examples;
+  return {
+      Coreset(0, 3), MinMax(), Degenerate(), NonUnique(), Discontinuous(), NonSmooth(), Corner()};
+}
+
+// Settings of the papers' toy problems; coreset with Adam, since plain steps take 1e5 iterations.
+bilevel::Bome::Options BomeOptions(const std::string& problem) {
+  bilevel::Bome::Options bome;
+  if (problem == "degenerate") bome.x.step = bome.y.step = bome.lower_step = 0.5;
+  if (problem == "coreset") {
+    bome.x.kind = bilevel::StepRule::kAdam;
+    bome.x.step = 0.1;
+  }
+  return bome;
+}
+
+bilevel::Igfm::Options IgfmOptions() {
+  bilevel::Igfm::Options igfm;
+  igfm.num_directions = 2;
+  igfm.x.step = 0.1;
+  igfm.x.decay_exponent = 0.7;
+  igfm.x.decay_time = 50.0;
+  igfm.num_stationarity_pairs = 50;
+  return igfm;
+}
+
+std::shared_ptr<bilevel::Method> MakeMethod(const std::string& method, const std::string& problem) {
+  if (method == "bome" || method == "bome_T") {
+    bilevel::Bome::Options bome = BomeOptions(problem);
+    if (method == "bome_T") bome.lower_level = bilevel::Bome::kGradientSteps;
+    return std::make_shared<bilevel::Bome>(bome);
+  }
+  if (method == "igfm" || method == "igfm_sgm") {
+    return std::make_shared<bilevel::Igfm>(IgfmOptions());
+  }
+  return bilevel::CreateMethod(method);
+}
+
+// The path of x and of the method's own y.
+class Path : public bilevel::IterationCallback {
+ public:
+  explicit Path(const examples::Toy* toy) : toy_(toy) {}
+  ceres::CallbackReturnType operator()(const bilevel::IterationSummary&) override {
+    x.push_back(toy_->x);
+    y.push_back(toy_->y);
+    return ceres::SOLVER_CONTINUE;
+  }
+  std::vector<std::vector<double>> x, y;
+
+ private:
+  const examples::Toy* toy_;
+};
+
+struct Outcome {
+  bilevel::Solver::Summary summary;
+  examples::Series path;
+};
+
+// As the papers draw them: x against y where both are numbers, else the plane of x or of y.
+examples::Series Draw(const std::string& method, const Path& path) {
+  examples::Series series{method, "lines", {}, {}};
+  for (size_t k = 0; k < path.x.size(); ++k) {
+    const auto &x = path.x[k], &y = path.y[k];
+    series.x.push_back(x.size() <= 2 ? x[0] : y[0]);
+    series.y.push_back(x.size() == 1 ? y[0] : x.size() == 2 ? x[1] : y[1]);
+  }
+  return series;
+}
+
+// Leaves x and y of the toy at the answer.
+Outcome Solve(examples::Toy* toy, const std::string& method) {
+  const auto problem = toy->Build();
+  Path path(toy);
+  bilevel::Solver::Options options;
+  options.method = MakeMethod(method, toy->name);
+  options.max_num_iterations = std::max(1, FLAGS_quick ? FLAGS_iterations / 10 : FLAGS_iterations);
+  options.num_threads = FLAGS_num_threads;
+  options.update_state_every_iteration = true;
+  options.callbacks = {&path};
+  if (method == "igfm_sgm") {
+    options.max_num_iterations = std::max(1, options.max_num_iterations / 10);
+    options.lower_solver = [](bilevel::Program* program) {
+      bilevel::Sgm::Options sgm;
+      sgm.theta = 1e-3;
+      sgm.step = 0.01;
+      sgm.lower_step = 0.2;
+      sgm.num_lower_steps = 200;
+      sgm.num_steps = 1000;
+      sgm.output = bilevel::Sgm::kLastFeasible;
+      return std::make_unique<bilevel::Sgm>(program, sgm);
+    };
+  }
+  Outcome outcome;
+  bilevel::Solve(options, problem.get(), &outcome.summary);
+  outcome.path = Draw(method, path);
+  return outcome;
+}
+
+std::string Numbers(const std::vector<double>& values) {
+  std::string text;
+  for (const double v : values) {
+    text += (text.empty() ? "" : " ") + examples::Format("%.4f", std::abs(v) < 5e-5 ? 0.0 : v);
+  }
+  return text;
+}
+
+// A lower level that costs something: 40 coefficients of 100 residuals, two to each of x's 50.
+struct Bump {
+  template <typename T>
+  bool operator()(const T* x, const T* y, T* r) const {
+    T sum(0.0);
+    for (int k = 0; k < 40; ++k) {
+      const double d = t - k / 39.0;
+      sum += y[k] * std::exp(-800.0 * d * d);
+    }
+    r[0] =
+        exp(x[row % 50]) * (sum + 0.1 * sin(sum) - std::sin(9.0 * t) - 0.3 * std::sin(71.0 * row));
+    return true;
+  }
+  double t;
+  int row;
+};
+struct Ridge {
+  template <typename T>
+  bool operator()(const T* y, T* r) const {
+    for (int k = 0; k < 40; ++k) r[k] = 0.1 * y[k];
+    return true;
+  }
+};
+struct CleanBump {
+  template <typename T>
+  bool operator()(const T* y, T* r) const {
+    T sum(0.0);
+    for (int k = 0; k < 40; ++k) {
+      const double d = t - k / 39.0;
+      sum += y[k] * std::exp(-800.0 * d * d);
+    }
+    r[0] = sum + 0.1 * sin(sum) - std::sin(9.0 * t);
+    return true;
+  }
+  double t;
+};
+
+double SecondsSince(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// An iteration's wall time over 2 * directions * (one lower solve) / threads.
+void MeasureTime() {
+  constexpr int kDirections = 16, kIterations = 8;
+  double x[50] = {}, y[40] = {};
+  bilevel::Problem problem;
+  problem.AddUpperParameterBlock(x, 50);
+  for (int i = 0; i < 100; ++i) {
+    problem.lower()->AddResidualBlock(
+        new bilevel::AutoDiffCostFunction<Bump, 1, 50, 40>(new Bump{i / 100.0, i}), nullptr, x, y);
+  }
+  problem.lower()->AddResidualBlock(
+      new bilevel::AutoDiffCostFunction<Ridge, 40, 40>(new Ridge), nullptr, y);
+  for (int i = 0; i < 50; ++i) {
+    problem.upper()->AddResidualBlock(
+        new bilevel::AutoDiffCostFunction<CleanBump, 1, 40>(new CleanBump{i / 50.0}), nullptr, y);
+  }
+  bilevel::Igfm::Options igfm;
+  igfm.num_directions = kDirections;
+  igfm.x.step = 1e-3;
+
+  // Lower solves as the probes make them, one after the other, on one thread.
+  std::string error;
+  const auto program = problem.Compile({}, &error);
+  bilevel::NewtonLowerSolver::Options newton;
+  newton.use_ceres = false;
+  bilevel::NewtonLowerSolver lower(program.get(), newton);
+  bilevel::Oracle oracle(program.get(), &lower, 1);
+  bilevel::Point at(&program->x), from(&program->y);
+  program->x.ReadUser(at.value().data());
+  program->y.ReadUser(from.value().data());
+  if (!oracle.Solve(at, &from)) std::printf("%s\n", oracle.message().c_str());
+  bilevel::Point probe = at, solution = from;
+  bilevel::Vector direction(50);
+  constexpr int kSolves = 100;
+  const auto start = std::chrono::steady_clock::now();
+  for (int i = 0; i < kSolves; ++i) {
+    oracle.RandomDirection(i, &direction);
+    probe = at;
+    solution = from;
+    probe.Move(igfm.delta * direction);
+    oracle.Solve(probe, &solution);
+    oracle.f.Value(probe, solution);
+  }
+  const double solve = SecondsSince(start) / kSolves;
+
+  for (const int num_threads : {1, 2}) {
+    bilevel::Solver::Options options;
+    options.method = std::make_shared<bilevel::Igfm>(igfm);
+    options.max_num_iterations = kIterations;
+    options.num_threads = num_threads;
+    std::fill_n(x, 50, 0.0);
+    bilevel::Solver::Summary summary;
+    bilevel::Solve(options, &problem, &summary);
+    const auto& iterations = summary.iterations;
+    const double seconds = (iterations.back().cumulative_time_in_seconds -
+                            iterations.front().cumulative_time_in_seconds) /
+                           kIterations;
+    std::printf(
+        "IGFM, 50 coordinates, %d directions, %d threads: %.1f ms an iteration, %.2f ms a lower "
+        "solve, ratio to 2 * directions * solve / threads %.2f\n",
+        kDirections,
+        num_threads,
+        1e3 * seconds,
+        1e3 * solve,
+        seconds / (2.0 * kDirections * solve / num_threads));
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  examples::ParseFlags("Toy problems beyond implicit differentiation.", &argc, &argv);
+  std::vector<examples::Panel> panels;
+  examples::Json json;
+  std::string csv;
+  bool ok = true;
+  const std::vector<std::string> wanted = Split(FLAGS_problems), methods = Split(FLAGS_methods);
+  for (const examples::Toy& toy : Problems()) {
+    if (std::find(wanted.begin(), wanted.end(), toy.name) == wanted.end()) continue;
+    std::printf(
+        "\n%s: %s\n  answer: %s\n", toy.name.c_str(), toy.formulas.c_str(), toy.answer.c_str());
+    examples::Table table({"method", "phi - least", "x", "y", "gap closed", "iterations", "ms"});
+    const bool plane_of_y = toy.x.size() > 2;
+    examples::Panel panel{toy.name,
+                          toy.x.size() == 1 ? "x"
+                          : plane_of_y      ? "y_1"
+                                            : "x_1",
+                          toy.x.size() == 1 ? "y_1"
+                          : plane_of_y      ? "y_2"
+                                            : "x_2"};
+    examples::Json results;
+    if (toy.name == "coreset") {
+      panel.series.push_back({"hull", "lines", {1, 3, -3, -2, 1}, {3, 1, -2, 2, 3}});
+    }
+    std::vector<std::string> notes;
+    for (const std::string& method : methods) {
+      examples::Toy own = toy;
+      const Outcome outcome = Solve(&own, method);
+      const bilevel::Solver::Summary& summary = outcome.summary;
+      const bool usable = summary.IsSolutionUsable();
+      table.Add(
+          {method,
+           usable ? examples::Format("%.1e", summary.final_objective - toy.phi) : "failed",
+           Numbers(own.x),
+           Numbers(own.y),
+           summary.final_lower_gap >= 0.0 ? examples::Format("%.0e", summary.final_lower_gap) : "-",
+           std::to_string(std::max<size_t>(summary.iterations.size(), 1) - 1),
+           examples::Format("%.0f", 1e3 * summary.total_time_in_seconds)});
+      if (!usable) notes.push_back(method + ": " + summary.message);
+      for (const std::string& note : summary.assessment.notes)
+        notes.push_back(method + ": " + note);
+      if (std::isfinite(summary.assessment.x_bias)) {
+        notes.push_back(examples::Format(
+            "%s: x is biased by about %.2g", method.c_str(), summary.assessment.x_bias));
+      }
+      if (std::isfinite(summary.assessment.goldstein_norm)) {
+        notes.push_back(examples::Format("%s: Goldstein stationarity %.2g +- %.2g",
+                                         method.c_str(),
+                                         summary.assessment.goldstein_norm,
+                                         summary.assessment.goldstein_half_width));
+      }
+      results.AddRaw(method, summary.Json());
+      csv += "# " + toy.name + ", " + method + "\n" + summary.Csv();
+      if (outcome.path.x.size() > 1) panel.series.push_back(outcome.path);
+      // The library's own methods for these problems must do what they are for.
+      const bool coarse = FLAGS_quick || FLAGS_iterations < 2000;
+      if (method == "bome" && (!usable || (!coarse && summary.final_objective > toy.phi + 0.05))) {
+        ok = false;
+      }
+    }
+    std::printf("%s", table.ToString().c_str());
+    for (const std::string& note : notes) std::printf("  %s\n", note.c_str());
+    panels.push_back(panel);
+    json.Add(toy.name, results);
+  }
+  if (FLAGS_timing) MeasureTime();
+  ok = examples::WriteFile(FLAGS_summary_json, json.ToString()) && ok;
+  ok = examples::WriteFile(FLAGS_trace_csv, csv) && ok;
+  if (!panels.empty()) {
+    ok = examples::Plot(FLAGS_plot, "Paths of the iterates, the methods' own y", panels) && ok;
+  }
+  return ok ? 0 : 1;
+}
