@@ -335,6 +335,16 @@ TEST(Sgm, SolvesByOptionAndNamesNonsense) {
               HasSubstr("not of the lower level"));
 }
 
+TEST(Sgm, NoLowerSolverIsNamed) {
+  Line line;
+  Solver::Options options;
+  options.lower_solver = [](Program*) { return std::unique_ptr<LowerSolver>(); };
+  Solver::Summary summary;
+  Solve(options, &line.problem, &summary);
+  EXPECT_EQ(summary.termination_type, ceres::FAILURE);
+  EXPECT_THAT(summary.message, HasSubstr("options.lower_solver"));
+}
+
 TEST(Sgm, HasNoDerivativeAndSaysSo) {
   Line line;
   Solver::Options options;

@@ -344,5 +344,50 @@ TEST(Bome, DivergenceFailsAndLeavesNothingWorse) {
   }
 }
 
+// What callbacks see in the user's memory is taken back where nothing came of it.
+TEST(Bome, AFailureLeavesTheUsersMemoryAsItWas) {
+  Scalar scalar;
+  class Abort : public IterationCallback {
+   public:
+    explicit Abort(const double* x) : x_(x) {}
+    ceres::CallbackReturnType operator()(const IterationSummary& it) override {
+      EXPECT_EQ(*x_, it.x[0]);
+      return it.iteration < 3 ? ceres::SOLVER_CONTINUE : ceres::SOLVER_ABORT;
+    }
+
+   private:
+    const double* x_;
+  } abort(&scalar.x);
+  Solver::Options options;
+  options.method = CreateMethod("bome");
+  options.update_state_every_iteration = true;
+  options.callbacks = {&abort};
+  Solver::Summary summary;
+  Solve(options, &scalar.problem, &summary);
+  EXPECT_EQ(summary.termination_type, ceres::USER_FAILURE);
+  EXPECT_EQ(summary.iterations.size(), 4u);
+  EXPECT_EQ(scalar.x, 0.2);
+  EXPECT_EQ(scalar.y, 0.7);
+}
+
+// Unsolved y's f may lie below phi: what a first-order method of another kind returns is solved
+// too.
+TEST(Bome, TheOtherMethodsWithAnUnsolvedYReturnItSolved) {
+  for (const char* name : {"aid_cg", "itd"}) {
+    Scalar scalar;
+    Solver::Options options;
+    options.method = CreateMethod(name);
+    options.max_num_iterations = 5;
+    Solver::Summary summary;
+    Solve(options, &scalar.problem, &summary);
+    ASSERT_TRUE(summary.IsSolutionUsable()) << summary.FullReport();
+    EXPECT_NEAR(scalar.y, scalar.x, 1e-12);
+    EXPECT_NEAR(summary.final_objective,
+                0.5 * std::pow(scalar.x - 1.0, 2.0) + 0.25 * scalar.x * scalar.x,
+                1e-14);
+    EXPECT_NEAR(summary.initial_objective, 0.5 * 0.64 + 0.25 * 0.04, 1e-14);
+  }
+}
+
 }  // namespace
 }  // namespace bilevel
