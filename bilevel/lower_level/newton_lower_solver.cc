@@ -8,6 +8,9 @@
 #include <limits>
 #include <utility>
 
+#include "Eigen/Cholesky"
+#include "Eigen/Eigenvalues"
+
 namespace bilevel {
 namespace {
 
@@ -280,6 +283,42 @@ bool NewtonLowerSolver::FindActive(Part* part) const {
   return part->any_fixed;
 }
 
+namespace {
+
+// Makes the indefinite ones of the small diagonal blocks positive definite, with eigenvalues
+// |lambda|. False where there are none.
+bool MendBlocks(const Space& space, SparseMatrix* yy) {
+  constexpr int kLargest = 16;
+  constexpr double kSmallestShare = 1e-2;
+  bool any = false;
+  Matrix block;
+  for (const Space::Block& b : space.blocks()) {
+    const int n = b.tangent_size;
+    if (n > kLargest) continue;
+    block.resize(n, n);
+    // A column begins at its diagonal, and its block comes first.
+    const auto entry = [&](int i, int j) -> double& {
+      return yy->valuePtr()[yy->outerIndexPtr()[b.tangent_offset + j] + i - j];
+    };
+    for (int j = 0; j < n; ++j) {
+      for (int i = j; i < n; ++i) block(i, j) = entry(i, j);
+    }
+    if (Eigen::LLT<Matrix>(block).info() == Eigen::Success) continue;
+    const Eigen::SelfAdjointEigenSolver<Matrix> eigen(block);
+    Vector values = eigen.eigenvalues().cwiseAbs();
+    if (!(values.maxCoeff() > 0.0)) continue;
+    values = values.cwiseMax(kSmallestShare * values.maxCoeff());
+    block = eigen.eigenvectors() * values.asDiagonal() * eigen.eigenvectors().transpose();
+    for (int j = 0; j < n; ++j) {
+      for (int i = j; i < n; ++i) entry(i, j) = block(i, j);
+    }
+    any = true;
+  }
+  return any;
+}
+
+}  // namespace
+
 bool NewtonLowerSolver::Newton(Part* part, const double* x, bool may_run_ceres) {
   const Space& space = part->scenario->y;
   Factorization& factorization = part->system.factorization();
@@ -296,6 +335,7 @@ bool NewtonLowerSolver::Newton(Part* part, const double* x, bool may_run_ceres) 
   double previous_decrement = std::numeric_limits<double>::infinity();
   std::string trouble;  // With the last trial.
   bool full_step = false;
+  bool mended = false;  // The Hessian is no longer that of y.
   const double first_norm = part->y.value().norm();
   if (!Evaluate(part, x)) return false;
   for (int iteration = 0;; ++iteration) {
@@ -309,7 +349,13 @@ bool NewtonLowerSolver::Newton(Part* part, const double* x, bool may_run_ceres) 
         part->singular = true;
       }
     }
-    bool indefinite = status != Factorization::Status::kPositiveDefinite;
+    bool indefinite = mended || status != Factorization::Status::kPositiveDefinite;
+    // A robust loss makes few blocks indefinite: mending those leaves the others their full steps.
+    if (status == Factorization::Status::kNotPositiveDefinite && MendBlocks(space, &part->yy)) {
+      mended = true;
+      part->evaluated = false;
+      status = factorize(damping = std::max(damping, kSingularDamping));
+    }
     while (status != Factorization::Status::kPositiveDefinite) {
       if (status == Factorization::Status::kNotFinite || damping > kMostDamping) {
         part->message = "its Hessian is not finite";
@@ -322,6 +368,7 @@ bool NewtonLowerSolver::Newton(Part* part, const double* x, bool may_run_ceres) 
       may_run_ceres = false;
       if (!RunCeres(part)) continue;
       if (!Evaluate(part, x)) return false;
+      mended = false;
       FindActive(part);
       damping = floor;
       status = factorize(damping);
@@ -398,6 +445,7 @@ bool NewtonLowerSolver::Newton(Part* part, const double* x, bool may_run_ceres) 
         damping = std::max(kFirstDamping, 4.0 * damping);
       }
       if (!Evaluate(part, x)) return false;
+      mended = false;
       continue;
     }
     full_step = false;
