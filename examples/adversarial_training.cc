@@ -119,18 +119,23 @@ std::shared_ptr<bilevel::Method> Configure(const std::string& name, bool scaled,
   rule.step = scaled ? 0.5 : 0.1;
   if (name == "bome") {
     bilevel::Bome::Options options;
-    options.lower_level = bilevel::Bome::kGradientSteps;
+    // Jacobi's first step arrives, as Newton's does. y itself stays in its own units, in which the
+    // joint step sees a well-conditioned f.
+    options.lower_level = scaled ? bilevel::Bome::kSolved : bilevel::Bome::kGradientSteps;
     options.num_lower_steps = FLAGS_lower_iterations;
     options.lower_step = lower_step;
+    options.eta = scaled ? 0.9 : 0.1;  // The paper tuned it among 0.9, 0.5 and 0.1.
     options.x = rule;
-    options.y.kind = StepRule::kGradient;
-    options.y.step = scaled ? 0.5 : 0.5 * lower_step;
+    options.x.step = scaled ? 0.2 : 0.5;
+    options.y.kind = scaled ? StepRule::kMomentum : StepRule::kGradient;
+    options.y.step = scaled ? 0.1 * n : 0.5 * n;
     return std::make_shared<bilevel::Bome>(options);
   }
   if (name == "igfm") {
     bilevel::Igfm::Options options;
     options.num_directions = FLAGS_directions;
     options.x = rule;
+    if (!scaled) options.x.step = 0.5;
     return std::make_shared<bilevel::Igfm>(options);
   }
   if (name == "aid_cg" || name == "aid_fp") {
@@ -168,7 +173,7 @@ Run Train(const Game& game, const std::string& name, bool scaled) {
   problem.SetParameterName(z.data(), "x");
   for (int i = 0; i < n; ++i) {
     const double curvature = (game.m[i] > 0.0 ? (1.0 + kLambda) * game.m[i] : 1.0) / n;
-    const double scale = scaled ? 1.0 / std::sqrt(curvature) : 1.0;
+    const double scale = scaled && name != "bome" ? 1.0 / std::sqrt(curvature) : 1.0;
     u[i] = game.b[i] / scale;
     problem.lower()->AddResidualBlock(
         new Sample(a.row(i), game.b[i], std::sqrt(game.m[i] / n), scale, true),
@@ -186,6 +191,8 @@ Run Train(const Game& game, const std::string& name, bool scaled) {
   options.max_num_iterations = FLAGS_iterations;
   options.num_threads = FLAGS_num_threads;
   options.minimizer_progress_to_stdout = FLAGS_trace;
+  // Half of all directions are free: no method wants a basis of them.
+  options.singular_handling = bilevel::SingularHandling::kDampingWithRefinement;
   if (name == "optimistic") {
     options.gradient_tolerance = 1e-14;
     options.function_tolerance = options.parameter_tolerance = 0.0;
