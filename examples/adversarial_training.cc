@@ -202,6 +202,7 @@ Run Train(const Game& game, const std::string& name, bool scaled) {
     bilevel::Sgm::Options sgm;
     sgm.num_steps = sgm.num_lower_steps = FLAGS_lower_iterations;
     sgm.lower_step = sgm.step = scaled ? 1.0 : n / (1.0 + kLambda);
+    sgm.theta = 1e-3;  // The smallest the paper tried.
     sgm.output = bilevel::Sgm::kLastFeasible;
     options.lower_solver = [sgm](bilevel::Program* program) {
       return std::make_unique<bilevel::Sgm>(program, sgm);
