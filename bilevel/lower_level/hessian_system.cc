@@ -16,6 +16,8 @@ constexpr double kNullEigenvalue = 1e-9;
 // A gradient with a larger share in the null space sees it.
 constexpr double kVisibleShare = 1e-6;
 constexpr int kSubspaceIterations = 4;
+// A null space is dense: beyond this it is no gauge.
+constexpr int kMostFreeDirections = 160;
 constexpr int kRefinements = 3;
 
 Matrix Orthonormal(const Matrix& m) {
@@ -107,7 +109,13 @@ bool HessianSystem::FindNullSpace() {
     const Eigen::SelfAdjointEigenSolver<Matrix> eigen(small + fixed_part);
     int rank = 0;
     while (rank < size && eigen.eigenvalues()[rank] < kNullEigenvalue) ++rank;
-    if (rank == size && size < n) continue;
+    if (rank == size && size < n) {
+      if (size < kMostFreeDirections) continue;
+      message_ = "the lower level leaves more than " + std::to_string(size) +
+                 " directions free: too many for a null space; make it determined, or choose "
+                 "SingularHandling::kDampingWithRefinement";
+      return false;
+    }
     largest_null_ = rank > 0 ? eigen.eigenvalues()[rank - 1] : 0.0;
     smallest_kept_ = rank < size ? eigen.eigenvalues()[rank] : 0.0;
     if (rank == 0) {
