@@ -68,7 +68,7 @@ class Reader {
 
 bool Read(Reader* reader, BalScene* scene) {
   constexpr int kMost = 100000000;
-  int cameras, points, observations;
+  int cameras = 0, points = 0, observations = 0;
   if (!reader->Index("the number of cameras", kMost, &cameras) ||
       !reader->Index("the number of points", kMost, &points) ||
       !reader->Index("the number of observations", kMost, &observations)) {

@@ -59,7 +59,7 @@ void ExpectExact(const SecondOrderCostFunction& cost_function, int num_residuals
 
 template <int kResiduals>
 struct FixedQuadratic {
-  explicit FixedQuadratic(int* deleted = nullptr) : deleted(deleted) {}
+  explicit FixedQuadratic(int* counter = nullptr) : deleted(counter) {}
   ~FixedQuadratic() {
     if (deleted != nullptr) ++*deleted;
   }
@@ -78,7 +78,7 @@ struct FixedQuadratic {
 };
 
 struct OneBlock {
-  explicit OneBlock(int n, int num_residuals) : n(n), num_residuals(num_residuals) {}
+  explicit OneBlock(int size, int rows) : n(size), num_residuals(rows) {}
   template <typename T>
   bool operator()(const T* p, T* r) const {
     for (int k = 0; k < num_residuals; ++k) r[k] = Quadratic(k, n, p);
