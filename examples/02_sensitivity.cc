@@ -205,8 +205,8 @@ int main(int argc, char** argv) {
                           .ToString());
   if (!FLAGS_plot.empty()) {
     constexpr double kMagnified = 100.0;
-    examples::Series map{"poses", "lines", {}, {}},
-        arrows{"predicted (100 x)", "lines", {}, {}}, tips{"re-solved (100 x)", "points", {}, {}};
+    examples::Series map{"poses", "lines", {}, {}}, arrows{"predicted (100 x)", "lines", {}, {}},
+        tips{"re-solved (100 x)", "points", {}, {}};
     for (size_t i = 0; i < graph.poses.size(); ++i) {
       const Pose& p = graph.poses[i];
       map.x.push_back(p[0]);
