@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "bilevel/objective/level_evaluator.h"
 #include "bilevel/objective/program.h"
 #include "ceres/cost_function.h"
 #include "ceres/loss_function.h"

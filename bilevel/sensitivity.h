@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bilevel/lower_level/hessian_system.h"
+#include "bilevel/objective/level_evaluator.h"
 #include "bilevel/problem.h"
 
 namespace bilevel {

@@ -7,6 +7,7 @@
 
 #include "bilevel/lower_level/hessian_system.h"
 #include "bilevel/lower_level/lower_solver.h"
+#include "bilevel/objective/level_evaluator.h"
 #include "bilevel/objective/program.h"
 #include "ceres/solver.h"
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "bilevel/lower_level/component_eigen.h"
+#include "bilevel/objective/level_evaluator.h"
 
 namespace bilevel {
 namespace {

@@ -11,7 +11,6 @@
 #include "bilevel/derivatives/second_order_cost_function.h"
 #include "bilevel/objective/objective.h"
 #include "bilevel/objective/space.h"
-#include "bilevel/objective/thread_pool.h"
 #include "ceres/evaluation_callback.h"
 #include "ceres/loss_function.h"
 
@@ -118,101 +117,20 @@ class LevelFunction {
   ceres::EvaluationCallback* callback_ = nullptr;
 };
 
-enum class HessianKind {
-  kExact,
-  /// rho' J'J: drops the residuals' and the losses' curvature.
-  kGaussNewton,
-};
-
-/// Evaluates a LevelFunction. Owns all scratch: one a thread of control; allocates nothing after
-/// the first call of a kind. Sums are made in the order of the terms, whatever the number of
-/// threads, so results do not depend on it.
-///
-/// x and y are points of the function's spaces, gradients and directions tangent vectors. Every
-/// function returns false, with error() naming the culprit, where a cost function fails, throws or
-/// is not finite. User memory is touched only where a callback must see the values; it is restored.
-class LevelEvaluator {
- public:
-  /// pool may be nullptr (serial).
-  LevelEvaluator(const LevelFunction* function, ThreadPool* pool);
-  ~LevelEvaluator();
-
-  bool Value(const double* x, const double* y, const Batch& batch, double* value);
-  /// gx and gy are written; either may be nullptr.
-  bool Gradient(
-      const double* x, const double* y, const Batch& batch, double* value, double* gx, double* gy);
-  /// yy_v = (d^2/dy^2) v and xy_v = (d^2/dxdy) v for a direction v in y; xy_v may be nullptr.
-  bool HessianProduct(const double* x,
-                      const double* y,
-                      const Batch& batch,
-                      const double* v,
-                      double* yy_v,
-                      double* xy_v);
-  /// Value, gradient in y, and the two second derivatives into matrices of the function's
-  /// patterns; yx may be nullptr.
-  bool Hessian(const double* x,
-               const double* y,
-               HessianKind kind,
-               double* value,
-               double* gy,
-               SparseMatrix* yy,
-               SparseMatrix* yx);
-  /// r~ = sqrt(rho') r with its Jacobians sqrt(rho') dr: Jy' r~ is the exact gradient, Jy' Jy the
-  /// Gauss-Newton Hessian. For IsLeastSquares() only.
-  bool Linearize(const double* x,
-                 const double* y,
-                 double* value,
-                 Vector* r,
-                 RowSparseMatrix* jx,
-                 RowSparseMatrix* jy);
-
-  const std::string& error() const { return error_; }
-
- private:
-  struct Scratch;
-  struct Guard;
-  enum class Order { kValue, kGradient, kProduct, kHessian, kRows };
-  bool Begin(const Batch& batch, bool derivatives);
-  bool EvaluatePlusJacobian(const Space& space, int block, const double* point);
-  const double* PlusJacobian(const LevelFunction::Argument& argument) const;
-  bool EvaluateResidual(Order order, int index, Scratch* scratch, double* slot);
-  bool AddGradient(int index, double scale, double* value);
-  bool EvaluateTerm(Order order, int index, const Batch& batch, double* slot);
-  bool RunResiduals(Order order, const Batch& batch, double* value);
-  bool RunTerms(Order order, const Batch& batch, double* value);
-  void Reduce(Order order, int first, int num, int first_slot, const double* slot, double scale);
-  bool FinishCurvature(Order order);
-  bool Run(Order order, const double* x, const double* y, const Batch& batch, double* value);
-  bool Fail(const std::string& what);
-
-  const LevelFunction& function_;
-  ThreadPool* pool_;
-  std::vector<Scratch> scratch_;
-  std::vector<double> slots_;
-  std::vector<char> slot_ok_;
-  // The evaluation under way.
-  const double* x_ = nullptr;
-  const double* y_ = nullptr;
-  const double* direction_ = nullptr;
-  double* gx_ = nullptr;
-  double* gy_ = nullptr;
-  SparseMatrix* yy_ = nullptr;
-  SparseMatrix* yx_ = nullptr;
-  Vector* rows_r_ = nullptr;
-  RowSparseMatrix* rows_jx_ = nullptr;
-  RowSparseMatrix* rows_jy_ = nullptr;
-  HessianKind kind_ = HessianKind::kExact;
-  std::vector<double> plus_x_, plus_y_;
-  std::vector<int> plus_offset_x_, plus_offset_y_;
-  std::vector<unsigned> stamp_x_, stamp_y_;
-  unsigned stamp_ = 0;
-  Vector ambient_gradient_;  // Of y, for the curvature of its manifolds.
-  std::vector<double> curvature_, shifted_, difference_, saved_x_, saved_y_;
-  std::vector<const double*> term_direction_;
-  Vector term_column_;
-  double probe_ = 0.0;  // NaN once something not finite was added to gx or gy.
-  std::string error_;
-};
+// Calls body(p, q, in_yy) for every stored block of a term's local Hessian, in a fixed order.
+template <typename Body>
+void LevelFunction::ForEachHessianBlock(int first, int num, Body body) const {
+  for (int p = first; p < first + num; ++p) {
+    if (arguments_[p].kind != Argument::kY) continue;
+    for (int q = first; q < first + num; ++q) {
+      if (arguments_[q].kind == Argument::kX) {
+        body(arguments_[p], arguments_[q], false);
+      } else if (arguments_[q].kind == Argument::kY && arguments_[p].block >= arguments_[q].block) {
+        body(arguments_[p], arguments_[q], true);
+      }
+    }
+  }
+}
 
 }  // namespace bilevel
 

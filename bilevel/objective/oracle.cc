@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "bilevel/lower_level/lower_solver.h"
+#include "bilevel/objective/level_evaluator.h"
 
 namespace bilevel {
 

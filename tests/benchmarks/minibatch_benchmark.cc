@@ -14,6 +14,7 @@
 
 #include "benchmark/benchmark.h"
 #include "bilevel/bilevel.h"
+#include "bilevel/objective/level_evaluator.h"
 #include "bilevel/objective/program.h"
 #include "ceres/ceres.h"
 #include "ceres/rotation.h"

@@ -1,3 +1,4 @@
+#include "bilevel/objective/level_evaluator.h"
 #include "bilevel/objective/level_function.h"
 
 #include <atomic>
