@@ -1,15 +1,14 @@
 #include "bilevel/lower_level/newton_lower_solver.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <cstdio>
 #include <exception>
 #include <limits>
 #include <utility>
 
 #include "Eigen/Cholesky"
 #include "Eigen/Eigenvalues"
+#include "bilevel/lower_level/bookkeeping.h"
 
 namespace bilevel {
 namespace {
@@ -21,24 +20,6 @@ constexpr double kMostDamping = 1e12;
 constexpr double kFarDamping = 1e-2;
 // A bound's multiplier below this share of the gradient's size is about zero.
 constexpr double kWeakMultiplier = 1e-6;
-
-std::string Scientific(double value) {
-  char text[32];
-  std::snprintf(text, sizeof(text), "%.1e", value);
-  return text;
-}
-
-class Stopwatch {
- public:
-  explicit Stopwatch(double* total) : total_(total), start_(std::chrono::steady_clock::now()) {}
-  ~Stopwatch() {
-    *total_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
-
- private:
-  double* total_;
-  std::chrono::steady_clock::time_point start_;
-};
 
 }  // namespace
 

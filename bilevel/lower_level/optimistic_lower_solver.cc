@@ -1,13 +1,12 @@
 #include "bilevel/lower_level/optimistic_lower_solver.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <cstdio>
 #include <exception>
 #include <limits>
 #include <utility>
 
+#include "bilevel/lower_level/bookkeeping.h"
 #include "bilevel/lower_level/component_eigen.h"
 #include "bilevel/objective/level_evaluator.h"
 
@@ -18,24 +17,6 @@ constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
 constexpr double kShortestStep = 1e-10;
 // A vector with a larger share in a null space sees it.
 constexpr double kVisibleShare = 1e-6;
-
-class Stopwatch {
- public:
-  explicit Stopwatch(double* total) : total_(total), start_(std::chrono::steady_clock::now()) {}
-  ~Stopwatch() {
-    *total_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
-
- private:
-  double* total_;
-  std::chrono::steady_clock::time_point start_;
-};
-
-std::string Number(double value) {
-  char text[32];
-  std::snprintf(text, sizeof(text), "%.1e", value);
-  return text;
-}
 
 // What rounding of y is worth in the norm of a matrix with the diagonal d.
 double Rounding(const Space& space, const Vector& d, const Vector& y) {
@@ -122,7 +103,8 @@ struct OptimisticLowerSolver::Part {
       if (decrement <= rounding || stalled) return FindNullSpace(rounding);
       if (iteration >= options.max_num_iterations) {
         return Fail("no stationary point after " + std::to_string(iteration) +
-                    " Newton iterations (relative decrement " + Number(relative_decrement) + ")");
+                    " Newton iterations (relative decrement " + Scientific(relative_decrement) +
+                    ")");
       }
       const bool too_small_to_see =
           slope < 1e3 * kEpsilon * std::abs(value) || decrement <= 1e3 * rounding;
@@ -151,7 +133,7 @@ struct OptimisticLowerSolver::Part {
       return Fail(
           "the rank of its Hessian cannot be told: the scaled eigenvalues either side of "
           "the cut are " +
-          Number(eigen.largest_null()) + " and " + Number(eigen.smallest_kept()) +
+          Scientific(eigen.largest_null()) + " and " + Scientific(eigen.smallest_kept()) +
           "; set rank_tolerance between those that are zero and those that are not");
     }
     if (eigen.null_dimension() < space.tangent_size() &&
@@ -292,7 +274,7 @@ struct OptimisticLowerSolver::Part {
       }
       if (iteration >= options.max_num_iterations) {
         return Fail("f has no minimum among its solutions after " + std::to_string(iteration) +
-                    " Newton iterations (decrement " + Number(reduced_decrement) + ")");
+                    " Newton iterations (decrement " + Scientific(reduced_decrement) + ")");
       }
       const bool too_small_to_see = !stationary && (-slope < 1e3 * kEpsilon * std::abs(f_value) ||
                                                     reduced_decrement <= 1e3 * rounding);
@@ -610,7 +592,7 @@ LowerSolverReport OptimisticLowerSolver::Report() const {
   report.remark =
       "solutions of dimension " + std::to_string(dimension) +
       ", f's minimiser among them taken; scaled eigenvalues of the Hessian: zero up to " +
-      Number(largest_null) + ", others from " + Number(smallest_kept);
+      Scientific(largest_null) + ", others from " + Scientific(smallest_kept);
   if (changed) report.remark += "; their dimension was not the same at all x, where phi may jump";
   return report;
 }
