@@ -6,8 +6,6 @@
 #include <limits>
 #include <numeric>
 
-#include "bilevel/derivatives/second_order_cost_function.h"
-
 namespace bilevel {
 namespace {
 
@@ -172,29 +170,6 @@ bool NumericHessianProduct(const ceres::CostFunction& cost_function,
                            double* product,
                            NumericHessianWorkspace* workspace) {
   return Differencer(cost_function, parameters, weights, workspace).Product(direction, product);
-}
-
-bool EvaluateHessian(const ceres::CostFunction& cost_function,
-                     double const* const* parameters,
-                     const double* weights,
-                     double* hessian,
-                     NumericHessianWorkspace* workspace) {
-  if (auto* exact = dynamic_cast<const SecondOrderCostFunction*>(&cost_function)) {
-    return exact->EvaluateHessian(parameters, weights, hessian);
-  }
-  return NumericHessian(cost_function, parameters, weights, hessian, workspace);
-}
-
-bool EvaluateHessianProduct(const ceres::CostFunction& cost_function,
-                            double const* const* parameters,
-                            const double* weights,
-                            const double* direction,
-                            double* product,
-                            NumericHessianWorkspace* workspace) {
-  if (auto* exact = dynamic_cast<const SecondOrderCostFunction*>(&cost_function)) {
-    return exact->EvaluateHessianProduct(parameters, weights, direction, product);
-  }
-  return NumericHessianProduct(cost_function, parameters, weights, direction, product, workspace);
 }
 
 }  // namespace bilevel

@@ -38,20 +38,6 @@ bool NumericHessianProduct(const ceres::CostFunction& cost_function,
                            double* product,
                            NumericHessianWorkspace* workspace);
 
-/// The same, exactly where the cost function is a SecondOrderCostFunction (a dynamic_cast at every
-/// call: some 20 ns) and numerically elsewhere. `workspace` is used by the latter only.
-bool EvaluateHessian(const ceres::CostFunction& cost_function,
-                     double const* const* parameters,
-                     const double* weights,
-                     double* hessian,
-                     NumericHessianWorkspace* workspace);
-bool EvaluateHessianProduct(const ceres::CostFunction& cost_function,
-                            double const* const* parameters,
-                            const double* weights,
-                            const double* direction,
-                            double* product,
-                            NumericHessianWorkspace* workspace);
-
 }  // namespace bilevel
 
 #endif  // BILEVEL_DERIVATIVES_NUMERIC_HESSIAN_H_

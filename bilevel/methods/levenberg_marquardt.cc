@@ -92,7 +92,7 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
                                              std::string* message) {
   const Space& space = state.x.space();
   const int m = state.x.dim();
-  Vector r, gradient, new_gradient, old_part, dx, full(m);
+  Vector r, gradient, new_gradient, old_part, dx;
   Matrix j, new_j, secant = Matrix::Zero(m, m), gauss_newton, model;
   Point x = state.x, y = state.y;
   Vector fy;

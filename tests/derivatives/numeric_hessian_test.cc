@@ -60,24 +60,6 @@ TEST_F(NumericHessianTest, IsRoughWhereTheJacobianIsDifferenced) {
   EXPECT_LT((H - exact_).norm(), 1e-4 * exact_.norm());
 }
 
-TEST_F(NumericHessianTest, DispatchUsesExactDerivativesWhereThereAreSome) {
-  const AutoDiffCostFunction<Curved, 2, 2, 2> exact(new Curved);
-  const ceres::AutoDiffCostFunction<Curved, 2, 2, 2> opaque(new Curved);
-  const Eigen::Vector4d v(1.0, 2.0, 3.0, 4.0);
-  Eigen::Vector4d Hv, expected;
-  Matrix4 H;
-  ASSERT_TRUE(EvaluateHessian(exact, parameters_, weights_, H.data(), nullptr));
-  EXPECT_EQ(H, exact_);
-  ASSERT_TRUE(EvaluateHessianProduct(exact, parameters_, weights_, v.data(), Hv.data(), nullptr));
-  ASSERT_TRUE(exact.EvaluateHessianProduct(parameters_, weights_, v.data(), expected.data()));
-  EXPECT_EQ(Hv, expected);
-  ASSERT_TRUE(EvaluateHessian(opaque, parameters_, weights_, H.data(), &workspace_));
-  EXPECT_LT((H - exact_).norm(), 1e-9 * exact_.norm());
-  ASSERT_TRUE(
-      EvaluateHessianProduct(opaque, parameters_, weights_, v.data(), Hv.data(), &workspace_));
-  EXPECT_LT((Hv - expected).norm(), 1e-9 * expected.norm());
-}
-
 TEST_F(NumericHessianTest, ZeroDirectionGivesZero) {
   const ceres::AutoDiffCostFunction<Curved, 2, 2, 2> cost_function(new Curved);
   const Eigen::Vector4d v = Eigen::Vector4d::Zero();
