@@ -1,0 +1,163 @@
+#include "examples/support/baselines.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <random>
+#include <utility>
+
+namespace examples {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+double Now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
+Phi::Phi(const bilevel::Solver::Options& options,
+         std::vector<double*> coordinates,
+         std::function<double()> score,
+         bilevel::Problem* problem)
+    : coordinates_(std::move(coordinates)), score_(std::move(score)) {
+  bilevel::Problem::CompileOptions compile;
+  compile.num_threads = options.num_threads;
+  program_ = problem->Compile(compile, &error_);
+  if (!program_) return;
+  lower_ =
+      std::make_unique<bilevel::NewtonLowerSolver>(program_.get(), options.LowerSolverOptions());
+  oracle_ = std::make_unique<bilevel::Oracle>(program_.get(), lower_.get(), 0);
+  x_ = bilevel::Point(&program_->x);
+  start_ = bilevel::Point(&program_->y);
+  y_ = start_;
+  program_->y.ReadUser(start_.value().data());
+}
+
+double Phi::operator()(const std::vector<double>& x) {
+  const double begin = Now();
+  for (size_t i = 0; i < coordinates_.size(); ++i) *coordinates_[i] = x[i];
+  program_->x.ReadUser(x_.value().data());
+  y_ = start_;
+  double phi = kInfinity;
+  if (oracle_->Solve(x_, &y_)) {
+    if (!started_) start_ = y_;
+    started_ = true;
+    program_->y.WriteUser(y_.value().data());
+    phi = score_ ? score_() : oracle_->f.Value(x_, y_);
+  }
+  if (!oracle_->ok()) {
+    oracle_->Clear();
+    phi = kInfinity;
+  }
+  seconds_ += Now() - begin;
+  return std::isnan(phi) ? kInfinity : phi;
+}
+
+SearchResult GridSearch(const Score& score, const std::vector<std::vector<double>>& axes) {
+  SearchResult best;
+  best.value = kInfinity;
+  std::vector<size_t> at(axes.size(), 0);
+  std::vector<double> x(axes.size());
+  for (;;) {
+    for (size_t i = 0; i < axes.size(); ++i) x[i] = axes[i][at[i]];
+    const double value = score(x);
+    ++best.evaluations;
+    if (best.x.empty() || value < best.value) {
+      best.x = x;
+      best.value = value;
+    }
+    size_t i = 0;
+    while (i < axes.size() && ++at[i] == axes[i].size()) at[i++] = 0;
+    if (i == axes.size()) return best;
+  }
+}
+
+SearchResult NelderMead(const Score& score,
+                        const std::vector<double>& start,
+                        double step,
+                        double tolerance,
+                        int max_evaluations) {
+  const size_t n = start.size();
+  using Corner = std::pair<double, std::vector<double>>;
+  std::vector<Corner> simplex;
+  int evaluations = 0;
+  const auto evaluate = [&](const std::vector<double>& x) {
+    ++evaluations;
+    const double value = score(x);
+    return Corner(std::isnan(value) ? kInfinity : value, x);
+  };
+  for (size_t i = 0; i <= n; ++i) {
+    std::vector<double> x = start;
+    if (i > 0) x[i - 1] += step;
+    simplex.push_back(evaluate(x));
+  }
+  for (;;) {
+    std::sort(simplex.begin(), simplex.end());
+    const double best = simplex[0].first, worst = simplex[n].first;
+    if (worst - best <= tolerance * std::abs(best) || evaluations >= max_evaluations) break;
+    std::vector<double> centre(n, 0.0);
+    for (size_t k = 0; k < n; ++k) {
+      for (size_t i = 0; i < n; ++i) centre[i] += simplex[k].second[i] / static_cast<double>(n);
+    }
+    // centre + factor (centre - worst).
+    const auto try_at = [&](double factor) {
+      std::vector<double> x(n);
+      for (size_t i = 0; i < n; ++i) x[i] = centre[i] + factor * (centre[i] - simplex[n].second[i]);
+      return evaluate(x);
+    };
+    const Corner reflected = try_at(1.0);
+    if (reflected.first < best) {
+      simplex[n] = std::min(reflected, try_at(2.0));
+    } else if (reflected.first < simplex[n - 1].first) {
+      simplex[n] = reflected;
+    } else {
+      const bool outside = reflected.first < worst;
+      const Corner contracted = try_at(outside ? 0.5 : -0.5);
+      if (contracted.first < std::min(reflected.first, worst)) {
+        simplex[n] = contracted;
+      } else {
+        for (size_t k = 1; k <= n; ++k) {
+          for (size_t i = 0; i < n; ++i) {
+            simplex[k].second[i] = 0.5 * (simplex[k].second[i] + simplex[0].second[i]);
+          }
+          simplex[k] = evaluate(simplex[k].second);
+        }
+      }
+    }
+  }
+  return {simplex[0].second, simplex[0].first, evaluations};
+}
+
+Interval BootstrapDifference(const std::vector<double>& a,
+                             const std::vector<double>& b,
+                             int block,
+                             unsigned seed) {
+  constexpr int kDraws = 1000;
+  const size_t n = a.size(), size = static_cast<size_t>(std::max(block, 1));
+  const size_t blocks = std::max<size_t>((n + size - 1) / size, 1);
+  std::vector<double> sum_a(blocks, 0.0), sum_b(blocks, 0.0), count(blocks, 0.0);
+  for (size_t i = 0; i < n; ++i) {
+    sum_a[i / size] += a[i] * a[i];
+    sum_b[i / size] += b[i] * b[i];
+    count[i / size] += 1.0;
+  }
+  std::mt19937 generator(seed);
+  std::vector<double> differences;
+  for (int k = 0; k < kDraws; ++k) {
+    double total_a = 0.0, total_b = 0.0, total = 0.0;
+    for (size_t j = 0; j < blocks; ++j) {
+      const size_t i = generator() % blocks;
+      total_a += sum_a[i];
+      total_b += sum_b[i];
+      total += count[i];
+    }
+    differences.push_back(std::sqrt(total_a / total) - std::sqrt(total_b / total));
+  }
+  std::sort(differences.begin(), differences.end());
+  return {differences[kDraws / 40], differences[kDraws - 1 - kDraws / 40]};
+}
+
+}  // namespace examples

@@ -1,0 +1,82 @@
+#ifndef BILEVEL_EXAMPLES_SUPPORT_BASELINES_H_
+#define BILEVEL_EXAMPLES_SUPPORT_BASELINES_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bilevel/bilevel.h"
+#include "bilevel/objective/program.h"
+
+/// Searches without derivatives, to hold what was learned against, and a test of whether one
+/// estimate is better than another.
+namespace examples {
+
+/// phi at values of some entries of x: solves the lower level there and scores the solution. Every
+/// solve begins at the first one's solution, which itself begins at the memory of y as it was.
+/// Memory is left at the last solution.
+class Phi {
+ public:
+  /// coordinates: the entries of x that are searched, in declared blocks. score: of the user's
+  /// memory with y solved; empty: the upper level's value.
+  Phi(const bilevel::Solver::Options& options,
+      std::vector<double*> coordinates,
+      std::function<double()> score,
+      bilevel::Problem* problem);
+
+  /// Infinity where the lower level has no solution.
+  double operator()(const std::vector<double>& x);
+
+  /// Why nothing can be evaluated; empty if it can.
+  const std::string& error() const { return error_; }
+  const bilevel::LowerSolverCounts& counts() const { return lower_->counts(); }
+  double seconds() const { return seconds_; }
+
+ private:
+  std::vector<double*> coordinates_;
+  std::function<double()> score_;
+  std::string error_;
+  std::unique_ptr<bilevel::Program> program_;
+  std::unique_ptr<bilevel::NewtonLowerSolver> lower_;
+  std::unique_ptr<bilevel::Oracle> oracle_;
+  bilevel::Point x_, start_, y_;
+  bool started_ = false;
+  double seconds_ = 0.0;
+};
+
+using Score = std::function<double(const std::vector<double>& x)>;
+
+struct SearchResult {
+  std::vector<double> x;
+  double value = 0.0;
+  int evaluations = 0;
+};
+
+/// The best point of the product of the axes. Infinite or NaN scores lose.
+SearchResult GridSearch(const Score& score, const std::vector<std::vector<double>>& axes);
+
+/// Nelder and Mead's simplex (The Computer Journal 7, 1965), begun at start and start + step in
+/// each coordinate, until the values at its corners differ by a share of less than `tolerance`.
+SearchResult NelderMead(const Score& score,
+                        const std::vector<double>& start,
+                        double step,
+                        double tolerance,
+                        int max_evaluations);
+
+struct Interval {
+  double low, high;
+  /// Whether the two differ at all, as far as these data tell.
+  bool excludes_zero() const { return low > 0.0 || high < 0.0; }
+};
+
+/// 95 % interval of rms(a) - rms(b), a_i and b_i being errors of the same thing: a bootstrap over
+/// blocks of `block` neighbours, since errors along a trajectory are alike.
+Interval BootstrapDifference(const std::vector<double>& a,
+                             const std::vector<double>& b,
+                             int block,
+                             unsigned seed = 0);
+
+}  // namespace examples
+
+#endif  // BILEVEL_EXAMPLES_SUPPORT_BASELINES_H_
