@@ -20,6 +20,7 @@ struct Oracle::Part {
   LevelEvaluator f, g;
   Vector gx, r;
   RowSparseMatrix jx, jy;
+  SparseMatrix yy[2];  // Of g and of f.
 };
 
 Oracle::Oracle(Program* program, LowerSolver* lower, uint64_t seed)
@@ -163,6 +164,40 @@ double Function::Linearize(
     return true;
   });
   return ok ? sum : kNaN;
+}
+
+void Function::HessianBlocks(const Point& x, const Point& y, Vector* blocks) {
+  ++counts().linearizations;
+  int size = 0;
+  for (const Space::Block& block : y.space().blocks()) {
+    size += block.tangent_size * block.tangent_size;
+  }
+  blocks->resize(size);
+  double* to = blocks->data();
+  ForEachPart([&](Oracle::Part& part, LevelEvaluator& evaluator, double weight) {
+    const LevelFunction& function = upper_ ? *part.scenario->f : *part.scenario->g;
+    SparseMatrix& yy = part.yy[upper_];
+    if (yy.rows() == 0) yy = function.yy_pattern();
+    if (!evaluator.Hessian(x.value().data(),
+                           y.value().data() + part.scenario->offset,
+                           HessianKind::kGaussNewton,
+                           nullptr,
+                           nullptr,
+                           &yy,
+                           nullptr)) {
+      return false;
+    }
+    // In the lower triangle a column of a diagonal block begins at the diagonal.
+    for (const Space::Block& block : part.scenario->y.blocks()) {
+      const int t = block.tangent_size;
+      for (int j = 0; j < t; ++j) {
+        const double* column = yy.valuePtr() + yy.outerIndexPtr()[block.tangent_offset + j];
+        for (int i = j; i < t; ++i) to[i * t + j] = to[j * t + i] = weight * column[i - j];
+      }
+      to += t * t;
+    }
+    return true;
+  });
 }
 
 void Oracle::SetLower(std::unique_ptr<LowerSolver> lower) {

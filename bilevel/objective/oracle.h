@@ -35,6 +35,10 @@ class Function {
   /// J'r is the hypergradient. Returns the value. Least squares only.
   double Linearize(const Point& x, const Point& y, const Matrix& dy_dx, Vector* r, Matrix* j);
   bool IsLeastSquares() const;
+  /// The diagonal blocks of the Gauss-Newton Hessian in y (of general terms: of their Hessian), one
+  /// a parameter block: tangent size squared entries each, one after the other. Counts as a
+  /// linearisation; minibatches are not looked at.
+  void HessianBlocks(const Point& x, const Point& y, Vector* blocks);
 
   /// The same function over a minibatch.
   Function operator()(const Batch& batch) const {
