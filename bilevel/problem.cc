@@ -423,6 +423,24 @@ class ProblemCompiler {
         std::make_unique<LevelFunction>(&program_->x, &scenario->y, "the lower problem" + suffix);
     scenario->f =
         std::make_unique<LevelFunction>(&program_->x, &scenario->y, "the upper problem" + suffix);
+    size_t num_weights = 0;
+    for (const auto* ids : {&lower_ids, &upper_ids}) {
+      for (ceres::ResidualBlockId id : *ids) num_weights += s.sampling_weights_.count(id);
+    }
+    if (num_weights != s.sampling_weights_.size()) {
+      return Refuse("a sampling weight was given to a residual block that is not in the problem" +
+                    suffix);
+    }
+    for (const auto& [id, weight] : s.sampling_weights_) {
+      if (!(weight > 0.0)) {
+        return Refuse("a residual block has the sampling weight " + std::to_string(weight) +
+                      ": it must be positive" + suffix);
+      }
+    }
+    const auto weight_of = [&](ceres::ResidualBlockId id) {
+      const auto it = s.sampling_weights_.find(id);
+      return it == s.sampling_weights_.end() ? 1.0 : it->second;
+    };
     for (ceres::ResidualBlockId id : lower_ids) {
       s.lower_->GetParameterBlocksForResidualBlock(id, &arguments);
       const auto it = options_.lower_losses.find(id);
@@ -430,7 +448,8 @@ class ProblemCompiler {
                                             ? it->second
                                             : s.lower_->GetLossFunctionForResidualBlock(id);
       if (!CheckLoss(loss, *scenario, suffix)) return false;
-      scenario->g->AddResidual(s.lower_->GetCostFunctionForResidualBlock(id), loss, arguments);
+      scenario->g->AddResidual(
+          s.lower_->GetCostFunctionForResidualBlock(id), loss, arguments, weight_of(id));
     }
     const std::string of_upper = " of the upper problem" + suffix;
     for (ceres::ResidualBlockId id : upper_ids) {
@@ -442,7 +461,8 @@ class ProblemCompiler {
       }
       const ceres::LossFunction* loss = s.upper_->GetLossFunctionForResidualBlock(id);
       if (!CheckLoss(loss, *scenario, suffix)) return false;
-      scenario->f->AddResidual(s.upper_->GetCostFunctionForResidualBlock(id), loss, arguments);
+      scenario->f->AddResidual(
+          s.upper_->GetCostFunctionForResidualBlock(id), loss, arguments, weight_of(id));
     }
     for (const Scenario::Term& term : s.lower_terms_) AddTerm(term, scenario->g.get());
     for (const Scenario::Term& term : s.upper_terms_) {

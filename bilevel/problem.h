@@ -1,6 +1,7 @@
 #ifndef BILEVEL_PROBLEM_H_
 #define BILEVEL_PROBLEM_H_
 
+#include <limits>
 #include <memory>
 #include <string>
 #include <type_traits>
@@ -53,6 +54,13 @@ class Scenario {
   /// Not owned.
   void SetEvaluationCallback(Level level, ceres::EvaluationCallback* callback);
 
+  /// How often minibatches draw a residual block of either level, relative to the others, which
+  /// have 1; estimates stay unbiased. kInEveryBatch is for priors, regularisers and gauge terms.
+  void SetSamplingWeight(ceres::ResidualBlockId residual_block, double weight) {
+    sampling_weights_[residual_block] = weight;
+  }
+  static constexpr double kInEveryBatch = std::numeric_limits<double>::infinity();
+
  private:
   friend class Problem;
   friend class ProblemCompiler;
@@ -68,6 +76,7 @@ class Scenario {
   ceres::Problem* upper_;
   ceres::Problem* lower_;
   std::vector<Term> upper_terms_, lower_terms_;
+  std::unordered_map<ceres::ResidualBlockId, double> sampling_weights_;
   ceres::EvaluationCallback* upper_callback_ = nullptr;
   ceres::EvaluationCallback* lower_callback_ = nullptr;
 };
@@ -123,6 +132,11 @@ class Problem {
   }
   void AddTerm(Level level, std::unique_ptr<ceres::FirstOrderFunction> term, double* values) {
     scenarios_[0]->AddTerm(level, std::move(term), values);
+  }
+
+  /// Of the first scenario; see Scenario.
+  void SetSamplingWeight(ceres::ResidualBlockId residual_block, double weight) {
+    scenarios_[0]->SetSamplingWeight(residual_block, weight);
   }
 
   bool IsUpperParameterBlock(const double* values) const { return FindUpper(values) != nullptr; }

@@ -4,10 +4,9 @@
 #include <cmath>
 #include <exception>
 #include <functional>
-#include <limits>
 #include <utility>
 
-#include "bilevel/derivatives/numeric_hessian.h"
+#include "bilevel/objective/level_evaluator_scratch.h"
 
 namespace bilevel {
 namespace {
@@ -15,22 +14,7 @@ namespace {
 // Terms evaluated in parallel before they are summed in order.
 constexpr int kWindow = 1024;
 
-using MatrixMap =
-    Eigen::Map<Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>;
-using ConstMatrixMap =
-    Eigen::Map<const Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>;
-using ConstVectorMap = Eigen::Map<const Vector>;
-
 }  // namespace
-
-struct LevelEvaluator::Scratch {
-  std::vector<const double*> parameters;
-  std::vector<double*> jacobian_pointers;
-  std::vector<double> residuals, jacobians, stacked, weights, gradient, direction, jv, hessian,
-      half, theta_value, theta_slope;
-  NumericHessianWorkspace workspace;
-  std::string error;
-};
 
 // The user's memory holds the values while a callback's evaluation lasts.
 struct LevelEvaluator::Guard {
@@ -104,6 +88,20 @@ LevelEvaluator::LevelEvaluator(const LevelFunction* function, ThreadPool* pool)
     widest = std::max(widest, block.tangent_size);
   }
   curvature_.resize(static_cast<size_t>(widest) * widest);
+  touched_x_.reserve(stamp_x_.size());
+  touched_y_.reserve(stamp_y_.size());
+  if (!function_.terms_.empty()) term_gradient_.resize(ambient);
+  // Over all terms, those of blocks no residual and no term before them has a part in.
+  std::vector<char> seen_x(stamp_x_.size(), 0), seen_y(stamp_y_.size(), 0);
+  is_first_in_all_.resize(function_.arguments_.size(), 0);
+  for (size_t p = 0; p < function_.arguments_.size(); ++p) {
+    const LevelFunction::Argument& a = function_.arguments_[p];
+    if (a.kind == LevelFunction::Argument::kConstant) continue;
+    char& seen = (a.kind == LevelFunction::Argument::kX ? seen_x : seen_y)[a.block];
+    is_first_in_all_[p] = !seen;
+    seen = 1;
+  }
+  is_first_ = is_first_in_all_;
 }
 
 LevelEvaluator::~LevelEvaluator() = default;
@@ -113,576 +111,72 @@ bool LevelEvaluator::Fail(const std::string& what) {
   return false;
 }
 
-bool LevelEvaluator::EvaluatePlusJacobian(const Space& space, int b, const double* point) {
-  const bool is_x = &space == function_.x_;
-  unsigned& stamp = (is_x ? stamp_x_ : stamp_y_)[b];
-  if (stamp == stamp_) return true;
-  stamp = stamp_;
-  const Space::Block& block = space.blocks()[b];
-  if (!block.manifold) return true;
-  double* jacobian = is_x ? &plus_x_[plus_offset_x_[b]] : &plus_y_[plus_offset_y_[b]];
-  if (block.manifold->PlusJacobian(point + block.offset, jacobian)) return true;
-  return Fail("the manifold of " + block.name + " could not be differentiated");
+std::string LevelEvaluator::CheckBatch(const Batch& batch, int num_terms) {
+  if (batch.all() || num_terms == 0) return "";
+  if (batch.sampling == Batch::kDistinct && batch.size > num_terms) {
+    return "has " + std::to_string(num_terms) + " terms, too few to draw " +
+           std::to_string(batch.size) + " without replacement";
+  }
+  if (batch.sampling == Batch::kBlock && batch.Term(0, num_terms) >= num_terms) {
+    return "has no block " + std::to_string(batch.position) + " of " + std::to_string(batch.size) +
+           " terms: they are " + std::to_string(num_terms);
+  }
+  if (batch.importance && batch.sampling != Batch::kIndependent &&
+      batch.sampling != Batch::kBlock) {
+    return "has sampling weights, which independent draws only can honour";
+  }
+  return "";
 }
 
-// Row-major size x tangent_size, or nullptr for the identity.
-const double* LevelEvaluator::PlusJacobian(const LevelFunction::Argument& argument) const {
-  if (!argument.has_manifold) return nullptr;
-  const bool is_x = argument.kind == LevelFunction::Argument::kX;
-  return is_x ? &plus_x_[plus_offset_x_[argument.block]] : &plus_y_[plus_offset_y_[argument.block]];
-}
-
+// Draws the residual blocks and registers the parameter blocks.
 bool LevelEvaluator::Begin(const Batch& batch, bool derivatives) {
   if (batch.size < 0) return Fail("a batch cannot have " + std::to_string(batch.size) + " terms");
+  if (!batch.all()) {
+    Batch own = batch;
+    own.importance = function_.importance_.get();
+    const int n = function_.num_drawn();
+    if (const std::string complaint = CheckBatch(own, n); !complaint.empty()) {
+      return Fail(function_.name_ + " " + complaint);
+    }
+    drawn_.assign(function_.always_.begin(), function_.always_.end());
+    drawn_weights_.assign(drawn_.size(), 1.0);
+    for (int k = 0; n > 0 && k < own.Count(n); ++k) {
+      drawn_.push_back(function_.drawn_[own.Term(k, n)]);
+      drawn_weights_.push_back(own.Weight(k, n));
+    }
+  }
   if (!derivatives) return true;
   ++stamp_;
-  if (!function_.has_manifolds_) return true;
+  touched_x_.clear();
+  touched_y_.clear();
   if (batch.all()) {
-    for (int b = 0; b < static_cast<int>(function_.x().blocks().size()); ++b) {
-      if (!EvaluatePlusJacobian(function_.x(), b, x_)) return false;
+    if (!function_.terms_.empty()) is_first_ = is_first_in_all_;
+    for (int b = 0; b < static_cast<int>(stamp_x_.size()); ++b) {
+      if (function_.UsesX(b) && !Touch(true, b)) return false;
     }
-    for (int b = 0; b < static_cast<int>(function_.y().blocks().size()); ++b) {
-      if (!EvaluatePlusJacobian(function_.y(), b, y_)) return false;
+    for (int b = 0; b < static_cast<int>(stamp_y_.size()); ++b) {
+      if (function_.UsesY(b) && !Touch(false, b)) return false;
     }
     return true;
   }
-  const auto touch = [&](int first, int num) {
-    for (int p = first; p < first + num; ++p) {
-      const LevelFunction::Argument& a = function_.arguments_[p];
-      if (a.kind == LevelFunction::Argument::kX &&
-          !EvaluatePlusJacobian(function_.x(), a.block, x_)) {
-        return false;
-      }
-      if (a.kind == LevelFunction::Argument::kY &&
-          !EvaluatePlusJacobian(function_.y(), a.block, y_)) {
-        return false;
-      }
-    }
-    return true;
+  const auto touch = [&](int p) {
+    const LevelFunction::Argument& a = function_.arguments_[p];
+    return a.kind == LevelFunction::Argument::kConstant ||
+           Touch(a.kind == LevelFunction::Argument::kX, a.block);
   };
-  const int n = function_.num_residual_blocks();
-  for (int k = 0; n > 0 && k < batch.size; ++k) {
-    const LevelFunction::Residual& r = function_.residuals_[batch.Term(k, n)];
-    if (!touch(r.first, r.num_arguments + r.num_thetas)) return false;
+  for (const int i : drawn_) {
+    const LevelFunction::Residual& r = function_.residuals_[i];
+    for (int p = r.first; p < r.first + r.num_arguments + r.num_thetas; ++p) {
+      if (!touch(p)) return false;
+    }
   }
   for (const LevelFunction::Term& t : function_.terms_) {
-    if (!touch(t.first, t.num_arguments)) return false;
-  }
-  return true;
-}
-
-namespace {
-
-// out(tangent) = scale * P' in(ambient); P == nullptr is the identity.
-void Project(
-    const double* plus, int size, int tangent, double scale, const double* in, double* out) {
-  if (!plus) {
-    for (int i = 0; i < size; ++i) out[i] = scale * in[i];
-    return;
-  }
-  for (int j = 0; j < tangent; ++j) {
-    double sum = 0.0;
-    for (int i = 0; i < size; ++i) sum += plus[i * tangent + j] * in[i];
-    out[j] = scale * sum;
-  }
-}
-
-// out(ambient) = P in(tangent).
-void Lift(const double* plus, int size, int tangent, const double* in, double* out) {
-  if (!plus) {
-    std::copy_n(in, size, out);
-    return;
-  }
-  for (int i = 0; i < size; ++i) {
-    double sum = 0.0;
-    for (int j = 0; j < tangent; ++j) sum += plus[i * tangent + j] * in[j];
-    out[i] = sum;
-  }
-}
-
-}  // namespace
-
-namespace {
-
-// matrix += scale * v v', row-major.
-void AddOuterProduct(double scale, const double* v, int n, double* matrix) {
-  if (scale == 0.0) return;
-  for (int i = 0; i < n; ++i) {
-    const double factor = scale * v[i];
-    for (int j = 0; j < n; ++j) matrix[i * n + j] += factor * v[j];
-  }
-}
-
-}  // namespace
-
-// Slot: value | local gradient or product | ambient gradient (product, Hessian) | local Hessian.
-bool LevelEvaluator::EvaluateResidual(Order order, int index, Scratch* s, double* slot) {
-  using Argument = LevelFunction::Argument;
-  const LevelFunction::Residual& r = function_.residuals_[index];
-  const Argument* arguments = &function_.arguments_[r.first];
-  const int num_rows = r.num_residuals, ambient = r.ambient_size, local = r.local_size;
-  const bool derivatives = order != Order::kValue;
-  // Variables of x are skipped where nobody asks for them.
-  const bool want_x = gx_ || yx_ || order == Order::kRows;
-  const auto fail = [&](const char* what) {
-    s->error = "residual block " + std::to_string(index) + " of " + function_.name_ + " " + what;
-    return false;
-  };
-
-  for (int p = 0; p < r.num_arguments + r.num_thetas; ++p) {
-    const Argument& a = arguments[p];
-    s->parameters[p] = a.kind == Argument::kX   ? x_ + function_.x_->blocks()[a.block].offset
-                       : a.kind == Argument::kY ? y_ + function_.y_->blocks()[a.block].offset
-                                                : a.constant;
-    const bool wanted = derivatives && p < r.num_arguments &&
-                        (a.kind == Argument::kY || (a.kind == Argument::kX && want_x));
-    s->jacobian_pointers[p] = wanted ? &s->jacobians[num_rows * a.ambient] : nullptr;
-  }
-  double* residuals = s->residuals.data();
-  if (!r.cost->Evaluate(
-          s->parameters.data(), residuals, derivatives ? s->jacobian_pointers.data() : nullptr)) {
-    return fail("could not be evaluated: its cost function returned false");
-  }
-  double squared_norm = 0.0;
-  for (int i = 0; i < num_rows; ++i) squared_norm += residuals[i] * residuals[i];
-  if (!std::isfinite(squared_norm)) return fail("has a residual that is not finite");
-
-  double rho[3] = {squared_norm, 1.0, 0.0};
-  if (r.learnable) {
-    r.learnable->Evaluate(squared_norm,
-                          s->parameters.data() + r.num_arguments,
-                          rho,
-                          derivatives ? s->theta_value.data() : nullptr,
-                          derivatives ? s->theta_slope.data() : nullptr);
-  } else if (r.loss) {
-    r.loss->Evaluate(squared_norm, rho);
-  }
-  if (!std::isfinite(rho[0]) || !std::isfinite(rho[1])) {
-    return fail("has a loss that is not finite");
-  }
-  slot[0] = 0.5 * rho[0];
-  if (!derivatives) return true;
-
-  if (order == Order::kRows) {
-    const double root = std::sqrt(std::max(rho[1], 0.0));
-    const auto write = [&](Argument::Kind kind, const Space& space, RowSparseMatrix* matrix) {
-      for (int p = 0; p < r.num_arguments; ++p) {
-        const Argument& a = arguments[p];
-        if (a.kind != kind) continue;
-        int column = 0;  // Of this block among the row's nonzeros.
-        for (int q = 0; q < r.num_arguments; ++q) {
-          if (arguments[q].kind == kind && arguments[q].block < a.block) {
-            column += space.blocks()[arguments[q].block].tangent_size;
-          }
-        }
-        for (int i = 0; i < num_rows; ++i) {
-          Project(PlusJacobian(a),
-                  a.size,
-                  a.tangent_size,
-                  root,
-                  s->jacobian_pointers[p] + i * a.size,
-                  matrix->valuePtr() + matrix->outerIndexPtr()[r.row + i] + column);
-        }
-      }
-    };
-    write(Argument::kX, *function_.x_, rows_jx_);
-    write(Argument::kY, *function_.y_, rows_jy_);
-    for (int i = 0; i < num_rows; ++i) (*rows_r_)[r.row + i] = root * residuals[i];
-    return true;
-  }
-
-  // J'r, ambient.
-  double* gradient = s->gradient.data();
-  for (int p = 0; p < r.num_arguments; ++p) {
-    const Argument& a = arguments[p];
-    const double* jacobian = s->jacobian_pointers[p];
-    for (int j = 0; j < a.size; ++j) gradient[a.ambient + j] = 0.0;
-    if (!jacobian) continue;
-    for (int i = 0; i < num_rows; ++i) {
-      for (int j = 0; j < a.size; ++j) {
-        gradient[a.ambient + j] += jacobian[i * a.size + j] * residuals[i];
-      }
+    for (int p = t.first; p < t.first + t.num_arguments; ++p) {
+      const size_t before = touched_x_.size() + touched_y_.size();
+      if (!touch(p)) return false;
+      is_first_[p] = touched_x_.size() + touched_y_.size() > before;
     }
   }
-  double* out = slot + 1;
-  if (order == Order::kGradient || order == Order::kHessian) {
-    for (int p = 0; p < r.num_arguments; ++p) {
-      const Argument& a = arguments[p];
-      if (a.kind == Argument::kConstant) continue;
-      Project(PlusJacobian(a), a.size, a.tangent_size, rho[1], gradient + a.ambient, out + a.local);
-    }
-    for (int p = r.num_arguments; p < r.num_arguments + r.num_thetas; ++p) {
-      const Argument& a = arguments[p];
-      if (a.kind != Argument::kX) continue;
-      Project(PlusJacobian(a),
-              a.size,
-              a.tangent_size,
-              0.5,
-              &s->theta_value[a.ambient - ambient],
-              out + a.local);
-    }
-    if (order == Order::kGradient) return true;
-  }
-  double* ambient_gradient = out + local;
-  for (int j = 0; j < ambient; ++j) ambient_gradient[j] = rho[1] * gradient[j];
-  double* weights = s->weights.data();
-  for (int i = 0; i < num_rows; ++i) weights[i] = rho[1] * residuals[i];
-
-  if (order == Order::kProduct) {
-    double* direction = s->direction.data();
-    double* jv = s->jv.data();
-    std::fill_n(direction, ambient, 0.0);
-    std::fill_n(jv, num_rows, 0.0);
-    for (int p = 0; p < r.num_arguments; ++p) {
-      const Argument& a = arguments[p];
-      if (a.kind != Argument::kY) continue;
-      const double* v = direction_ + function_.y_->blocks()[a.block].tangent_offset;
-      Lift(PlusJacobian(a), a.size, a.tangent_size, v, direction + a.ambient);
-      for (int i = 0; i < num_rows; ++i) {
-        for (int j = 0; j < a.size; ++j) {
-          jv[i] += s->jacobian_pointers[p][i * a.size + j] * direction[a.ambient + j];
-        }
-      }
-    }
-    double* product = gradient;  // Curvature first, then the Jacobian terms on top.
-    double r_jv = 0.0;
-    for (int i = 0; i < num_rows; ++i) r_jv += residuals[i] * jv[i];
-    const bool ok =
-        r.exact ? r.exact->EvaluateHessianProduct(s->parameters.data(), weights, direction, product)
-                : NumericHessianProduct(
-                      *r.cost, s->parameters.data(), weights, direction, product, &s->workspace);
-    if (!ok) return fail("has second derivatives that could not be evaluated");
-    for (int i = 0; i < num_rows; ++i) jv[i] = rho[1] * jv[i] + 2.0 * rho[2] * r_jv * residuals[i];
-    for (int p = 0; p < r.num_arguments; ++p) {
-      const Argument& a = arguments[p];
-      if (!s->jacobian_pointers[p]) continue;
-      for (int i = 0; i < num_rows; ++i) {
-        for (int j = 0; j < a.size; ++j) {
-          product[a.ambient + j] += s->jacobian_pointers[p][i * a.size + j] * jv[i];
-        }
-      }
-      Project(PlusJacobian(a), a.size, a.tangent_size, 1.0, product + a.ambient, out + a.local);
-    }
-    for (int p = r.num_arguments; p < r.num_arguments + r.num_thetas; ++p) {
-      const Argument& a = arguments[p];
-      if (a.kind != Argument::kX) continue;
-      Project(PlusJacobian(a),
-              a.size,
-              a.tangent_size,
-              r_jv,
-              &s->theta_slope[a.ambient - ambient],
-              out + a.local);
-    }
-    return true;
-  }
-
-  // The Hessian in ambient coordinates: curvature + rho' J'J + 2 rho'' (J'r)(J'r)'.
-  double* h = s->hessian.data();
-  MatrixMap hessian(h, ambient, ambient);
-  double* stacked = s->stacked.data();
-  for (int p = 0; p < r.num_arguments; ++p) {
-    const Argument& a = arguments[p];
-    for (int i = 0; i < num_rows; ++i) {
-      double* row = stacked + i * ambient + a.ambient;
-      if (s->jacobian_pointers[p]) {
-        std::copy_n(s->jacobian_pointers[p] + i * a.size, a.size, row);
-      } else {
-        std::fill_n(row, a.size, 0.0);
-      }
-    }
-  }
-  const bool exact = kind_ == HessianKind::kExact;
-  if (exact || yx_) {
-    const bool ok = r.exact
-                        ? r.exact->EvaluateHessian(s->parameters.data(), weights, h)
-                        : NumericHessian(*r.cost, s->parameters.data(), weights, h, &s->workspace);
-    if (!ok) return fail("has second derivatives that could not be evaluated");
-    for (int i = 0; i < num_rows; ++i) AddOuterProduct(rho[1], stacked + i * ambient, ambient, h);
-    AddOuterProduct(2.0 * rho[2], gradient, ambient, h);
-  }
-  if (!exact) {
-    ConstMatrixMap jacobian(stacked, num_rows, ambient);
-    for (int p = 0; p < r.num_arguments; ++p) {
-      for (int q = 0; q < r.num_arguments; ++q) {
-        const Argument &a = arguments[p], &b = arguments[q];
-        if (a.kind != Argument::kY || b.kind != Argument::kY) continue;
-        hessian.block(a.ambient, b.ambient, a.size, b.size) =
-            rho[1] * jacobian.middleCols(a.ambient, a.size)
-                         .transpose()
-                         .lazyProduct(jacobian.middleCols(b.ambient, b.size));
-      }
-    }
-  }
-
-  // Into tangent coordinates: columns, then rows.
-  double* local_hessian = ambient_gradient + ambient + r.theta_size;
-  MatrixMap to(local_hessian, local, local);
-  MatrixMap half(s->half.data(), ambient, local);
-  for (int q = 0; q < r.num_arguments; ++q) {
-    const Argument& a = arguments[q];
-    if (a.kind == Argument::kConstant) continue;
-    const double* plus = PlusJacobian(a);
-    auto columns = half.middleCols(a.local, a.tangent_size);
-    if (plus) {
-      columns = hessian.middleCols(a.ambient, a.size)
-                    .lazyProduct(ConstMatrixMap(plus, a.size, a.tangent_size));
-    } else {
-      columns = hessian.middleCols(a.ambient, a.size);
-    }
-  }
-  const int cost_local = [&] {  // The local size of the cost function's own arguments.
-    return r.num_thetas > 0 ? arguments[r.num_arguments].local : local;
-  }();
-  for (int p = 0; p < r.num_arguments; ++p) {
-    const Argument& a = arguments[p];
-    if (a.kind == Argument::kConstant) continue;
-    const double* plus = PlusJacobian(a);
-    auto rows = to.block(a.local, 0, a.tangent_size, cost_local);
-    if (plus) {
-      rows = ConstMatrixMap(plus, a.size, a.tangent_size)
-                 .transpose()
-                 .lazyProduct(half.block(a.ambient, 0, a.size, cost_local));
-    } else {
-      rows = half.block(a.ambient, 0, a.size, cost_local);
-    }
-  }
-  // d/dtheta of rho' J'r.
-  double* slope = s->direction.data();
-  double* jtr = s->jv.data();
-  for (int q = r.num_arguments; q < r.num_arguments + r.num_thetas; ++q) {
-    const Argument& theta = arguments[q];
-    if (theta.kind != Argument::kX) continue;
-    Project(PlusJacobian(theta),
-            theta.size,
-            theta.tangent_size,
-            1.0,
-            &s->theta_slope[theta.ambient - ambient],
-            slope);
-    for (int p = 0; p < r.num_arguments; ++p) {
-      const Argument& a = arguments[p];
-      if (a.kind != Argument::kY) continue;
-      Project(PlusJacobian(a), a.size, a.tangent_size, 1.0, gradient + a.ambient, jtr);
-      for (int i = 0; i < a.tangent_size; ++i) {
-        for (int j = 0; j < theta.tangent_size; ++j) {
-          to(a.local + i, theta.local + j) = jtr[i] * slope[j];
-        }
-      }
-    }
-  }
-  return true;
-}
-
-// Slot as EvaluateResidual's.
-bool LevelEvaluator::EvaluateTerm(Order order, int index, const Batch& batch, double* slot) {
-  using Argument = LevelFunction::Argument;
-  const LevelFunction::Term& t = function_.terms_[index];
-  const Argument* arguments = &function_.arguments_[t.first];
-  Scratch& s = scratch_[0];
-  const auto fail = [&](const char* what) {
-    return Fail("general term " + std::to_string(index) + " of " + function_.name_ + " " + what);
-  };
-  const auto point = [&](const Argument& a) {
-    return a.kind == Argument::kX   ? x_ + function_.x_->blocks()[a.block].offset
-           : a.kind == Argument::kY ? y_ + function_.y_->blocks()[a.block].offset
-                                    : a.constant;
-  };
-  for (int p = 0; p < t.num_arguments; ++p) s.parameters[p] = point(arguments[p]);
-  // Writes the ambient gradient over `to`, constants as zeros.
-  const auto gradient = [&](double* to) {
-    std::fill_n(to, t.ambient_size, 0.0);
-    for (int p = 0; p < t.num_arguments; ++p) {
-      const Argument& a = arguments[p];
-      s.jacobian_pointers[p] = a.kind == Argument::kConstant ? nullptr : to + a.ambient;
-    }
-    return t.objective->Evaluate(s.parameters.data(), batch, slot, s.jacobian_pointers.data());
-  };
-  const auto project = [&](const double* from, double* to) {
-    for (int p = 0; p < t.num_arguments; ++p) {
-      const Argument& a = arguments[p];
-      if (a.kind == Argument::kConstant) continue;
-      Project(PlusJacobian(a), a.size, a.tangent_size, 1.0, from + a.ambient, to + a.local);
-    }
-  };
-  if (order == Order::kValue) {
-    return t.objective->Evaluate(s.parameters.data(), batch, slot, nullptr) ||
-           fail("could not be evaluated");
-  }
-  double* out = slot + 1;
-  double* ambient_gradient = out + t.local_size;
-  if (!gradient(order == Order::kGradient ? s.gradient.data() : ambient_gradient)) {
-    return fail("could not be evaluated");
-  }
-  if (order == Order::kGradient) {
-    project(s.gradient.data(), out);
-    return true;
-  }
-
-  // The product with an ambient direction, over `to`.
-  const auto product = [&](const double* direction, double* to) {
-    if (t.objective->has_hessian_product()) {
-      term_direction_.resize(t.num_arguments);
-      for (int p = 0; p < t.num_arguments; ++p) {
-        const Argument& a = arguments[p];
-        term_direction_[p] = a.kind == Argument::kY ? direction + a.ambient : nullptr;
-        s.jacobian_pointers[p] = a.kind == Argument::kConstant ? nullptr : to + a.ambient;
-      }
-      return t.objective->HessianProduct(
-          s.parameters.data(), batch, term_direction_.data(), s.jacobian_pointers.data());
-    }
-    // Central difference of the gradient along the direction.
-    double norm = 0.0, size = 0.0;
-    for (int p = 0; p < t.num_arguments; ++p) {
-      for (int j = 0; j < arguments[p].size; ++j) {
-        norm = std::max(norm, std::abs(direction[arguments[p].ambient + j]));
-        size = std::max(size, std::abs(s.parameters[p][j]));
-      }
-    }
-    if (norm == 0.0) {
-      std::fill_n(to, t.ambient_size, 0.0);
-      return true;
-    }
-    const double h = std::cbrt(std::numeric_limits<double>::epsilon()) * std::max(1.0, size) / norm;
-    shifted_.resize(t.ambient_size);
-    difference_.resize(t.ambient_size);
-    bool ok = true;
-    for (const double sign : {1.0, -1.0}) {
-      for (int p = 0; p < t.num_arguments; ++p) {
-        const Argument& a = arguments[p];
-        const double* parameter = point(a);
-        for (int j = 0; j < a.size; ++j) {
-          shifted_[a.ambient + j] = parameter[j] + sign * h * direction[a.ambient + j];
-        }
-        s.parameters[p] = &shifted_[a.ambient];
-      }
-      ok = ok && gradient(sign > 0 ? to : difference_.data());
-    }
-    for (int p = 0; p < t.num_arguments; ++p) s.parameters[p] = point(arguments[p]);
-    for (int j = 0; j < t.ambient_size; ++j) to[j] = (to[j] - difference_[j]) / (2.0 * h);
-    return ok;
-  };
-  double* direction = s.direction.data();
-  if (order == Order::kProduct) {
-    std::fill_n(direction, t.ambient_size, 0.0);
-    for (int p = 0; p < t.num_arguments; ++p) {
-      const Argument& a = arguments[p];
-      if (a.kind != Argument::kY) continue;
-      Lift(PlusJacobian(a),
-           a.size,
-           a.tangent_size,
-           direction_ + function_.y_->blocks()[a.block].tangent_offset,
-           direction + a.ambient);
-    }
-    if (!product(direction, s.gradient.data())) {
-      return fail("has second derivatives that could not be evaluated");
-    }
-    project(s.gradient.data(), out);
-    return true;
-  }
-  project(ambient_gradient, out);
-  MatrixMap to(ambient_gradient + t.ambient_size, t.local_size, t.local_size);
-  term_column_.resize(t.local_size);
-  for (int q = 0; q < t.num_arguments; ++q) {
-    const Argument& a = arguments[q];
-    if (a.kind != Argument::kY) continue;
-    for (int j = 0; j < a.tangent_size; ++j) {
-      std::fill_n(direction, t.ambient_size, 0.0);
-      const double* plus = PlusJacobian(a);
-      for (int i = 0; i < a.size; ++i) {
-        direction[a.ambient + i] = plus ? plus[i * a.tangent_size + j] : i == j;
-      }
-      if (!product(direction, s.gradient.data())) {
-        return fail("has second derivatives that could not be evaluated");
-      }
-      project(s.gradient.data(), term_column_.data());
-      to.row(a.local + j) = term_column_;
-    }
-  }
-  return true;
-}
-
-// The serial way to a gradient: as EvaluateResidual and Reduce, entry by entry the same arithmetic,
-// without the slot between them.
-bool LevelEvaluator::AddGradient(int index, double scale, double* value) {
-  using Argument = LevelFunction::Argument;
-  const LevelFunction::Residual& r = function_.residuals_[index];
-  const Argument* const begin = &function_.arguments_[r.first];
-  const Argument* const end = begin + r.num_arguments;
-  const Argument* const thetas_end = end + r.num_thetas;
-  Scratch& s = scratch_[0];
-  const double* const points[] = {x_, y_, nullptr};
-  double* const gradients[] = {gx_, gy_, nullptr};
-  static_assert(Argument::kX == 0 && Argument::kY == 1 && Argument::kConstant == 2, "");
-  const int num_rows = r.num_residuals;
-  const double** parameter = s.parameters.data();
-  double** jacobian = s.jacobian_pointers.data();
-  for (const Argument* a = begin; a != thetas_end; ++a, ++parameter) {
-    *parameter = a->kind == Argument::kConstant ? a->constant : points[a->kind] + a->offset;
-    if (a < end) {
-      *jacobian++ = gradients[a->kind] ? s.jacobians.data() + num_rows * a->ambient : nullptr;
-    }
-  }
-  double* const residuals = s.residuals.data();
-  const auto fail = [&](const char* what) {
-    return Fail("residual block " + std::to_string(index) + " of " + function_.name_ + " " + what);
-  };
-  if (!r.cost->Evaluate(s.parameters.data(), residuals, s.jacobian_pointers.data())) {
-    return fail("could not be evaluated: its cost function returned false");
-  }
-  double squared_norm = 0.0;
-  for (int i = 0; i < num_rows; ++i) squared_norm += residuals[i] * residuals[i];
-  if (!std::isfinite(squared_norm)) return fail("has a residual that is not finite");
-  double rho[3] = {squared_norm, 1.0, 0.0};
-  if (r.loss) {
-    if (r.learnable) {
-      r.learnable->Evaluate(squared_norm,
-                            s.parameters.data() + r.num_arguments,
-                            rho,
-                            s.theta_value.data(),
-                            s.theta_slope.data());
-    } else {
-      r.loss->Evaluate(squared_norm, rho);
-    }
-    if (!std::isfinite(rho[0]) || !std::isfinite(rho[1])) {
-      return fail("has a loss that is not finite");
-    }
-  }
-  *value += scale * (0.5 * rho[0]);
-  double probe = 0.0;
-  jacobian = s.jacobian_pointers.data();
-  for (const Argument* a = begin; a != end; ++a, ++jacobian) {
-    if (!*jacobian) continue;
-    double* const to = gradients[a->kind] + a->tangent_offset;
-    const int size = a->size;
-    const auto entry = [&](int j) {
-      double sum = 0.0;
-      for (int i = 0; i < num_rows; ++i) sum += (*jacobian)[i * size + j] * residuals[i];
-      return sum;
-    };
-    if (!a->has_manifold) {
-      for (int j = 0; j < size; ++j) {
-        const double out = rho[1] * entry(j);
-        probe += 0.0 * out;
-        to[j] += scale * out;
-      }
-      continue;
-    }
-    for (int j = 0; j < size; ++j) s.gradient[j] = entry(j);
-    Project(PlusJacobian(*a), size, a->tangent_size, rho[1], s.gradient.data(), s.jv.data());
-    for (int j = 0; j < a->tangent_size; ++j) {
-      probe += 0.0 * s.jv[j];
-      to[j] += scale * s.jv[j];
-    }
-  }
-  for (const Argument* a = end; a != thetas_end; ++a) {
-    if (a->kind != Argument::kX || !gx_) continue;
-    const double* slope = &s.theta_value[a->ambient - r.ambient_size];
-    Project(PlusJacobian(*a), a->size, a->tangent_size, 0.5, slope, s.jv.data());
-    for (int j = 0; j < a->tangent_size; ++j) {
-      probe += 0.0 * s.jv[j];
-      gx_[a->tangent_offset + j] += scale * s.jv[j];
-    }
-  }
-  probe_ += probe;
   return true;
 }
 
@@ -700,8 +194,7 @@ void LevelEvaluator::Reduce(
     if (a.kind == Argument::kConstant) continue;
     double* to = a.kind == Argument::kX ? gx_ : gy_;
     if (!to) continue;
-    const Space& space = a.kind == Argument::kX ? *function_.x_ : *function_.y_;
-    to += space.blocks()[a.block].tangent_offset;
+    to += a.tangent_offset;
     for (int j = 0; j < a.tangent_size; ++j) to[j] += scale * out[a.local + j];
   }
   if (order == Order::kGradient) return;
@@ -709,10 +202,20 @@ void LevelEvaluator::Reduce(
   for (int p = 0; p < num; ++p) {
     const Argument& a = arguments[p];
     if (a.kind != Argument::kY || function_.y_->curvature(a.block).is_zero()) continue;
-    double* to = ambient_gradient_.data() + function_.y_->blocks()[a.block].offset;
+    double* to = ambient_gradient_.data() + a.offset;
     for (int j = 0; j < a.size; ++j) to[j] += scale * ambient_gradient[a.ambient + j];
   }
   if (order == Order::kProduct) return;
+  if (order == Order::kBoth) {
+    const double* own = ambient_gradient + ambient;
+    for (int p = 0; p < num; ++p) {
+      const Argument& a = arguments[p];
+      if (a.kind != Argument::kY) continue;
+      double* to = gradient_y_ + a.tangent_offset;
+      for (int j = 0; j < a.tangent_size; ++j) to[j] += scale * own[a.local + j];
+    }
+    return;
+  }
   const double* hessian = ambient_gradient + ambient;
   const int* slot_base = function_.slots_.data() + first_slot;
   function_.ForEachHessianBlock(first, num, [&](const Argument& p, const Argument& q, bool in_yy) {
@@ -735,15 +238,17 @@ void LevelEvaluator::Reduce(
 }
 
 bool LevelEvaluator::RunResiduals(Order order, const Batch& batch, double* value) {
-  const int n = function_.num_residual_blocks();
-  if (n == 0) return true;
-  const int count = batch.all() ? n : batch.size;
-  const double scale = batch.all() ? 1.0 : static_cast<double>(n) / batch.size;
-  const auto index = [&](int k) { return batch.all() ? k : batch.Term(k, n); };
+  const int count = batch.all() ? function_.num_residual_blocks() : static_cast<int>(drawn_.size());
+  if (count == 0) return true;
+  const auto index = [&](int k) { return batch.all() ? k : drawn_[k]; };
+  const auto scale = [&](int k) { return batch.all() ? 1.0 : drawn_weights_[k]; };
   size_t stride = 1;
   const size_t local = function_.max_local_, ambient = function_.max_ambient_;
   if (order != Order::kValue && order != Order::kRows) stride += local;
-  if (order == Order::kProduct || order == Order::kHessian) stride += ambient;
+  if (order == Order::kProduct || order == Order::kBoth || order == Order::kHessian) {
+    stride += ambient;
+  }
+  if (order == Order::kBoth) stride += local;
   if (order == Order::kHessian) stride += local * local;
 
   const auto threw = [&](int i, const char* what) {
@@ -768,7 +273,7 @@ bool LevelEvaluator::RunResiduals(Order order, const Batch& batch, double* value
     int k = 0;
     try {
       for (; k < count; ++k) {
-        if (!AddGradient(index(k), scale, value)) return false;
+        if (!AddGradient(index(k), scale(k), value)) return false;
       }
     } catch (const std::exception& e) {
       return Fail(threw(index(k), ": ") + e.what());
@@ -791,64 +296,9 @@ bool LevelEvaluator::RunResiduals(Order order, const Batch& batch, double* value
       if (!(parallel && slot_ok_[k]) && !evaluate(0, begin + k, slot)) {
         return Fail(scratch_[0].error);
       }
-      *value += scale * slot[0];
+      *value += scale(begin + k) * slot[0];
       const LevelFunction::Residual& r = function_.residuals_[index(begin + k)];
-      Reduce(order, r.first, r.num_arguments + r.num_thetas, r.first_slot, slot, scale);
-    }
-  }
-  return true;
-}
-
-bool LevelEvaluator::RunTerms(Order order, const Batch& batch, double* value) {
-  for (int i = 0; i < function_.num_terms(); ++i) {
-    const LevelFunction::Term& t = function_.terms_[i];
-    size_t size = 1 + t.local_size + t.ambient_size;
-    if (order == Order::kHessian) size += static_cast<size_t>(t.local_size) * t.local_size;
-    if (slots_.size() < size) slots_.resize(size);
-    // A single function is a part of every batch; a sum draws its own samples.
-    Batch own = t.objective->num_terms() > 1 ? batch : Batch::All();
-    own.seed += static_cast<uint64_t>(i + 1) << 32;
-    try {
-      if (!EvaluateTerm(order, i, own, slots_.data())) return false;
-    } catch (const std::exception& e) {
-      return Fail("general term " + std::to_string(i) + " of " + function_.name_ +
-                  " threw: " + e.what());
-    } catch (...) {
-      return Fail("general term " + std::to_string(i) + " of " + function_.name_ +
-                  " threw something that is not a std::exception");
-    }
-    if (!std::isfinite(slots_[0])) {
-      return Fail("general term " + std::to_string(i) + " of " + function_.name_ +
-                  " has a value that is not finite");
-    }
-    *value += slots_[0];
-    Reduce(order, t.first, t.num_arguments, t.first_slot, slots_.data(), 1.0);
-  }
-  return true;
-}
-
-// Adds what the manifolds of y contribute to the Hessian or to the product.
-bool LevelEvaluator::FinishCurvature(Order order) {
-  const Space& space = *function_.y_;
-  for (int b = 0; b < static_cast<int>(space.blocks().size()); ++b) {
-    if (space.curvature(b).is_zero() || stamp_y_[b] != stamp_) continue;
-    const Space::Block& block = space.blocks()[b];
-    const int t = block.tangent_size;
-    std::fill_n(curvature_.begin(), t * t, 0.0);
-    if (!space.curvature(b).Add(
-            y_ + block.offset, ambient_gradient_.data() + block.offset, curvature_.data())) {
-      return Fail("the manifold of " + block.name + " could not be differentiated twice");
-    }
-    if (order == Order::kProduct) {
-      const double* v = direction_ + block.tangent_offset;
-      for (int i = 0; i < t; ++i) {
-        for (int j = 0; j < t; ++j) gy_[block.tangent_offset + i] += curvature_[i * t + j] * v[j];
-      }
-      continue;
-    }
-    for (int j = 0; j < t; ++j) {
-      double* to = yy_->valuePtr() + yy_->outerIndexPtr()[block.tangent_offset + j] - j;
-      for (int i = j; i < t; ++i) to[i] += curvature_[i * t + j];
+      Reduce(order, r.first, r.num_arguments + r.num_thetas, r.first_slot, slot, scale(begin + k));
     }
   }
   return true;
@@ -859,8 +309,11 @@ bool LevelEvaluator::Run(
   x_ = x;
   y_ = y;
   error_.clear();
-  if (gx_) std::fill_n(gx_, function_.x_->tangent_size(), 0.0);
-  if (gy_) std::fill_n(gy_, function_.y_->tangent_size(), 0.0);
+  if (!sparse_) {
+    if (gx_) std::fill_n(gx_, function_.x_->tangent_size(), 0.0);
+    if (gy_) std::fill_n(gy_, function_.y_->tangent_size(), 0.0);
+    if (gradient_y_) std::fill_n(gradient_y_, function_.y_->tangent_size(), 0.0);
+  }
   *value = probe_ = 0.0;
   try {
     if (!Begin(batch, order != Order::kValue)) return false;
@@ -869,8 +322,8 @@ bool LevelEvaluator::Run(
       function_.callback_->PrepareForEvaluation(order != Order::kValue, true);
     }
     if (!RunResiduals(order, batch, value) || !RunTerms(order, batch, value)) return false;
-    const bool curved =
-        order == Order::kProduct || (order == Order::kHessian && kind_ == HessianKind::kExact);
+    const bool curved = order == Order::kProduct || order == Order::kBoth ||
+                        (order == Order::kHessian && kind_ == HessianKind::kExact);
     if (curved && !FinishCurvature(order)) return false;
   } catch (const std::exception& e) {
     return Fail("evaluating " + function_.name_ + " threw: " + e.what());
@@ -880,15 +333,17 @@ bool LevelEvaluator::Run(
   const bool probed =
       order == Order::kGradient && function_.terms_.empty() && !(pool_ && pool_->num_threads() > 1);
   if (probed && probe_ == 0.0 && std::isfinite(*value)) return true;
-  const auto finite = [](const double* v, int n) { return !v || ConstVectorMap(v, n).allFinite(); };
   if (!std::isfinite(*value)) return Fail("the value of " + function_.name_ + " is not finite");
-  for (const Space* space : {function_.x_, function_.y_}) {
-    const double* v = space == function_.x_ ? gx_ : gy_;
-    if (finite(v, space->tangent_size())) continue;
-    for (const Space::Block& block : space->blocks()) {
-      if (!finite(v + block.tangent_offset, block.tangent_size)) {
-        return Fail("the derivative of " + function_.name_ + " with respect to " + block.name +
-                    " is not finite");
+  if (order == Order::kValue) return true;
+  for (const bool is_x : {true, false}) {
+    const Space& space = is_x ? *function_.x_ : *function_.y_;
+    for (const double* v : {is_x ? gx_ : gy_, is_x ? nullptr : gradient_y_}) {
+      if (!v) continue;
+      for (const int b : is_x ? touched_x_ : touched_y_) {
+        const Space::Block& block = space.blocks()[b];
+        if (!ConstVectorMap(v + block.tangent_offset, block.tangent_size).allFinite()) {
+          return FailDerivative(batch, is_x, b);
+        }
       }
     }
   }
@@ -896,7 +351,7 @@ bool LevelEvaluator::Run(
 }
 
 bool LevelEvaluator::Value(const double* x, const double* y, const Batch& batch, double* value) {
-  gx_ = gy_ = nullptr;
+  gx_ = gy_ = gradient_y_ = nullptr;
   yy_ = yx_ = nullptr;
   return Run(Order::kValue, x, y, batch, value);
 }
@@ -905,6 +360,7 @@ bool LevelEvaluator::Gradient(
     const double* x, const double* y, const Batch& batch, double* value, double* gx, double* gy) {
   gx_ = gx;
   gy_ = gy;
+  gradient_y_ = nullptr;
   yy_ = yx_ = nullptr;
   double unused;
   return Run(Order::kGradient, x, y, batch, value ? value : &unused);
@@ -918,11 +374,28 @@ bool LevelEvaluator::HessianProduct(const double* x,
                                     double* xy_v) {
   gx_ = xy_v;
   gy_ = yy_v;
+  gradient_y_ = nullptr;
   yy_ = yx_ = nullptr;
   direction_ = v;
-  ambient_gradient_.setZero();
   double unused;
   return Run(Order::kProduct, x, y, batch, &unused);
+}
+
+bool LevelEvaluator::GradientAndProduct(const double* x,
+                                        const double* y,
+                                        const Batch& batch,
+                                        const double* v,
+                                        double* value,
+                                        double* gy,
+                                        double* yy_v,
+                                        double* xy_v) {
+  gx_ = xy_v;
+  gy_ = yy_v;
+  gradient_y_ = gy;
+  yy_ = yx_ = nullptr;
+  direction_ = v;
+  double unused;
+  return Run(Order::kBoth, x, y, batch, value ? value : &unused);
 }
 
 bool LevelEvaluator::Hessian(const double* x,
@@ -935,7 +408,7 @@ bool LevelEvaluator::Hessian(const double* x,
   if (!function_.has_sparse_hessian_) {
     return Fail(function_.name_ + " has a general term too long for an assembled Hessian");
   }
-  gx_ = nullptr;
+  gx_ = gradient_y_ = nullptr;
   gy_ = gy;
   yy_ = yy;
   yx_ = yx;
@@ -943,7 +416,6 @@ bool LevelEvaluator::Hessian(const double* x,
   for (SparseMatrix* matrix : {yy, yx}) {
     if (matrix) std::fill_n(matrix->valuePtr(), matrix->nonZeros(), 0.0);
   }
-  ambient_gradient_.setZero();
   double unused;
   if (!Run(Order::kHessian, x, y, Batch::All(), value ? value : &unused)) return false;
   for (const SparseMatrix* matrix : {yy, yx}) {
@@ -977,7 +449,7 @@ bool LevelEvaluator::Linearize(const double* x,
     *jy = function_.rows_y_;
   }
   r->resize(function_.num_rows_);
-  gx_ = gy_ = nullptr;
+  gx_ = gy_ = gradient_y_ = nullptr;
   yy_ = yx_ = nullptr;
   rows_r_ = r;
   rows_jx_ = jx;

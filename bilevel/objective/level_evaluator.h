@@ -39,6 +39,15 @@ class LevelEvaluator {
                       const double* v,
                       double* yy_v,
                       double* xy_v);
+  /// Gradient in y and HessianProduct at once; neither of gy and yy_v may be nullptr.
+  bool GradientAndProduct(const double* x,
+                          const double* y,
+                          const Batch& batch,
+                          const double* v,
+                          double* value,
+                          double* gy,
+                          double* yy_v,
+                          double* xy_v);
   /// Value, gradient in y, and the two second derivatives into matrices of the function's
   /// patterns; yx may be nullptr.
   bool Hessian(const double* x,
@@ -57,24 +66,45 @@ class LevelEvaluator {
                  RowSparseMatrix* jx,
                  RowSparseMatrix* jy);
 
+  /// From here on the outputs of gradients and products are zero when an evaluation is asked for,
+  /// and it looks only at the blocks of touched_x() and touched_y(): it costs what it touches.
+  void SetSparse(bool sparse) { sparse_ = sparse; }
+  /// The blocks that the last evaluation with derivatives depended on.
+  const std::vector<int>& touched_x() const { return touched_x_; }
+  const std::vector<int>& touched_y() const { return touched_y_; }
+
   const std::string& error() const { return error_; }
 
  private:
   struct Scratch;
   struct Guard;
-  enum class Order { kValue, kGradient, kProduct, kHessian, kRows };
+  enum class Order { kValue, kGradient, kProduct, kBoth, kHessian, kRows };
   bool Begin(const Batch& batch, bool derivatives);
-  bool EvaluatePlusJacobian(const Space& space, int block, const double* point);
+  static std::string CheckBatch(const Batch& batch, int num_terms);
+  bool Touch(bool is_x, int block);
   const double* PlusJacobian(const LevelFunction::Argument& argument) const;
+  bool EvaluateCost(int index, bool want_x, bool want_y, bool derivatives, Scratch* scratch);
   bool EvaluateResidual(Order order, int index, Scratch* scratch, double* slot);
+  bool FillHessian(int index, const double* gradient, double* ambient_gradient, Scratch* scratch);
   bool AddGradient(int index, double scale, double* value);
-  bool EvaluateTerm(Order order, int index, const Batch& batch, double* slot);
+  const double* Value(const LevelFunction::Argument& argument) const;
+  double* Target(int argument, double* out_x, double* out_y, double* scratch) const;
+  void AddTangent(const LevelFunction::Term& term,
+                  const double* scratch,
+                  double* out_x,
+                  double* out_y);
+  bool EvaluateTerm(Order order, int index, const Batch& batch, double* value);
+  bool DifferenceTerm(const LevelFunction::Term& term, const Batch& batch, double* to);
+  bool FillTermHessian(int index, double* value);
   bool RunResiduals(Order order, const Batch& batch, double* value);
   bool RunTerms(Order order, const Batch& batch, double* value);
   void Reduce(Order order, int first, int num, int first_slot, const double* slot, double scale);
   bool FinishCurvature(Order order);
   bool Run(Order order, const double* x, const double* y, const Batch& batch, double* value);
   bool Fail(const std::string& what);
+  bool FailResidual(int index, const char* what, Scratch* scratch);
+  bool FailTerm(int index, const Batch& batch, const char* what);
+  bool FailDerivative(const Batch& batch, bool is_x, int block);
 
   const LevelFunction& function_;
   ThreadPool* pool_;
@@ -86,7 +116,9 @@ class LevelEvaluator {
   const double* y_ = nullptr;
   const double* direction_ = nullptr;
   double* gx_ = nullptr;
-  double* gy_ = nullptr;
+  double* gy_ = nullptr;          // The gradient, or the product.
+  double* gradient_y_ = nullptr;  // Where both are asked for.
+  bool sparse_ = false;
   SparseMatrix* yy_ = nullptr;
   SparseMatrix* yx_ = nullptr;
   Vector* rows_r_ = nullptr;
@@ -97,10 +129,15 @@ class LevelEvaluator {
   std::vector<int> plus_offset_x_, plus_offset_y_;
   std::vector<unsigned> stamp_x_, stamp_y_;
   unsigned stamp_ = 0;
+  std::vector<int> touched_x_, touched_y_, drawn_;
+  std::vector<double> drawn_weights_;
+  // By argument of general terms: nothing is added to its block before.
+  std::vector<char> is_first_, is_first_in_all_;
   Vector ambient_gradient_;  // Of y, for the curvature of its manifolds.
   std::vector<double> curvature_, shifted_, difference_, saved_x_, saved_y_;
   std::vector<const double*> term_direction_;
-  Vector term_column_;
+  std::vector<double*> term_pointers_, difference_pointers_;
+  Vector term_gradient_, term_column_;
   double probe_ = 0.0;  // NaN once something not finite was added to gx or gy.
   std::string error_;
 };

@@ -1,6 +1,7 @@
 #include "bilevel/objective/level_function.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 #include <utility>
 
@@ -93,7 +94,14 @@ LevelFunction::Argument LevelFunction::Resolve(double* user, int size, int* loca
 
 void LevelFunction::AddResidual(const ceres::CostFunction* cost,
                                 const ceres::LossFunction* loss,
-                                const std::vector<double*>& blocks) {
+                                const std::vector<double*>& blocks,
+                                double sampling_weight) {
+  if (std::isfinite(sampling_weight)) {
+    drawn_.push_back(num_residual_blocks());
+    sampling_weights_.push_back(sampling_weight);
+  } else {
+    always_.push_back(num_residual_blocks());
+  }
   Residual residual{};
   residual.cost = cost;
   residual.exact = dynamic_cast<const SecondOrderCostFunction*>(cost);
@@ -143,6 +151,10 @@ void LevelFunction::AddTerm(const Objective* objective,
 }
 
 void LevelFunction::Finish() {
+  const auto differs = [&](double weight) { return weight != sampling_weights_[0]; };
+  if (std::any_of(sampling_weights_.begin(), sampling_weights_.end(), differs)) {
+    importance_ = std::make_unique<Importance>(sampling_weights_);
+  }
   std::set<int64_t> yy, yx;
   const auto collect = [&](const Argument& p, const Argument& q, bool in_yy) {
     (in_yy ? yy : yx).insert(Key(p.block, q.block));
@@ -198,6 +210,32 @@ void LevelFunction::Finish() {
   };
   lay_out_rows(Argument::kX, *x_, &rows_x_);
   lay_out_rows(Argument::kY, *y_, &rows_y_);
+}
+
+std::vector<int> LevelFunction::DrawnFrom() const {
+  std::vector<int> sizes;
+  if (num_drawn() > 0) sizes.push_back(num_drawn());
+  for (const Term& t : terms_) {
+    if (t.objective->num_terms() != 1) sizes.push_back(t.objective->num_terms());
+  }
+  return sizes;
+}
+
+long LevelFunction::NumSamples(const Batch& batch) const {
+  long sum = batch.all() ? num_residual_blocks()
+                         : static_cast<long>(always_.size()) +
+                               (num_drawn() > 0 ? batch.Count(num_drawn()) : 0);
+  for (const Term& t : terms_) {
+    const int n = t.objective->num_terms();
+    sum += n == 1 ? 1 : batch.Count(n);
+  }
+  return sum;
+}
+
+bool LevelFunction::has_importance() const {
+  return importance_ || std::any_of(terms_.begin(), terms_.end(), [](const Term& t) {
+           return t.objective->importance() != nullptr;
+         });
 }
 
 int LevelFunction::num_exact_blocks() const {

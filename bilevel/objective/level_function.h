@@ -63,9 +63,12 @@ class LevelFunction {
   LevelFunction(const Space* x, const Space* y, std::string name);
 
   /// blocks: the user's pointers and sizes. A loss is looked into only where it is a LearnableLoss.
+  /// Minibatches draw it in proportion to its sampling weight, all of them equally often where all
+  /// weights are the same; an infinite one is in every batch.
   void AddResidual(const ceres::CostFunction* cost,
                    const ceres::LossFunction* loss,
-                   const std::vector<double*>& blocks);
+                   const std::vector<double*>& blocks,
+                   double sampling_weight = 1.0);
   void AddTerm(const Objective* objective,
                const std::vector<double*>& blocks,
                std::vector<int> sizes);
@@ -77,6 +80,15 @@ class LevelFunction {
   const Space& y() const { return *y_; }
   int num_residual_blocks() const { return static_cast<int>(residuals_.size()); }
   int num_terms() const { return static_cast<int>(terms_.size()); }
+  /// The residual blocks that minibatches draw from: all but those in every batch.
+  int num_drawn() const { return static_cast<int>(drawn_.size()); }
+  /// The numbers of terms that minibatches draw from, one for the residual blocks and each general
+  /// term that is a sum; Objective::kStream for a stream.
+  std::vector<int> DrawnFrom() const;
+  /// Residual blocks and samples of general terms in an evaluation; a stream counts by its batches.
+  long NumSamples(const Batch& batch) const;
+  /// Whether some are to be drawn more often than others.
+  bool has_importance() const;
   int num_exact_blocks() const;
   int num_residuals() const { return num_rows_; }
   const std::string& name() const { return name_; }
@@ -107,6 +119,9 @@ class LevelFunction {
   std::vector<Argument> arguments_;
   std::vector<Residual> residuals_;
   std::vector<Term> terms_;
+  std::vector<int> drawn_, always_;         // Residual blocks.
+  std::vector<double> sampling_weights_;    // Of drawn_.
+  std::unique_ptr<Importance> importance_;  // nullptr: uniform.
   std::vector<char> uses_x_, uses_y_;
   std::vector<int> slots_;  // Offset of each local Hessian block within its first column.
   SparseMatrix yy_, yx_;

@@ -1,33 +1,9 @@
 #ifndef BILEVEL_OBJECTIVE_OBJECTIVE_H_
 #define BILEVEL_OBJECTIVE_OBJECTIVE_H_
 
-#include <cstdint>
-#include <vector>
+#include "bilevel/objective/batch.h"
 
 namespace bilevel {
-
-/// Which terms of a sum an evaluation is over: a value that can be stored and replayed.
-///
-/// The terms of a minibatch are drawn independently and uniformly (with replacement) by a
-/// counter-based generator from `seed` alone, so the same Batch means the same terms at every
-/// point and on every thread.
-struct Batch {
-  int size = 0;  ///< 0: every term, once.
-  uint64_t seed = 0;
-
-  static Batch All() { return {}; }
-  bool all() const { return size == 0; }
-
-  /// The k-th drawn term out of num_terms, 0 <= k < size.
-  int Term(int k, int num_terms) const {
-    // SplitMix64 (Steele, Lea and Flood, 2014) of (seed, k), then a multiply-shift reduction.
-    uint64_t z = seed + (static_cast<uint64_t>(k) + 1) * 0x9E3779B97F4A7C15ull;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
-    z ^= z >> 31;
-    return static_cast<int>(((z >> 32) * static_cast<uint64_t>(num_terms)) >> 32);
-  }
-};
 
 /// A general term of f or g: any smooth function of some parameter blocks, for what is not a sum
 /// of squared residuals (a log-determinant, a softmax regression by matrix products, ...).
@@ -41,12 +17,19 @@ class Objective {
  public:
   virtual ~Objective() = default;
 
-  /// The number of terms (samples) the function is a sum of; what Batch draws from.
+  /// The number of terms (samples) the function is a sum of; what Batch draws from. A function of
+  /// one term is a part of every batch. kStream: an expectation, of which every batch is a sample.
   virtual int num_terms() const { return 1; }
+  static constexpr int kStream = 0;
+
+  /// How often to draw which term (kIndependent); nullptr: all equally often. Must not change.
+  virtual const Importance* importance() const { return nullptr; }
 
   /// Adds nothing, writes everything: *value, and gradients[i] (the size of block i) where
   /// gradients and gradients[i] are not nullptr. Over a minibatch it is an unbiased estimate of
-  /// the whole: the drawn terms times num_terms() / batch.size. False: cannot be evaluated here.
+  /// the whole: the drawn terms times their Batch::Weight. A stream's batch is the `size` samples
+  /// that follow position * size others, the same ones whenever it is asked for; batch.all() it
+  /// refuses. False: cannot be evaluated here.
   virtual bool Evaluate(double const* const* blocks,
                         const Batch& batch,
                         double* value,
@@ -62,6 +45,17 @@ class Objective {
     return false;
   }
   virtual bool has_hessian_product() const { return false; }
+
+  /// Evaluate and HessianProduct in one, for what they share.
+  virtual bool EvaluateWithProduct(double const* const* blocks,
+                                   const Batch& batch,
+                                   double const* const* direction,
+                                   double* value,
+                                   double** gradients,
+                                   double** products) const {
+    return Evaluate(blocks, batch, value, gradients) &&
+           HessianProduct(blocks, batch, direction, products);
+  }
 };
 
 }  // namespace bilevel

@@ -17,6 +17,8 @@ struct Oracle::Part {
     gx.resize(program->x.tangent_size());
   }
   const Program::Scenario* scenario;
+  int index = 0, first_block = 0;  // Of the scenario, and of its blocks in y.
+  SparseVector in_x;
   LevelEvaluator f, g;
   Vector gx, r;
   RowSparseMatrix jx, jy;
@@ -27,6 +29,11 @@ Oracle::Oracle(Program* program, LowerSolver* lower, uint64_t seed)
     : f(this, true), g(this, false), program_(program), lower_(lower), seed_(seed) {
   for (auto& scenario : program->scenarios) {
     parts_.push_back(std::make_unique<Part>(program, scenario.get()));
+    if (parts_.size() == 1) continue;
+    const Part& before = **(parts_.end() - 2);
+    parts_.back()->index = before.index + 1;
+    parts_.back()->first_block =
+        before.first_block + static_cast<int>(before.scenario->y.blocks().size());
   }
 }
 
@@ -43,10 +50,37 @@ FunctionCounts& FunctionCounts::operator+=(const FunctionCounts& other) {
   gradients += other.gradients;
   products += other.products;
   linearizations += other.linearizations;
+  samples += other.samples;
   return *this;
 }
 
 FunctionCounts& Function::counts() { return upper_ ? oracle_->f_counts_ : oracle_->g_counts_; }
+
+const LevelFunction& Function::LevelOf(const Program::Scenario& scenario) const {
+  return upper_ ? *scenario.f : *scenario.g;
+}
+
+std::vector<int> Function::DrawnFrom() const {
+  std::vector<int> sizes;
+  for (const auto& part : oracle_->parts_) {
+    const std::vector<int> own = LevelOf(*part->scenario).DrawnFrom();
+    sizes.insert(sizes.end(), own.begin(), own.end());
+  }
+  return sizes;
+}
+
+long Function::num_terms() const {
+  long sum = 0;
+  for (const auto& part : oracle_->parts_) sum += LevelOf(*part->scenario).NumSamples(Batch::All());
+  return sum;
+}
+
+bool Function::has_importance() const {
+  for (const auto& part : oracle_->parts_) {
+    if (LevelOf(*part->scenario).has_importance()) return true;
+  }
+  return false;
+}
 
 // body(part, evaluator, weight) returns false where the evaluator failed.
 template <typename Body>
@@ -54,6 +88,7 @@ bool Function::ForEachPart(Body body) {
   for (auto& part : oracle_->parts_) {
     if (!oracle_->ok()) return false;
     LevelEvaluator& evaluator = upper_ ? part->f : part->g;
+    counts().samples += LevelOf(*part->scenario).NumSamples(batch_);
     if (!body(*part, evaluator, upper_ ? part->scenario->weight : 1.0)) {
       oracle_->Fail(evaluator.error());
     }
@@ -61,13 +96,22 @@ bool Function::ForEachPart(Body body) {
   return oracle_->ok();
 }
 
+// Each scenario draws its own.
+Batch Function::BatchOf(int scenario) const {
+  Batch batch = batch_;
+  if (scenario > 0) batch.seed = Mix(batch.seed + static_cast<uint64_t>(scenario) * 0x5851F42Dull);
+  return batch;
+}
+
 double Function::Value(const Point& x, const Point& y) {
   ++counts().values;
   double sum = 0.0;
   const bool ok = ForEachPart([&](Oracle::Part& part, LevelEvaluator& evaluator, double weight) {
     double value = 0.0;
-    if (!evaluator.Value(
-            x.value().data(), y.value().data() + part.scenario->offset, batch_, &value)) {
+    if (!evaluator.Value(x.value().data(),
+                         y.value().data() + part.scenario->offset,
+                         BatchOf(part.index),
+                         &value)) {
       return false;
     }
     sum += weight * value;
@@ -86,7 +130,7 @@ double Function::Gradient(const Point& x, const Point& y, Vector* gx, Vector* gy
     double* own_gy = gy ? gy->data() + part.scenario->tangent_offset : nullptr;
     if (!evaluator.Gradient(x.value().data(),
                             y.value().data() + part.scenario->offset,
-                            batch_,
+                            BatchOf(part.index),
                             &value,
                             gx ? part.gx.data() : nullptr,
                             own_gy)) {
@@ -111,7 +155,7 @@ void Function::HessianProduct(
     const int at = part.scenario->tangent_offset;
     if (!evaluator.HessianProduct(x.value().data(),
                                   y.value().data() + part.scenario->offset,
-                                  batch_,
+                                  BatchOf(part.index),
                                   v.data() + at,
                                   yy_v->data() + at,
                                   xy_v ? part.gx.data() : nullptr)) {
@@ -123,10 +167,121 @@ void Function::HessianProduct(
   });
 }
 
+// evaluate(evaluator, batch, x, y, offset, weight's outputs): one scenario's, added at what it
+// touches.
+template <typename Evaluate>
+double Function::ForEachSparsePart(const Point& x,
+                                   const Point& y,
+                                   SparseVector* in_x,
+                                   SparseVector* in_y,
+                                   SparseVector* more_in_y,
+                                   Evaluate evaluate) {
+  if (in_x) in_x->SetZero(&x.space());
+  if (in_y) in_y->SetZero(&y.space());
+  if (more_in_y) more_in_y->SetZero(&y.space());
+  double sum = 0.0;
+  const bool ok = ForEachPart([&](Oracle::Part& part, LevelEvaluator& evaluator, double weight) {
+    const int at = part.scenario->tangent_offset;
+    double value = 0.0;
+    if (in_x) part.in_x.SetZero(&x.space());
+    evaluator.SetSparse(true);
+    const bool evaluated = evaluate(evaluator,
+                                    BatchOf(part.index),
+                                    x.value().data(),
+                                    y.value().data() + part.scenario->offset,
+                                    at,
+                                    &value,
+                                    in_x ? part.in_x.data() : nullptr,
+                                    in_y ? in_y->data() + at : nullptr,
+                                    more_in_y ? more_in_y->data() + at : nullptr);
+    evaluator.SetSparse(false);
+    if (in_x) {
+      for (const int b : evaluator.touched_x()) part.in_x.Touch(b);
+      in_x->Add(weight, part.in_x);
+    }
+    for (SparseVector* in : {in_y, more_in_y}) {
+      if (!in) continue;
+      for (const int b : evaluator.touched_y()) {
+        in->Touch(part.first_block + b);
+        if (weight == 1.0) continue;
+        const Space::Block& block = y.space().blocks()[part.first_block + b];
+        Eigen::Map<Vector>(in->data() + block.tangent_offset, block.tangent_size) *= weight;
+      }
+    }
+    sum += weight * value;
+    return evaluated;
+  });
+  return ok ? sum : kNaN;
+}
+
+double Function::Gradient(const Point& x, const Point& y, SparseVector* gx, SparseVector* gy) {
+  ++counts().gradients;
+  return ForEachSparsePart(x,
+                           y,
+                           gx,
+                           gy,
+                           nullptr,
+                           [](LevelEvaluator& e,
+                              const Batch& batch,
+                              const double* px,
+                              const double* py,
+                              int,
+                              double* value,
+                              double* in_x,
+                              double* in_y,
+                              double*) { return e.Gradient(px, py, batch, value, in_x, in_y); });
+}
+
+void Function::HessianProduct(
+    const Point& x, const Point& y, const Vector& v, SparseVector* yy_v, SparseVector* xy_v) {
+  ++counts().products;
+  ForEachSparsePart(
+      x,
+      y,
+      xy_v,
+      yy_v,
+      nullptr,
+      [&](LevelEvaluator& e,
+          const Batch& batch,
+          const double* px,
+          const double* py,
+          int at,
+          double*,
+          double* in_x,
+          double* in_y,
+          double*) { return e.HessianProduct(px, py, batch, v.data() + at, in_y, in_x); });
+}
+
+double Function::GradientAndProduct(const Point& x,
+                                    const Point& y,
+                                    const Vector& v,
+                                    SparseVector* gy,
+                                    SparseVector* yy_v,
+                                    SparseVector* xy_v) {
+  ++counts().gradients;
+  ++counts().products;
+  return ForEachSparsePart(x,
+                           y,
+                           xy_v,
+                           yy_v,
+                           gy,
+                           [&](LevelEvaluator& e,
+                               const Batch& batch,
+                               const double* px,
+                               const double* py,
+                               int at,
+                               double* value,
+                               double* in_x,
+                               double* in_y,
+                               double* more_in_y) {
+                             return e.GradientAndProduct(
+                                 px, py, batch, v.data() + at, value, more_in_y, in_y, in_x);
+                           });
+}
+
 bool Function::IsLeastSquares() const {
   for (const auto& part : oracle_->parts_) {
-    const LevelFunction& function = upper_ ? *part->scenario->f : *part->scenario->g;
-    if (!function.IsLeastSquares()) return false;
+    if (!LevelOf(*part->scenario).IsLeastSquares()) return false;
   }
   return true;
 }
@@ -136,7 +291,7 @@ double Function::Linearize(
   ++counts().linearizations;
   int rows = 0;
   for (const auto& part : oracle_->parts_) {
-    rows += (upper_ ? part->scenario->f : part->scenario->g)->num_residuals();
+    rows += LevelOf(*part->scenario).num_residuals();
   }
   r->resize(rows);
   j->resize(rows, x.dim());
@@ -175,7 +330,7 @@ void Function::HessianBlocks(const Point& x, const Point& y, Vector* blocks) {
   blocks->resize(size);
   double* to = blocks->data();
   ForEachPart([&](Oracle::Part& part, LevelEvaluator& evaluator, double weight) {
-    const LevelFunction& function = upper_ ? *part.scenario->f : *part.scenario->g;
+    const LevelFunction& function = LevelOf(*part.scenario);
     SparseMatrix& yy = part.yy[upper_];
     if (yy.rows() == 0) yy = function.yy_pattern();
     if (!evaluator.Hessian(x.value().data(),
@@ -206,10 +361,15 @@ void Oracle::SetLower(std::unique_ptr<LowerSolver> lower) {
   lower_ = own_lower_.get();
 }
 
-Batch Oracle::Draw(int size, int stream) const {
+Batch Oracle::Draw(int size, int stream, uint64_t index, Batch::Sampling sampling) const {
   Batch batch;
   batch.size = size;
-  batch.seed = (seed_ * 1000003ull + iteration) * 1000003ull + static_cast<uint64_t>(stream);
+  batch.sampling = sampling;
+  batch.position = index;
+  batch.seed = Mix(Mix(seed_) + static_cast<uint64_t>(stream));
+  // A shuffled stream is one sequence; the others start anew with every batch.
+  const bool shuffled = sampling == Batch::kShuffled || sampling == Batch::kShuffledBlocks;
+  if (!shuffled) batch.seed = Mix(batch.seed + index);
   return batch;
 }
 

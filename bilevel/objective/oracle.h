@@ -16,9 +16,12 @@ class Oracle;
 class LowerSolver;
 struct LowerSolverCounts;
 
-/// Evaluations of one level over all its terms; minibatches count as well.
+/// Evaluations of one level, over all its terms or over a minibatch.
 struct FunctionCounts {
   long values = 0, gradients = 0, products = 0, linearizations = 0;
+  /// Terms in all of them: residual blocks, and samples of general terms. Over the level's number
+  /// of terms they are its epochs.
+  long samples = 0;
 
   FunctionCounts& operator+=(const FunctionCounts& other);
 };
@@ -29,8 +32,19 @@ class Function {
   double Value(const Point& x, const Point& y);
   /// Writes the gradients (tangent); either may be nullptr. Returns the value.
   double Gradient(const Point& x, const Point& y, Vector* gx, Vector* gy);
+  /// The same at the cost of what the batch touches, as the other two below.
+  double Gradient(const Point& x, const Point& y, SparseVector* gx, SparseVector* gy);
   /// For a direction v in y: yy_v = (d^2/dy^2) v, xy_v = (d^2/dxdy) v (may be nullptr).
   void HessianProduct(const Point& x, const Point& y, const Vector& v, Vector* yy_v, Vector* xy_v);
+  void HessianProduct(
+      const Point& x, const Point& y, const Vector& v, SparseVector* yy_v, SparseVector* xy_v);
+  /// The gradient in y and HessianProduct at once, for little more than the latter; counts as both.
+  double GradientAndProduct(const Point& x,
+                            const Point& y,
+                            const Vector& v,
+                            SparseVector* gy,
+                            SparseVector* yy_v,
+                            SparseVector* xy_v);
   /// The residuals sqrt(rho') r and their total derivative J = Jx + Jy dy_dx along y*(x), so that
   /// J'r is the hypergradient. Returns the value. Least squares only.
   double Linearize(const Point& x, const Point& y, const Matrix& dy_dx, Vector* r, Matrix* j);
@@ -39,6 +53,12 @@ class Function {
   /// a parameter block: tangent size squared entries each, one after the other. Counts as a
   /// linearisation; minibatches are not looked at.
   void HessianBlocks(const Point& x, const Point& y, Vector* blocks);
+
+  /// What minibatches draw from: the number of terms of every sum, see LevelFunction::DrawnFrom.
+  std::vector<int> DrawnFrom() const;
+  /// Terms in an evaluation over everything; streams not counted.
+  long num_terms() const;
+  bool has_importance() const;
 
   /// The same function over a minibatch.
   Function operator()(const Batch& batch) const {
@@ -52,6 +72,15 @@ class Function {
   Function(Oracle* oracle, bool upper) : oracle_(oracle), upper_(upper) {}
   template <typename Body>
   bool ForEachPart(Body body);
+  template <typename Evaluate>
+  double ForEachSparsePart(const Point& x,
+                           const Point& y,
+                           SparseVector* in_x,
+                           SparseVector* in_y,
+                           SparseVector* more_in_y,
+                           Evaluate evaluate);
+  const LevelFunction& LevelOf(const Program::Scenario& scenario) const;
+  Batch BatchOf(int scenario) const;
   FunctionCounts& counts();
 
   Oracle* oracle_;
@@ -70,7 +99,12 @@ class Oracle {
   Function f, g;
 
   /// A minibatch of `size` terms, always the same for the same (iteration, stream).
-  Batch Draw(int size, int stream) const;
+  Batch Draw(int size, int stream) const { return Draw(size, stream, iteration); }
+  /// The index-th batch of a stream; streams are independent of each other.
+  Batch Draw(int size,
+             int stream,
+             uint64_t index,
+             Batch::Sampling sampling = Batch::kIndependent) const;
   uint64_t iteration = 0;
 
   /// y <- y*(x) from the start in *y. False where there is none: y is untouched, message() says

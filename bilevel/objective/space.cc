@@ -60,23 +60,29 @@ int Space::Find(const double* user) const {
   return it == index_.end() ? -1 : it->second;
 }
 
-bool Space::Plus(const double* p, const double* d, double* q) const {
-  for (const Block& block : blocks_) {
-    const double* from = p + block.offset;
-    const double* delta = d + block.tangent_offset;
-    double* to = q + block.offset;
-    if (block.manifold) {
-      if (!block.manifold->Plus(from, delta, to)) return false;
-    } else {
-      for (int i = 0; i < block.size; ++i) to[i] = from[i] + delta[i];
-    }
+bool Space::PlusBlock(int b, const double* p, const double* d, double* q) const {
+  const Block& block = blocks_[b];
+  const double* from = p + block.offset;
+  const double* delta = d + block.tangent_offset;
+  double* to = q + block.offset;
+  if (block.manifold) {
+    if (!block.manifold->Plus(from, delta, to)) return false;
+  } else {
+    for (int i = 0; i < block.size; ++i) to[i] = from[i] + delta[i];
   }
   if (has_bounds_) {
-    for (int j = 0; j < tangent_size_; ++j) {
+    for (int j = block.tangent_offset; j < block.tangent_offset + block.tangent_size; ++j) {
       if (ambient_index_[j] < 0) continue;
       double& value = q[ambient_index_[j]];
       value = std::min(std::max(value, lower_[j]), upper_[j]);
     }
+  }
+  return true;
+}
+
+bool Space::Plus(const double* p, const double* d, double* q) const {
+  for (int b = 0; b < static_cast<int>(blocks_.size()); ++b) {
+    if (!PlusBlock(b, p, d, q)) return false;
   }
   return true;
 }
@@ -116,6 +122,62 @@ Point& Point::operator=(const Point& other) {
   step_.resize(other.step_.size());
   moved_.resize(other.moved_.size());
   return *this;
+}
+
+void SparseVector::SetZero(const Space* space) {
+  if (space_ != space) {
+    space_ = space;
+    values_.setZero(space->tangent_size());
+    is_touched_.assign(space->blocks().size(), 0);
+    blocks_.clear();
+    blocks_.reserve(space->blocks().size());
+  }
+  for (const int b : blocks_) {
+    const Space::Block& block = space->blocks()[b];
+    std::fill_n(values_.data() + block.tangent_offset, block.tangent_size, 0.0);
+    is_touched_[b] = 0;
+  }
+  blocks_.clear();
+}
+
+void SparseVector::Add(double scale, const SparseVector& other) {
+  for (const int b : other.blocks_) Touch(b);
+  other.AddTo(scale, &values_);
+}
+
+void SparseVector::AddTo(double scale, Vector* v) const {
+  for (const int b : blocks_) {
+    const Space::Block& block = space_->blocks()[b];
+    const int end = block.tangent_offset + block.tangent_size;
+    for (int j = block.tangent_offset; j < end; ++j) (*v)[j] += scale * values_[j];
+  }
+}
+
+double SparseVector::squaredNorm() const {
+  double sum = 0.0;
+  for (const int b : blocks_) {
+    const Space::Block& block = space_->blocks()[b];
+    sum += values_.segment(block.tangent_offset, block.tangent_size).squaredNorm();
+  }
+  return sum;
+}
+
+bool Point::Move(double scale, const SparseVector& delta) {
+  for (const int b : delta.blocks()) {
+    const Space::Block& block = space_->blocks()[b];
+    for (int j = block.tangent_offset; j < block.tangent_offset + block.tangent_size; ++j) {
+      step_[j] = scale * delta.data()[j];
+    }
+    if (!space_->PlusBlock(b, value_.data(), step_.data(), moved_.data()) ||
+        !moved_.segment(block.offset, block.size).allFinite()) {
+      return false;
+    }
+  }
+  for (const int b : delta.blocks()) {
+    const Space::Block& block = space_->blocks()[b];
+    value_.segment(block.offset, block.size) = moved_.segment(block.offset, block.size);
+  }
+  return true;
 }
 
 bool Point::MoveByStep() {

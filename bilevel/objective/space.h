@@ -52,6 +52,9 @@ class Space {
   /// q = p plus d, then clamped to the bounds; q may not alias p. False where a manifold fails.
   bool Plus(const double* p, const double* d, double* q) const;
 
+  /// One block of that, into q's.
+  bool PlusBlock(int block, const double* p, const double* d, double* q) const;
+
   /// d with p plus d = q, tangent coordinates at p. False where a manifold fails.
   bool Minus(const double* q, const double* p, double* d) const;
 
@@ -78,6 +81,38 @@ class Space {
   bool has_bounds_ = false;
 };
 
+/// A tangent vector of which all but some blocks are zero, such as a minibatch's gradient: dense
+/// memory and a list of those blocks. What is done with it costs what it touches; nothing is
+/// allocated after its first use.
+class SparseVector {
+ public:
+  /// Zero, in that space.
+  void SetZero(const Space* space);
+  /// Lists a block, in which anything may then be written through data().
+  void Touch(int block) {
+    if (is_touched_[block]) return;
+    is_touched_[block] = 1;
+    blocks_.push_back(block);
+  }
+  double* data() { return values_.data(); }
+  const double* data() const { return values_.data(); }
+  /// All of it, zeros included.
+  const Vector& dense() const { return values_; }
+  const std::vector<int>& blocks() const { return blocks_; }
+  const Space& space() const { return *space_; }
+
+  void Add(double scale, const SparseVector& other);
+  /// v += scale * this.
+  void AddTo(double scale, Vector* v) const;
+  double squaredNorm() const;
+
+ private:
+  const Space* space_ = nullptr;
+  Vector values_;
+  std::vector<int> blocks_;
+  std::vector<char> is_touched_;
+};
+
 /// A point of a space that can move. Copying to a point of the same space allocates nothing.
 class Point {
  public:
@@ -99,6 +134,8 @@ class Point {
     step_.noalias() = delta;
     return MoveByStep();
   }
+  /// Moves along scale * delta, at the cost of the blocks delta touches.
+  bool Move(double scale, const SparseVector& delta);
 
  private:
   bool MoveByStep();

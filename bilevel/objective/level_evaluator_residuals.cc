@@ -1,0 +1,382 @@
+#include <algorithm>
+#include <cmath>
+
+#include "bilevel/objective/level_evaluator_scratch.h"
+
+namespace bilevel {
+namespace {
+
+// matrix += scale * v v', row-major.
+void AddOuterProduct(double scale, const double* v, int n, double* matrix) {
+  if (scale == 0.0) return;
+  for (int i = 0; i < n; ++i) {
+    const double factor = scale * v[i];
+    for (int j = 0; j < n; ++j) matrix[i * n + j] += factor * v[j];
+  }
+}
+
+}  // namespace
+
+// Residuals, Jacobians (where wanted) and the loss of one residual block, into the scratch.
+inline bool LevelEvaluator::EvaluateCost(
+    int index, bool want_x, bool want_y, bool derivatives, Scratch* s) {
+  using Argument = LevelFunction::Argument;
+  static_assert(Argument::kX == 0 && Argument::kY == 1 && Argument::kConstant == 2, "");
+  const LevelFunction::Residual& r = function_.residuals_[index];
+  const Argument* const begin = &function_.arguments_[r.first];
+  const Argument* const end = begin + r.num_arguments;
+  const Argument* const thetas_end = end + r.num_thetas;
+  const double* const points[] = {x_, y_, nullptr};
+  const bool wanted[] = {want_x, want_y, false};
+  const int num_rows = r.num_residuals;
+  const double** parameter = s->parameters.data();
+  double** jacobian = s->jacobian_pointers.data();
+  for (const Argument* a = begin; a != thetas_end; ++a, ++parameter) {
+    *parameter = a->kind == Argument::kConstant ? a->constant : points[a->kind] + a->offset;
+    if (a < end) *jacobian++ = wanted[a->kind] ? &s->jacobians[num_rows * a->ambient] : nullptr;
+  }
+  const double* residuals = s->residuals.data();
+  if (!r.cost->Evaluate(s->parameters.data(),
+                        s->residuals.data(),
+                        derivatives ? s->jacobian_pointers.data() : nullptr)) {
+    return FailResidual(index, "could not be evaluated: its cost function returned false", s);
+  }
+  double squared_norm = 0.0;
+  for (int i = 0; i < num_rows; ++i) squared_norm += residuals[i] * residuals[i];
+  if (!std::isfinite(squared_norm)) {
+    return FailResidual(index, "has a residual that is not finite", s);
+  }
+  double* rho = s->rho;
+  rho[0] = squared_norm;
+  rho[1] = 1.0;
+  rho[2] = 0.0;
+  if (!r.loss) return true;
+  if (r.learnable) {
+    r.learnable->Evaluate(squared_norm,
+                          s->parameters.data() + r.num_arguments,
+                          rho,
+                          derivatives ? s->theta_value.data() : nullptr,
+                          derivatives ? s->theta_slope.data() : nullptr);
+  } else {
+    r.loss->Evaluate(squared_norm, rho);
+  }
+  return (std::isfinite(rho[0]) && std::isfinite(rho[1])) ||
+         FailResidual(index, "has a loss that is not finite", s);
+}
+
+bool LevelEvaluator::FailResidual(int index, const char* what, Scratch* s) {
+  s->error = "residual block " + std::to_string(index) + " of " + function_.name_ + " " + what;
+  return false;
+}
+
+// Slot: value | local gradient or product | ambient gradient (product, both, Hessian) | local
+// Hessian or, of both, local gradient.
+bool LevelEvaluator::EvaluateResidual(Order order, int index, Scratch* s, double* slot) {
+  using Argument = LevelFunction::Argument;
+  const LevelFunction::Residual& r = function_.residuals_[index];
+  const Argument* arguments = &function_.arguments_[r.first];
+  const int num_rows = r.num_residuals, ambient = r.ambient_size, local = r.local_size;
+  const bool derivatives = order != Order::kValue;
+  // Variables of x are skipped where nobody asks for them.
+  const bool want_x = gx_ || yx_ || order == Order::kRows;
+  if (!EvaluateCost(index, want_x, true, derivatives, s)) return false;
+  const double* residuals = s->residuals.data();
+  const double* rho = s->rho;
+  slot[0] = 0.5 * rho[0];
+  if (!derivatives) return true;
+
+  if (order == Order::kRows) {
+    const double root = std::sqrt(std::max(rho[1], 0.0));
+    const auto write = [&](Argument::Kind kind, const Space& space, RowSparseMatrix* matrix) {
+      for (int p = 0; p < r.num_arguments; ++p) {
+        const Argument& a = arguments[p];
+        if (a.kind != kind) continue;
+        int column = 0;  // Of this block among the row's nonzeros.
+        for (int q = 0; q < r.num_arguments; ++q) {
+          if (arguments[q].kind == kind && arguments[q].block < a.block) {
+            column += space.blocks()[arguments[q].block].tangent_size;
+          }
+        }
+        for (int i = 0; i < num_rows; ++i) {
+          Project(PlusJacobian(a),
+                  a.size,
+                  a.tangent_size,
+                  root,
+                  s->jacobian_pointers[p] + i * a.size,
+                  matrix->valuePtr() + matrix->outerIndexPtr()[r.row + i] + column);
+        }
+      }
+    };
+    write(Argument::kX, *function_.x_, rows_jx_);
+    write(Argument::kY, *function_.y_, rows_jy_);
+    for (int i = 0; i < num_rows; ++i) (*rows_r_)[r.row + i] = root * residuals[i];
+    return true;
+  }
+
+  // J'r, ambient.
+  double* gradient = s->gradient.data();
+  for (int p = 0; p < r.num_arguments; ++p) {
+    const Argument& a = arguments[p];
+    const double* jacobian = s->jacobian_pointers[p];
+    for (int j = 0; j < a.size; ++j) gradient[a.ambient + j] = 0.0;
+    if (!jacobian) continue;
+    for (int i = 0; i < num_rows; ++i) {
+      for (int j = 0; j < a.size; ++j) {
+        gradient[a.ambient + j] += jacobian[i * a.size + j] * residuals[i];
+      }
+    }
+  }
+  double* out = slot + 1;
+  if (order == Order::kGradient || order == Order::kHessian) {
+    for (int p = 0; p < r.num_arguments; ++p) {
+      const Argument& a = arguments[p];
+      if (a.kind == Argument::kConstant) continue;
+      Project(PlusJacobian(a), a.size, a.tangent_size, rho[1], gradient + a.ambient, out + a.local);
+    }
+    for (int p = r.num_arguments; p < r.num_arguments + r.num_thetas; ++p) {
+      const Argument& a = arguments[p];
+      if (a.kind != Argument::kX) continue;
+      Project(PlusJacobian(a),
+              a.size,
+              a.tangent_size,
+              0.5,
+              &s->theta_value[a.ambient - ambient],
+              out + a.local);
+    }
+    if (order == Order::kGradient) return true;
+  }
+  double* ambient_gradient = out + local;
+  for (int j = 0; j < ambient; ++j) ambient_gradient[j] = rho[1] * gradient[j];
+  double* weights = s->weights.data();
+  for (int i = 0; i < num_rows; ++i) weights[i] = rho[1] * residuals[i];
+
+  if (order == Order::kProduct || order == Order::kBoth) {
+    double* direction = s->direction.data();
+    double* jv = s->jv.data();
+    std::fill_n(direction, ambient, 0.0);
+    std::fill_n(jv, num_rows, 0.0);
+    for (int p = 0; p < r.num_arguments; ++p) {
+      const Argument& a = arguments[p];
+      if (a.kind != Argument::kY) continue;
+      const double* v = direction_ + a.tangent_offset;
+      Lift(PlusJacobian(a), a.size, a.tangent_size, v, direction + a.ambient);
+      for (int i = 0; i < num_rows; ++i) {
+        for (int j = 0; j < a.size; ++j) {
+          jv[i] += s->jacobian_pointers[p][i * a.size + j] * direction[a.ambient + j];
+        }
+      }
+    }
+    if (order == Order::kBoth) {
+      double* own = ambient_gradient + ambient + r.theta_size;
+      for (int p = 0; p < r.num_arguments; ++p) {
+        const Argument& a = arguments[p];
+        if (a.kind != Argument::kY) continue;
+        Project(PlusJacobian(a),
+                a.size,
+                a.tangent_size,
+                1.0,
+                ambient_gradient + a.ambient,
+                own + a.local);
+      }
+    }
+    double* product = gradient;  // Curvature first, then the Jacobian terms on top.
+    double r_jv = 0.0;
+    for (int i = 0; i < num_rows; ++i) r_jv += residuals[i] * jv[i];
+    const bool ok =
+        r.exact ? r.exact->EvaluateHessianProduct(s->parameters.data(), weights, direction, product)
+                : NumericHessianProduct(
+                      *r.cost, s->parameters.data(), weights, direction, product, &s->workspace);
+    if (!ok) {
+      return FailResidual(index, "has second derivatives that could not be evaluated", s);
+    }
+    for (int i = 0; i < num_rows; ++i) jv[i] = rho[1] * jv[i] + 2.0 * rho[2] * r_jv * residuals[i];
+    for (int p = 0; p < r.num_arguments; ++p) {
+      const Argument& a = arguments[p];
+      if (!s->jacobian_pointers[p]) continue;
+      for (int i = 0; i < num_rows; ++i) {
+        for (int j = 0; j < a.size; ++j) {
+          product[a.ambient + j] += s->jacobian_pointers[p][i * a.size + j] * jv[i];
+        }
+      }
+      Project(PlusJacobian(a), a.size, a.tangent_size, 1.0, product + a.ambient, out + a.local);
+    }
+    for (int p = r.num_arguments; p < r.num_arguments + r.num_thetas; ++p) {
+      const Argument& a = arguments[p];
+      if (a.kind != Argument::kX) continue;
+      Project(PlusJacobian(a),
+              a.size,
+              a.tangent_size,
+              r_jv,
+              &s->theta_slope[a.ambient - ambient],
+              out + a.local);
+    }
+    return true;
+  }
+
+  return FillHessian(index, gradient, ambient_gradient, s);
+}
+
+// The Hessian of a residual block, after its ambient gradient in the slot.
+bool LevelEvaluator::FillHessian(int index,
+                                 const double* gradient,
+                                 double* ambient_gradient,
+                                 Scratch* s) {
+  using Argument = LevelFunction::Argument;
+  const LevelFunction::Residual& r = function_.residuals_[index];
+  const Argument* arguments = &function_.arguments_[r.first];
+  const int num_rows = r.num_residuals, ambient = r.ambient_size, local = r.local_size;
+  const double* rho = s->rho;
+  const double* weights = s->weights.data();
+  // The Hessian in ambient coordinates: curvature + rho' J'J + 2 rho'' (J'r)(J'r)'.
+  double* h = s->hessian.data();
+  MatrixMap hessian(h, ambient, ambient);
+  double* stacked = s->stacked.data();
+  for (int p = 0; p < r.num_arguments; ++p) {
+    const Argument& a = arguments[p];
+    for (int i = 0; i < num_rows; ++i) {
+      double* row = stacked + i * ambient + a.ambient;
+      if (s->jacobian_pointers[p]) {
+        std::copy_n(s->jacobian_pointers[p] + i * a.size, a.size, row);
+      } else {
+        std::fill_n(row, a.size, 0.0);
+      }
+    }
+  }
+  const bool exact = kind_ == HessianKind::kExact;
+  if (exact || yx_) {
+    const bool ok = r.exact
+                        ? r.exact->EvaluateHessian(s->parameters.data(), weights, h)
+                        : NumericHessian(*r.cost, s->parameters.data(), weights, h, &s->workspace);
+    if (!ok) {
+      return FailResidual(index, "has second derivatives that could not be evaluated", s);
+    }
+    for (int i = 0; i < num_rows; ++i) AddOuterProduct(rho[1], stacked + i * ambient, ambient, h);
+    AddOuterProduct(2.0 * rho[2], gradient, ambient, h);
+  }
+  if (!exact) {
+    ConstMatrixMap jacobian(stacked, num_rows, ambient);
+    for (int p = 0; p < r.num_arguments; ++p) {
+      for (int q = 0; q < r.num_arguments; ++q) {
+        const Argument &a = arguments[p], &b = arguments[q];
+        if (a.kind != Argument::kY || b.kind != Argument::kY) continue;
+        hessian.block(a.ambient, b.ambient, a.size, b.size) =
+            rho[1] * jacobian.middleCols(a.ambient, a.size)
+                         .transpose()
+                         .lazyProduct(jacobian.middleCols(b.ambient, b.size));
+      }
+    }
+  }
+
+  // Into tangent coordinates: columns, then rows.
+  double* local_hessian = ambient_gradient + ambient + r.theta_size;
+  MatrixMap to(local_hessian, local, local);
+  MatrixMap half(s->half.data(), ambient, local);
+  for (int q = 0; q < r.num_arguments; ++q) {
+    const Argument& a = arguments[q];
+    if (a.kind == Argument::kConstant) continue;
+    const double* plus = PlusJacobian(a);
+    auto columns = half.middleCols(a.local, a.tangent_size);
+    if (plus) {
+      columns = hessian.middleCols(a.ambient, a.size)
+                    .lazyProduct(ConstMatrixMap(plus, a.size, a.tangent_size));
+    } else {
+      columns = hessian.middleCols(a.ambient, a.size);
+    }
+  }
+  const int cost_local = [&] {  // The local size of the cost function's own arguments.
+    return r.num_thetas > 0 ? arguments[r.num_arguments].local : local;
+  }();
+  for (int p = 0; p < r.num_arguments; ++p) {
+    const Argument& a = arguments[p];
+    if (a.kind == Argument::kConstant) continue;
+    const double* plus = PlusJacobian(a);
+    auto rows = to.block(a.local, 0, a.tangent_size, cost_local);
+    if (plus) {
+      rows = ConstMatrixMap(plus, a.size, a.tangent_size)
+                 .transpose()
+                 .lazyProduct(half.block(a.ambient, 0, a.size, cost_local));
+    } else {
+      rows = half.block(a.ambient, 0, a.size, cost_local);
+    }
+  }
+  // d/dtheta of rho' J'r.
+  double* slope = s->direction.data();
+  double* jtr = s->jv.data();
+  for (int q = r.num_arguments; q < r.num_arguments + r.num_thetas; ++q) {
+    const Argument& theta = arguments[q];
+    if (theta.kind != Argument::kX) continue;
+    Project(PlusJacobian(theta),
+            theta.size,
+            theta.tangent_size,
+            1.0,
+            &s->theta_slope[theta.ambient - ambient],
+            slope);
+    for (int p = 0; p < r.num_arguments; ++p) {
+      const Argument& a = arguments[p];
+      if (a.kind != Argument::kY) continue;
+      Project(PlusJacobian(a), a.size, a.tangent_size, 1.0, gradient + a.ambient, jtr);
+      for (int i = 0; i < a.tangent_size; ++i) {
+        for (int j = 0; j < theta.tangent_size; ++j) {
+          to(a.local + i, theta.local + j) = jtr[i] * slope[j];
+        }
+      }
+    }
+  }
+  return true;
+}
+
+// The serial way to a gradient: as EvaluateResidual and Reduce, entry by entry the same arithmetic,
+// without the slot between them.
+bool LevelEvaluator::AddGradient(int index, double scale, double* value) {
+  using Argument = LevelFunction::Argument;
+  Scratch& s = scratch_[0];
+  if (!EvaluateCost(index, gx_ != nullptr, gy_ != nullptr, true, &s)) return Fail(s.error);
+  const LevelFunction::Residual& r = function_.residuals_[index];
+  const Argument* const begin = &function_.arguments_[r.first];
+  const Argument* const end = begin + r.num_arguments;
+  const Argument* const thetas_end = end + r.num_thetas;
+  double* const gradients[] = {gx_, gy_, nullptr};
+  const int num_rows = r.num_residuals;
+  const double* const residuals = s.residuals.data();
+  const double* const rho = s.rho;
+  *value += scale * (0.5 * rho[0]);
+  double probe = 0.0;
+  double** jacobian = s.jacobian_pointers.data();
+  for (const Argument* a = begin; a != end; ++a, ++jacobian) {
+    if (!*jacobian) continue;
+    double* const to = gradients[a->kind] + a->tangent_offset;
+    const int size = a->size;
+    const auto entry = [&](int j) {
+      double sum = 0.0;
+      for (int i = 0; i < num_rows; ++i) sum += (*jacobian)[i * size + j] * residuals[i];
+      return sum;
+    };
+    if (!a->has_manifold) {
+      for (int j = 0; j < size; ++j) {
+        const double out = rho[1] * entry(j);
+        probe += 0.0 * out;
+        to[j] += scale * out;
+      }
+      continue;
+    }
+    for (int j = 0; j < size; ++j) s.gradient[j] = entry(j);
+    Project(PlusJacobian(*a), size, a->tangent_size, rho[1], s.gradient.data(), s.jv.data());
+    for (int j = 0; j < a->tangent_size; ++j) {
+      probe += 0.0 * s.jv[j];
+      to[j] += scale * s.jv[j];
+    }
+  }
+  for (const Argument* a = end; a != thetas_end; ++a) {
+    if (a->kind != Argument::kX || !gx_) continue;
+    const double* slope = &s.theta_value[a->ambient - r.ambient_size];
+    Project(PlusJacobian(*a), a->size, a->tangent_size, 0.5, slope, s.jv.data());
+    for (int j = 0; j < a->tangent_size; ++j) {
+      probe += 0.0 * s.jv[j];
+      gx_[a->tangent_offset + j] += scale * s.jv[j];
+    }
+  }
+  probe_ += probe;
+  return true;
+}
+
+}  // namespace bilevel
