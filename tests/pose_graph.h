@@ -16,82 +16,21 @@
 #include "ceres/manifold.h"
 #include "ceres/problem.h"
 #include "ceres/rotation.h"
+#include "examples/support/pose_graph.h"
 
 // Pose graphs in SE(3): poses as a unit quaternion (w, x, y, z) and a translation that map the body
 // to the world.
 namespace bilevel {
 
-struct Pose {
-  std::array<double, 4> q = {1.0, 0.0, 0.0, 0.0};
-  std::array<double, 3> t = {0.0, 0.0, 0.0};
-};
-
-/// (1 - x/2 cot(x/2)) / x^2 as a function of u = x^2, smooth at 0.
-template <typename T>
-T HalfCotangentDefect(const T& u) {
-  using std::cos;
-  using std::sin;
-  using std::sqrt;
-  if (u >= T(1.0)) {
-    const T half = T(0.5) * sqrt(u);
-    return (T(1.0) - half * cos(half) / sin(half)) / u;
-  }
-  // |B_2k| / (2k)! with Bernoulli's numbers B, for k = 1, 2, ...; converges for u < 4 pi^2.
-  constexpr double kCoefficients[] = {1.0 / 12.0,
-                                      1.0 / 720.0,
-                                      1.0 / 30240.0,
-                                      1.0 / 1209600.0,
-                                      1.0 / 47900160.0,
-                                      691.0 / 1307674368000.0,
-                                      1.0 / 74724249600.0,
-                                      3617.0 / 10670622842880000.0,
-                                      43867.0 / 5109094217170944000.0,
-                                      174611.0 / 802857662698291200000.0,
-                                      77683.0 / 14101100039391805440000.0,
-                                      236364091.0 / 1693824136731743669452800000.0};
-  T sum(0.0);
-  for (int k = 11; k >= 0; --k) sum = sum * u + T(kCoefficients[k]);
-  return sum;
-}
-
-/// Log of the motion (q, t): (rho, phi) with rotation vector phi and t = V(phi) rho.
-template <typename T>
-void LogSE3(const T q[4], const T t[3], T rho_phi[6]) {
-  T* phi = rho_phi + 3;
-  bilevel::QuaternionToAngleAxis(q, phi);
-  // V^-1 t = t - phi x t / 2 + c phi x (phi x t).
-  const T c = HalfCotangentDefect(T(phi[0] * phi[0] + phi[1] * phi[1] + phi[2] * phi[2]));
-  T once[3], twice[3];
-  ceres::CrossProduct(phi, t, once);
-  ceres::CrossProduct(phi, once, twice);
-  for (int i = 0; i < 3; ++i) rho_phi[i] = t[i] - T(0.5) * once[i] + c * twice[i];
-}
-
-/// Log of A^-1 B.
-template <typename T>
-void LogBetween(const T qa[4], const T ta[3], const T qb[4], const T tb[3], T rho_phi[6]) {
-  const T inverse[4] = {qa[0], -qa[1], -qa[2], -qa[3]};
-  const T difference[3] = {tb[0] - ta[0], tb[1] - ta[1], tb[2] - ta[2]};
-  T q[4], t[3];
-  ceres::QuaternionProduct(inverse, qb, q);
-  ceres::UnitQuaternionRotatePoint(inverse, difference, t);
-  LogSE3(q, t, rho_phi);
-}
+using Pose = examples::Pose3;
+using examples::LogBetween;
 
 /// Log(Z^-1 Ti^-1 Tj), its translation and rotation times exp(log_weights[0]) and
 /// exp(log_weights[1]) where there are such.
 struct RelativePoseError {
   template <typename T>
   bool operator()(const T* qi, const T* ti, const T* qj, const T* tj, T* residual) const {
-    const T inverse[4] = {qi[0], -qi[1], -qi[2], -qi[3]};
-    const T difference[3] = {tj[0] - ti[0], tj[1] - ti[1], tj[2] - ti[2]};
-    T q[4], t[3], qz[4], tz[3];
-    ceres::QuaternionProduct(inverse, qj, q);
-    ceres::UnitQuaternionRotatePoint(inverse, difference, t);
-    for (int k = 0; k < 4; ++k) qz[k] = T(z.q[k]);
-    for (int k = 0; k < 3; ++k) tz[k] = T(z.t[k]);
-    LogBetween(qz, tz, q, t, residual);
-    return true;
+    return examples::RelativePoseError3{z}(qi, ti, qj, tj, residual);
   }
 
   template <typename T>
@@ -290,15 +229,13 @@ inline std::unique_ptr<PoseGraph> MakeHelix(int n, int reach, double noise, unsi
     for (int j = i + 1; j <= i + reach && j < n; ++j) {
       const Pose &a = graph->truth[i], &b = graph->truth[j];
       PoseGraph::Edge edge{i, j, j > i + 1, {}};
-      const double inverse[4] = {a.q[0], -a.q[1], -a.q[2], -a.q[3]};
-      const double difference[3] = {b.t[0] - a.t[0], b.t[1] - a.t[1], b.t[2] - a.t[2]};
-      double q[4], wobble[4], turn[3];
-      ceres::QuaternionProduct(inverse, b.q.data(), q);
-      ceres::UnitQuaternionRotatePoint(inverse, difference, edge.z.t.data());
+      edge.z = examples::Between(a, b);
+      const std::array<double, 4> q = edge.z.q;
+      double wobble[4], turn[3];
       for (double& value : turn) value = noise * normal(generator);
       for (double& value : edge.z.t) value += noise * normal(generator);
       bilevel::AngleAxisToQuaternion(turn, wobble);
-      ceres::QuaternionProduct(q, wobble, edge.z.q.data());
+      ceres::QuaternionProduct(q.data(), wobble, edge.z.q.data());
       graph->edges.push_back(edge);
     }
   }

@@ -1,0 +1,42 @@
+#ifndef BILEVEL_EXAMPLES_SUPPORT_TEXT_H_
+#define BILEVEL_EXAMPLES_SUPPORT_TEXT_H_
+
+#include <string>
+#include <vector>
+
+namespace examples {
+
+/// A text file, line after line, as fields between white space. Lines that are empty or begin with
+/// '#' are passed over. The first failure is kept as "path:line: what".
+class LineReader {
+ public:
+  /// Reads the file whole; one that ends in .gz through gzip.
+  bool Open(const std::string& path);
+
+  /// False at the end of the file.
+  bool Next();
+
+  int line() const { return line_; }
+  int size() const { return static_cast<int>(fields_.size()); }
+  const std::string& operator[](int i) const { return fields_[i]; }
+
+  /// Field i as a finite number or as a whole one. `what` it is, for the message.
+  bool Number(int i, const std::string& what, double* value);
+  bool Integer(int i, const std::string& what, long* value);
+
+  /// Returns false, for the caller to return.
+  bool Fail(const std::string& what) { return FailAt(line_, what); }
+  /// Line 0 is the file as a whole.
+  bool FailAt(int line, const std::string& what);
+  const std::string& error() const { return error_; }
+
+ private:
+  std::string path_, text_, error_;
+  size_t position_ = 0;
+  int line_ = 0;
+  std::vector<std::string> fields_;
+};
+
+}  // namespace examples
+
+#endif  // BILEVEL_EXAMPLES_SUPPORT_TEXT_H_
