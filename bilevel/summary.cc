@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <cstdarg>
 #include <cstdio>
@@ -92,6 +93,7 @@ std::string Solver::Summary::FullReport() const {
     if (linear_residual >= 0.0) {
       row("Linear systems' residual, relative", Format("%.1e", linear_residual));
     }
+    for (const auto& [name, value] : assessment.uncertainty.Rows(20)) row(name.c_str(), value);
     for (const std::string& coordinate : active_upper_bounds) {
       row("Upper parameter on its bound", coordinate);
     }
@@ -141,7 +143,15 @@ std::string Solver::Summary::Csv() const {
          "upper_gradients,seconds";
   const size_t size = iterations.empty() ? 0 : iterations.front().x.size();
   for (size_t i = 0; i < size; ++i) out << ",x" << i;
+  // Of the answer, the last iterate accepted; not numbers elsewhere.
+  const Uncertainty& uncertainty = assessment.uncertainty;
+  const Vector errors = uncertainty.available() ? uncertainty.standard_errors() : Vector();
+  for (int i = 0; i < errors.size(); ++i) out << ",standard_error" << i;
   out << "\n";
+  const auto answer =
+      std::find_if(iterations.rbegin(), iterations.rend(), [](const IterationSummary& it) {
+        return it.step_is_successful;
+      });
   for (const IterationSummary& it : iterations) {
     out << it.iteration
         << Format(",%.17g,%.17g,%.17g,%.17g,%.17g,%.17g,%.17g,%.17g,%d,%.17g",
@@ -163,6 +173,8 @@ std::string Solver::Summary::Csv() const {
                   it.upper.gradients,
                   it.cumulative_time_in_seconds);
     for (double x : it.x) out << Format(",%.17g", x);
+    const bool is_answer = answer != iterations.rend() && &it == &*answer;
+    for (double error : errors) out << Format(",%.17g", is_answer ? error : std::nan(""));
     out << "\n";
   }
   return out.str();
@@ -201,7 +213,17 @@ std::string Solver::Summary::Json() const {
   for (size_t i = 0; i < size; ++i) {
     out << (i ? ", " : "") << Number(iterations.back().x[i]);
   }
-  out << "]\n}\n";
+  out << "]";
+  if (const Uncertainty& u = assessment.uncertainty; u.available()) {
+    // An infinite standard error is null.
+    out << ",\n  \"noise_variance\": " << Number(u.noise_variance());
+    out << ",\n  \"degrees_of_freedom\": " << u.degrees_of_freedom();
+    out << ",\n  \"standard_errors\": [";
+    const Vector errors = u.standard_errors();
+    for (int i = 0; i < errors.size(); ++i) out << (i ? ", " : "") << Number(errors[i]);
+    out << "]";
+  }
+  out << "\n}\n";
   return out.str();
 }
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <vector>
 
 #include "Eigen/Cholesky"
@@ -54,25 +53,6 @@ Vector TrustRegionStep(const Matrix& b, const Vector& g, double radius) {
   return eigen.eigenvectors() * step(base + high);
 }
 
-// "0.71 log_sigma[0] + 0.71 log_sigma[1]"
-std::string NameDirection(const Space& space, const Vector& direction) {
-  std::string text;
-  for (int i = 0; i < direction.size(); ++i) {
-    if (std::abs(direction[i]) < 1e-3) continue;
-    const Space::Block& block = space.BlockOf(i);
-    char term[160];
-    std::snprintf(term,
-                  sizeof(term),
-                  "%s%.2f %s[%d]",
-                  text.empty() ? (direction[i] < 0 ? "-" : "") : (direction[i] < 0 ? " - " : " + "),
-                  std::abs(direction[i]),
-                  block.name.c_str(),
-                  i - block.tangent_offset);
-    text += term;
-  }
-  return text;
-}
-
 }  // namespace
 
 std::string LevenbergMarquardt::Check(const Oracle& oracle) {
@@ -92,8 +72,8 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
                                              std::string* message) {
   const Space& space = state.x.space();
   const int m = state.x.dim();
-  Vector r, gradient, new_gradient, old_part, dx;
-  Matrix j, new_j, secant = Matrix::Zero(m, m), gauss_newton, model;
+  Vector r, new_r, gradient, new_gradient, old_part, dx;
+  Matrix j, new_j, secant = Matrix::Zero(m, m), model;
   Point x = state.x, y = state.y;
   Vector fy;
   bool use_secant = false;
@@ -122,6 +102,12 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
                        : "the derivative of the upper residuals is not finite";
         return false;
       };
+  const auto keep = [&] {
+    gauss_newton_ = j.transpose() * j;
+    gradient_ = gradient;
+    squared_residuals_ = r.squaredNorm();
+    num_residuals_ = static_cast<int>(r.size());
+  };
   // Coordinates at a bound that the gradient pushes against.
   std::vector<char> fixed(m);
   const auto find_active = [&](const Vector& g) {
@@ -139,6 +125,7 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
   double phi;
   if (!linearize(state.x, state.y, &j, &r, &phi)) return Outcome::kFailure;
   gradient = j.transpose() * r;
+  keep();
   Matrix slope = oracle.lower().dy_dx();
   double radius = options_.initial_trust_region_radius;
   Progress progress;
@@ -152,7 +139,6 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
       *message = "the gradient is below the gradient tolerance";
       return Outcome::kConverged;
     }
-    gauss_newton = j.transpose() * j;
     Vector reduced = gradient;
     Matrix free_j = j;
     for (int i = 0; i < m; ++i) {
@@ -162,7 +148,7 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
     }
     const Directions directions = SplitDirections(free_j, r, reduced, options_.flat_tolerance);
     const Matrix& v = directions.learnable;  // Without fixed coordinates: their rows are zero.
-    model = v.transpose() * gauss_newton * v;
+    model = v.transpose() * gauss_newton_ * v;
     if (use_secant) {
       // A secant from afar may deny the curvature that Gauss-Newton's part guarantees.
       const Matrix with_secant = model + v.transpose() * secant * v;
@@ -215,7 +201,7 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
                                   std::abs(new_phi - phi) < 1e-12 * std::abs(phi);
     double linearized_phi;
     bool accept = solved && expected > 0.0 && (ratio > 1e-4 || too_small_to_see);
-    if (accept && !linearize(x, y, &new_j, &r, &linearized_phi)) {
+    if (accept && !linearize(x, y, &new_j, &new_r, &linearized_phi)) {
       progress.note = *message;
       oracle.Clear();
       accept = false;
@@ -236,10 +222,10 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
       continue;
     }
     rejected = 0;
-    new_gradient = new_j.transpose() * r;
+    new_gradient = new_j.transpose() * new_r;
     if (options_.use_secant) {
       // The secant condition S dx = (J+ - J)' r+, in the DFP metric of the gradients' change.
-      old_part = new_gradient - j.transpose() * r;
+      old_part = new_gradient - j.transpose() * new_r;
       const Vector change = new_gradient - gradient;
       const double curvature = change.dot(dx);
       const double have = dx.dot(secant * dx), want = dx.dot(old_part);
@@ -261,7 +247,9 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
     std::swap(state.x, x);
     std::swap(state.y, y);
     j.swap(new_j);
+    r.swap(new_r);
     gradient.swap(new_gradient);
+    keep();
     slope = oracle.lower().dy_dx();
     phi = new_phi;
     progress.objective = phi;
@@ -273,6 +261,15 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
       return Outcome::kConverged;
     }
   }
+}
+
+void LevenbergMarquardt::Finish(Oracle& /*oracle*/, const State& state, Assessment* assessment) {
+  assessment->uncertainty.Compute(state.x,
+                                  gauss_newton_,
+                                  gradient_,
+                                  HessianKind::kGaussNewton,
+                                  squared_residuals_,
+                                  num_residuals_);
 }
 
 }  // namespace bilevel

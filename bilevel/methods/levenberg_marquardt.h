@@ -35,9 +35,16 @@ class LevenbergMarquardt : public Method {
   std::string name() const override { return "levenberg_marquardt"; }
   std::string Check(const Oracle& oracle) override;
   Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message) override;
+  /// The uncertainty of x.
+  void Finish(Oracle& oracle, const State& state, Assessment* assessment) override;
 
  private:
   Options options_;
+  // At the last accepted x.
+  Matrix gauss_newton_;
+  Vector gradient_;
+  double squared_residuals_ = 0.0;
+  int num_residuals_ = 0;
 };
 
 }  // namespace bilevel

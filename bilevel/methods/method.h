@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "bilevel/methods/uncertainty.h"
 #include "bilevel/objective/oracle.h"
 #include "bilevel/objective/space.h"
 
@@ -54,6 +55,9 @@ struct Assessment {
   /// Estimated norm of an element of the Goldstein subdifferential at x, and the half-width of its
   /// 95 % confidence interval.
   double goldstein_norm = Progress::kUnknown, goldstein_half_width = Progress::kUnknown;
+  /// The covariance of x, where the method has it at hand (levenberg_marquardt); ComputeUncertainty
+  /// gives it after any other.
+  Uncertainty uncertainty;
   std::vector<std::string> notes;
 };
 

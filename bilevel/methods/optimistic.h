@@ -23,6 +23,9 @@ class Optimistic : public Method {
   std::string name() const override;
   std::string Check(const Oracle& oracle) override;
   Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message) override;
+  void Finish(Oracle& oracle, const State& state, Assessment* assessment) override {
+    inner_->Finish(oracle, state, assessment);
+  }
 
  private:
   std::unique_ptr<Method> inner_;

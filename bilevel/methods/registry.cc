@@ -29,6 +29,9 @@ class Auto final : public Method {
   Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message) override {
     return chosen_->Minimize(oracle, state, monitor, message);
   }
+  void Finish(Oracle& oracle, const State& state, Assessment* assessment) override {
+    chosen_->Finish(oracle, state, assessment);
+  }
 
  private:
   LevenbergMarquardt lm_;
