@@ -9,6 +9,7 @@
 #include "Eigen/Cholesky"
 #include "Eigen/Eigenvalues"
 #include "bilevel/lower_level/bookkeeping.h"
+#include "bilevel/lower_level/secant_correction.h"
 
 namespace bilevel {
 namespace {
@@ -20,6 +21,8 @@ constexpr double kMostDamping = 1e12;
 constexpr double kFarDamping = 1e-2;
 // A bound's multiplier below this share of the gradient's size is about zero.
 constexpr double kWeakMultiplier = 1e-6;
+// Steps with an old Hessian must shrink the decrement by this much to beat a new factorisation.
+constexpr double kWorthFollowing = 0.25;
 
 }  // namespace
 
@@ -29,6 +32,7 @@ LowerSolverCounts& LowerSolverCounts::operator+=(const LowerSolverCounts& other)
   failed_solves += other.failed_solves;
   factorizations += other.factorizations;
   damped_factorizations += other.damped_factorizations;
+  chord_steps += other.chord_steps;
   gradient_steps += other.gradient_steps;
   seconds_in_ceres += other.seconds_in_ceres;
   seconds_in_evaluation += other.seconds_in_evaluation;
@@ -43,6 +47,7 @@ LowerSolverCounts LowerSolverCounts::operator-(const LowerSolverCounts& other) c
   difference.failed_solves -= other.failed_solves;
   difference.factorizations -= other.factorizations;
   difference.damped_factorizations -= other.damped_factorizations;
+  difference.chord_steps -= other.chord_steps;
   difference.gradient_steps -= other.gradient_steps;
   difference.seconds_in_ceres -= other.seconds_in_ceres;
   difference.seconds_in_evaluation -= other.seconds_in_evaluation;
@@ -60,6 +65,7 @@ struct NewtonLowerSolver::Part {
         start(&s->y),
         gradient(s->y.tangent_size()),
         step(s->y.tangent_size()),
+        trial_gradient(s->y.tangent_size()),
         product(s->y.tangent_size()),
         yy(s->g->yy_pattern()),
         yx(s->g->yx_pattern()),
@@ -70,7 +76,7 @@ struct NewtonLowerSolver::Part {
   LevelEvaluator g;
   Point y, trial, start;
   double value = 0.0;
-  Vector gradient, step, product;
+  Vector gradient, step, trial_gradient, product;
   SparseMatrix yy, yx;
   HessianSystem system;
   std::vector<char> fixed;
@@ -78,6 +84,9 @@ struct NewtonLowerSolver::Part {
   bool singular = false;  // Seen at a solution: expect it again.
   // Whether the factorisation is the undamped one at y.
   bool factorized = false;
+  // Whether it is that of a positive definite Hessian at some earlier point.
+  bool kept = false;
+  SecantCorrection secant;
   bool evaluated = false;  // Value, gradient and Hessians are those at x and y.
   Vector x;
   double decrement = -1.0, relative_decrement = -1.0;
@@ -264,6 +273,57 @@ bool NewtonLowerSolver::FindActive(Part* part) const {
   return part->any_fixed;
 }
 
+// Newton's steps with a Hessian factorised earlier, corrected by secants: a gradient and a
+// back-substitution each. False: they have become too slow, or cannot be taken; y is the best point.
+bool NewtonLowerSolver::Follow(Part* part, const double* x) {
+  // Bounds change the matrix with the active set.
+  if (!part->kept || part->scenario->y.has_bounds()) return false;
+  const auto gradient = [&](const Point& y, double* value, Vector* g) {
+    Stopwatch watch(&part->counts.seconds_in_evaluation);
+    return part->g.Gradient(x, y.value().data(), Batch::All(), value, nullptr, g->data());
+  };
+  part->factorized = part->evaluated = false;
+  part->secant.Clear();
+  if (!gradient(part->y, &part->value, &part->gradient)) return false;
+  double previous = std::numeric_limits<double>::infinity();
+  for (;;) {
+    {
+      Stopwatch watch(&part->counts.seconds_in_linear_algebra);
+      part->secant.Apply(
+          part->gradient,
+          [&](const Vector& b, Vector* solution) {
+            part->system.factorization().Solve(b, solution);
+          },
+          &part->step);
+    }
+    part->step = -part->step;
+    const double decrement2 = -part->gradient.dot(part->step);
+    if (!(decrement2 >= 0.0)) return false;
+    part->decrement = std::sqrt(decrement2);
+    part->SetRelativeDecrement();
+    const double rounding = part->Rounding();
+    part->trial.value() = part->y.value();
+    if (!part->trial.Move(part->step)) return false;
+    // Newton's last step overshoots the tolerance by far; so does this, the last step included.
+    if (part->decrement <= std::max(1e-2 * options_.tolerance * part->Unit(), rounding)) {
+      std::swap(part->y, part->trial);
+      return true;
+    }
+    if (part->decrement > kWorthFollowing * previous) return false;
+    previous = part->decrement;
+    double trial_value = 0.0;
+    if (!gradient(part->trial, &trial_value, &part->trial_gradient)) return false;
+    ++part->counts.chord_steps;
+    const double rounding_of_value = 1e4 * kEpsilon * std::abs(part->value);
+    if (!(trial_value <= part->value - 1e-4 * decrement2 + rounding_of_value)) return false;
+    part->product = part->trial_gradient - part->gradient;
+    part->secant.Add(part->step, part->product);
+    std::swap(part->y, part->trial);
+    std::swap(part->gradient, part->trial_gradient);
+    part->value = trial_value;
+  }
+}
+
 namespace {
 
 // Makes the indefinite ones of the small diagonal blocks positive definite, with eigenvalues
@@ -303,11 +363,14 @@ bool MendBlocks(const Space& space, SparseMatrix* yy) {
 bool NewtonLowerSolver::Newton(Part* part, const double* x, bool may_run_ceres) {
   const Space& space = part->scenario->y;
   Factorization& factorization = part->system.factorization();
+  bool mended = false;  // The Hessian is no longer that of y.
   const auto factorize = [&](double damping) {
     Stopwatch watch(&part->counts.seconds_in_linear_algebra);
     ++part->counts.factorizations;
     if (damping > kSingularDamping) ++part->counts.damped_factorizations;
     const auto status = factorization.Factorize(part->yy, damping, part->Fixed());
+    part->kept = damping <= kSingularDamping && !mended &&
+                 status == Factorization::Status::kPositiveDefinite;
     part->factorized = damping == 0.0 && status == Factorization::Status::kPositiveDefinite;
     return status;
   };
@@ -316,8 +379,8 @@ bool NewtonLowerSolver::Newton(Part* part, const double* x, bool may_run_ceres) 
   double previous_decrement = std::numeric_limits<double>::infinity();
   std::string trouble;  // With the last trial.
   bool full_step = false;
-  bool mended = false;  // The Hessian is no longer that of y.
   const double first_norm = part->y.value().norm();
+  if (Follow(part, x)) return true;
   if (!Evaluate(part, x)) return false;
   for (int iteration = 0;; ++iteration) {
     FindActive(part);
@@ -425,6 +488,7 @@ bool NewtonLowerSolver::Newton(Part* part, const double* x, bool may_run_ceres) 
       } else if (ratio < 0.25) {
         damping = std::max(kFirstDamping, 4.0 * damping);
       }
+      if (full_step && Follow(part, x)) return true;
       if (!Evaluate(part, x)) return false;
       mended = false;
       continue;
@@ -457,6 +521,7 @@ bool NewtonLowerSolver::Differentiate(const Point& x, const Point& y) {
     if (!part->ok) part->message = part->system.message();
     part->counts.factorizations += part->system.num_factorizations() - before;
     part->factorized = false;  // The system may have damped it.
+    part->kept = part->ok;
   });
   for (auto& part : parts_) {
     counts_ += std::exchange(part->counts, {});

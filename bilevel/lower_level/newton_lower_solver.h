@@ -75,6 +75,7 @@ class NewtonLowerSolver : public LowerSolver {
   struct Part;
   bool SolvePart(Part* part, const double* x, bool cold);
   bool Newton(Part* part, const double* x, bool may_run_ceres);
+  bool Follow(Part* part, const double* x);
   bool RunCeres(Part* part);
   bool FindActive(Part* part) const;
   bool Evaluate(Part* part, const double* x);
