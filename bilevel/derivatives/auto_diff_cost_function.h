@@ -7,8 +7,7 @@
 #include <utility>
 
 #include "bilevel/derivatives/rotation.h"  // Overloads that functors must see: keep it here.
-#include "bilevel/derivatives/second_order_cost_function.h"
-#include "bilevel/derivatives/tape.h"
+#include "bilevel/derivatives/taped_cost_function.h"
 #include "ceres/autodiff_cost_function.h"
 #include "ceres/types.h"
 
@@ -27,7 +26,7 @@ namespace bilevel {
 template <typename CostFunctor,
           int kNumResiduals,  // Number of residuals, or ceres::DYNAMIC.
           int... Ns>          // Number of parameters in each parameter block.
-class AutoDiffCostFunction final : public SecondOrderCostFunction {
+class AutoDiffCostFunction final : public TapedCostFunction {
  public:
   explicit AutoDiffCostFunction(CostFunctor* functor,
                                 ceres::Ownership ownership = ceres::TAKE_OWNERSHIP)
@@ -66,30 +65,13 @@ class AutoDiffCostFunction final : public SecondOrderCostFunction {
     return first_order_.Evaluate(parameters, residuals, jacobians);
   }
 
-  bool EvaluateHessian(double const* const* parameters,
-                       const double* weights,
-                       double* hessian) const override {
-    internal::Recording recording(parameters, parameter_block_sizes(), num_residuals());
-    if (!Record(&recording, Indices())) return false;
-    recording.Hessian(weights, hessian);
-    return true;
-  }
-
-  bool EvaluateHessianProduct(double const* const* parameters,
-                              const double* weights,
-                              const double* direction,
-                              double* product) const override {
-    internal::Recording recording(parameters, parameter_block_sizes(), num_residuals());
-    if (!Record(&recording, Indices())) return false;
-    recording.HessianProduct(weights, direction, product);
-    return true;
+  bool Record(internal::Recording* recording) const override {
+    return Record(recording, std::make_index_sequence<sizeof...(Ns)>());
   }
 
   const CostFunctor& functor() const { return first_order_.functor(); }
 
  private:
-  using Indices = std::make_index_sequence<sizeof...(Ns)>;
-
   void Initialize(int num_residuals) {
     set_num_residuals(num_residuals);
     *mutable_parameter_block_sizes() = {Ns...};

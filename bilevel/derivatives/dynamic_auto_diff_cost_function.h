@@ -6,8 +6,7 @@
 #include <utility>
 
 #include "bilevel/derivatives/rotation.h"  // Overloads that functors must see: keep it here.
-#include "bilevel/derivatives/second_order_cost_function.h"
-#include "bilevel/derivatives/tape.h"
+#include "bilevel/derivatives/taped_cost_function.h"
 #include "ceres/dynamic_autodiff_cost_function.h"
 #include "ceres/types.h"
 
@@ -20,7 +19,7 @@ namespace bilevel {
 /// `Stride` first derivatives are taken a pass, as in Ceres; the second ones are those of
 /// AutoDiffCostFunction.
 template <typename CostFunctor, int Stride = 4>
-class DynamicAutoDiffCostFunction final : public SecondOrderCostFunction {
+class DynamicAutoDiffCostFunction final : public TapedCostFunction {
  public:
   explicit DynamicAutoDiffCostFunction(CostFunctor* functor,
                                        ceres::Ownership ownership = ceres::TAKE_OWNERSHIP)
@@ -57,23 +56,8 @@ class DynamicAutoDiffCostFunction final : public SecondOrderCostFunction {
     return first_order_.Evaluate(parameters, residuals, jacobians);
   }
 
-  bool EvaluateHessian(double const* const* parameters,
-                       const double* weights,
-                       double* hessian) const override {
-    internal::Recording recording(parameters, parameter_block_sizes(), num_residuals());
-    if (!(*functor_)(recording.blocks(), recording.residuals())) return false;
-    recording.Hessian(weights, hessian);
-    return true;
-  }
-
-  bool EvaluateHessianProduct(double const* const* parameters,
-                              const double* weights,
-                              const double* direction,
-                              double* product) const override {
-    internal::Recording recording(parameters, parameter_block_sizes(), num_residuals());
-    if (!(*functor_)(recording.blocks(), recording.residuals())) return false;
-    recording.HessianProduct(weights, direction, product);
-    return true;
+  bool Record(internal::Recording* recording) const override {
+    return (*functor_)(recording->blocks(), recording->residuals());
   }
 
   const CostFunctor& functor() const { return *functor_; }

@@ -96,6 +96,23 @@ void Tape::Sweep(const double* weights, Lanes<kWidth>* lanes) {
   }
 }
 
+// Adjoints alone.
+void Tape::Backpropagate(const double* weights) {
+  const TapeNode* nodes = nodes_.data();
+  adjoints_.assign(num_nodes(), 0.0);
+  double* adjoints = adjoints_.data();
+  for (std::size_t k = 0; k < residuals_.size(); ++k) {
+    const TapeScalar& residual = residuals_[k].a;
+    if (residual.node >= 0) adjoints[residual.node] += weights[k] * residual.factor;
+  }
+  for (int c = num_nodes() - 1; c >= num_arguments(); --c) {
+    const double w = adjoints[c];
+    if (w == 0.0) continue;  // Not for speed: 0 * inf is no derivative.
+    adjoints[nodes[c].a] += nodes[c].fa * w;
+    if (nodes[c].kind != TapeNode::kUnary) adjoints[nodes[c].b] += nodes[c].fb * w;
+  }
+}
+
 template <int kWidth>
 Tape::Lanes<kWidth>* Tape::PrepareLanes() {
   const std::size_t size = (2 * kWidth * num_nodes() + 7) / 8;
@@ -103,9 +120,9 @@ Tape::Lanes<kWidth>* Tape::PrepareLanes() {
   return reinterpret_cast<Lanes<kWidth>*>(lanes_.data());
 }
 
-// The columns of the Hessian from `first` on, and the rows that mirror them.
+// The columns of the Hessian from `first` on, and the rows that mirror them; those of the Jacobian.
 template <int kWidth>
-void Tape::HessianColumns(const double* weights, int first, double* hessian) {
+void Tape::HessianColumns(const double* weights, int first, double* hessian, double* jacobian) {
   const int n = num_arguments();
   const int end = std::min(n, first + kWidth);
   auto* lanes = PrepareLanes<kWidth>();
@@ -116,6 +133,14 @@ void Tape::HessianColumns(const double* weights, int first, double* hessian) {
     for (int j = first; j < std::min(end, i + 1); ++j) {
       hessian[i * n + j] = hessian[j * n + i] = lanes[2 * i + 1][j - first];
     }
+  }
+  if (!jacobian) return;
+  for (const TapeJet& residual : residuals_) {
+    const TapeScalar& r = residual.a;
+    for (int j = first; j < end; ++j) {
+      jacobian[j] = r.node < 0 ? 0.0 : r.factor * lanes[2 * r.node][j - first];
+    }
+    jacobian += n;
   }
 }
 
@@ -147,11 +172,20 @@ Tape* Recording::Acquire(double const* const* parameters,
 
 void Recording::Release() { --ThreadTapes().depth; }
 
-void Recording::Hessian(const double* weights, double* hessian) {
+void Recording::Values(double* values) const {
+  for (const TapeJet& residual : tape_->residuals_) *values++ = residual.a.value;
+}
+
+void Recording::Gradient(const double* weights, double* gradient) {
+  tape_->Backpropagate(weights);
+  std::copy_n(tape_->adjoints_.data(), tape_->num_arguments(), gradient);
+}
+
+void Recording::Hessian(const double* weights, double* hessian, double* jacobian) {
   const int n = tape_->num_arguments();
   int first = 0;
-  for (; n - first > 8; first += 16) tape_->HessianColumns<16>(weights, first, hessian);
-  if (first < n) tape_->HessianColumns<8>(weights, first, hessian);
+  for (; n - first > 8; first += 16) tape_->HessianColumns<16>(weights, first, hessian, jacobian);
+  if (first < n) tape_->HessianColumns<8>(weights, first, hessian, jacobian);
 }
 
 void Recording::HessianProduct(const double* weights, const double* direction, double* product) {

@@ -214,12 +214,13 @@ class Tape {
   int num_arguments() const { return static_cast<int>(arguments_.size()); }
   int num_nodes() const { return static_cast<int>(next_ - nodes_.data()); }
   void Grow();
+  void Backpropagate(const double* weights);
   template <int kWidth>
   Lanes<kWidth>* PrepareLanes();
   template <int kWidth>
   void Sweep(const double* weights, Lanes<kWidth>* lanes);
   template <int kWidth>
-  void HessianColumns(const double* weights, int first, double* hessian);
+  void HessianColumns(const double* weights, int first, double* hessian, double* jacobian);
 
   // One for all shared libraries; unlike thread_local, without a call to look for an initialiser.
   static __thread Tape* current_;
@@ -254,8 +255,11 @@ class Recording {
   const TapeJet* const* blocks() const { return tape_->blocks_.data(); }
   TapeJet* residuals() { return tape_->residuals_.data(); }
 
-  // The n x n Hessian of sum_k weights[k] * residual k.
-  void Hessian(const double* weights, double* hessian);
+  void Values(double* values) const;
+  // The gradient of sum_k weights[k] * residual k.
+  void Gradient(const double* weights, double* gradient);
+  // Its n x n Hessian; with it comes the residuals' Jacobian, row-major, where wanted.
+  void Hessian(const double* weights, double* hessian, double* jacobian = nullptr);
   // The same times `direction`; n values both.
   void HessianProduct(const double* weights, const double* direction, double* product);
 

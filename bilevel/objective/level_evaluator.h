@@ -83,9 +83,14 @@ class LevelEvaluator {
   static std::string CheckBatch(const Batch& batch, int num_terms);
   bool Touch(bool is_x, int block);
   const double* PlusJacobian(const LevelFunction::Argument& argument) const;
-  bool EvaluateCost(int index, bool want_x, bool want_y, bool derivatives, Scratch* scratch);
+  void FindArguments(int index, bool want_x, bool want_y, Scratch* scratch);
+  bool EvaluateCost(int index, bool derivatives, internal::Recording* recording, Scratch* scratch);
   bool EvaluateResidual(Order order, int index, Scratch* scratch, double* slot);
-  bool FillHessian(int index, const double* gradient, double* ambient_gradient, Scratch* scratch);
+  bool FillHessian(int index,
+                   internal::Recording* recording,
+                   const double* gradient,
+                   double* ambient_gradient,
+                   Scratch* scratch);
   bool AddGradient(int index, double scale, double* value);
   const double* Value(const LevelFunction::Argument& argument) const;
   double* Target(int argument, double* out_x, double* out_y, double* scratch) const;

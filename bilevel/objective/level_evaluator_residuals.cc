@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "bilevel/objective/level_evaluator_scratch.h"
 
@@ -17,9 +18,8 @@ void AddOuterProduct(double scale, const double* v, int n, double* matrix) {
 
 }  // namespace
 
-// Residuals, Jacobians (where wanted) and the loss of one residual block, into the scratch.
-inline bool LevelEvaluator::EvaluateCost(
-    int index, bool want_x, bool want_y, bool derivatives, Scratch* s) {
+// Where a residual block's parameters are, and where the Jacobians that are wanted go.
+inline void LevelEvaluator::FindArguments(int index, bool want_x, bool want_y, Scratch* s) {
   using Argument = LevelFunction::Argument;
   static_assert(Argument::kX == 0 && Argument::kY == 1 && Argument::kConstant == 2, "");
   const LevelFunction::Residual& r = function_.residuals_[index];
@@ -28,19 +28,33 @@ inline bool LevelEvaluator::EvaluateCost(
   const Argument* const thetas_end = end + r.num_thetas;
   const double* const points[] = {x_, y_, nullptr};
   const bool wanted[] = {want_x, want_y, false};
-  const int num_rows = r.num_residuals;
   const double** parameter = s->parameters.data();
   double** jacobian = s->jacobian_pointers.data();
   for (const Argument* a = begin; a != thetas_end; ++a, ++parameter) {
     *parameter = a->kind == Argument::kConstant ? a->constant : points[a->kind] + a->offset;
-    if (a < end) *jacobian++ = wanted[a->kind] ? &s->jacobians[num_rows * a->ambient] : nullptr;
+    if (a >= end) continue;
+    *jacobian++ = wanted[a->kind] ? &s->jacobians[r.num_residuals * a->ambient] : nullptr;
   }
+}
+
+// Residuals, Jacobians (where wanted and not left to the recording) and the loss of one residual
+// block, into the scratch.
+inline bool LevelEvaluator::EvaluateCost(int index,
+                                         bool derivatives,
+                                         internal::Recording* recording,
+                                         Scratch* s) {
+  const LevelFunction::Residual& r = function_.residuals_[index];
+  const int num_rows = r.num_residuals;
   const double* residuals = s->residuals.data();
-  if (!r.cost->Evaluate(s->parameters.data(),
-                        s->residuals.data(),
-                        derivatives ? s->jacobian_pointers.data() : nullptr)) {
+  const bool evaluated =
+      recording ? r.taped->Record(recording)
+                : r.cost->Evaluate(s->parameters.data(),
+                                   s->residuals.data(),
+                                   derivatives ? s->jacobian_pointers.data() : nullptr);
+  if (!evaluated) {
     return FailResidual(index, "could not be evaluated: its cost function returned false", s);
   }
+  if (recording) recording->Values(s->residuals.data());
   double squared_norm = 0.0;
   for (int i = 0; i < num_rows; ++i) squared_norm += residuals[i] * residuals[i];
   if (!std::isfinite(squared_norm)) {
@@ -79,7 +93,14 @@ bool LevelEvaluator::EvaluateResidual(Order order, int index, Scratch* s, double
   const bool derivatives = order != Order::kValue;
   // Variables of x are skipped where nobody asks for them.
   const bool want_x = gx_ || yx_ || order == Order::kRows;
-  if (!EvaluateCost(index, want_x, true, derivatives, s)) return false;
+  FindArguments(index, want_x, true, s);
+  // One recording gives the gradient without a Jacobian, and the Hessian with it.
+  std::optional<internal::Recording> recording;
+  if ((order == Order::kGradient && r.TapesGradient()) ||
+      (order == Order::kHessian && r.taped && (kind_ == HessianKind::kExact || yx_))) {
+    recording.emplace(s->parameters.data(), r.cost->parameter_block_sizes(), num_rows);
+  }
+  if (!EvaluateCost(index, derivatives, recording ? &*recording : nullptr, s)) return false;
   const double* residuals = s->residuals.data();
   const double* rho = s->rho;
   slot[0] = 0.5 * rho[0];
@@ -115,7 +136,8 @@ bool LevelEvaluator::EvaluateResidual(Order order, int index, Scratch* s, double
 
   // J'r, ambient.
   double* gradient = s->gradient.data();
-  for (int p = 0; p < r.num_arguments; ++p) {
+  if (recording) recording->Gradient(residuals, gradient);
+  for (int p = 0; p < r.num_arguments && !recording; ++p) {
     const Argument& a = arguments[p];
     const double* jacobian = s->jacobian_pointers[p];
     for (int j = 0; j < a.size; ++j) gradient[a.ambient + j] = 0.0;
@@ -213,11 +235,12 @@ bool LevelEvaluator::EvaluateResidual(Order order, int index, Scratch* s, double
     return true;
   }
 
-  return FillHessian(index, gradient, ambient_gradient, s);
+  return FillHessian(index, recording ? &*recording : nullptr, gradient, ambient_gradient, s);
 }
 
 // The Hessian of a residual block, after its ambient gradient in the slot.
 bool LevelEvaluator::FillHessian(int index,
+                                 internal::Recording* recording,
                                  const double* gradient,
                                  double* ambient_gradient,
                                  Scratch* s) {
@@ -231,7 +254,8 @@ bool LevelEvaluator::FillHessian(int index,
   double* h = s->hessian.data();
   MatrixMap hessian(h, ambient, ambient);
   double* stacked = s->stacked.data();
-  for (int p = 0; p < r.num_arguments; ++p) {
+  if (recording) recording->Hessian(weights, h, stacked);
+  for (int p = 0; p < r.num_arguments && !recording; ++p) {
     const Argument& a = arguments[p];
     for (int i = 0; i < num_rows; ++i) {
       double* row = stacked + i * ambient + a.ambient;
@@ -244,9 +268,10 @@ bool LevelEvaluator::FillHessian(int index,
   }
   const bool exact = kind_ == HessianKind::kExact;
   if (exact || yx_) {
-    const bool ok = r.exact
-                        ? r.exact->EvaluateHessian(s->parameters.data(), weights, h)
-                        : NumericHessian(*r.cost, s->parameters.data(), weights, h, &s->workspace);
+    const bool ok =
+        recording ||
+        (r.exact ? r.exact->EvaluateHessian(s->parameters.data(), weights, h)
+                 : NumericHessian(*r.cost, s->parameters.data(), weights, h, &s->workspace));
     if (!ok) {
       return FailResidual(index, "has second derivatives that could not be evaluated", s);
     }
@@ -330,8 +355,13 @@ bool LevelEvaluator::FillHessian(int index,
 bool LevelEvaluator::AddGradient(int index, double scale, double* value) {
   using Argument = LevelFunction::Argument;
   Scratch& s = scratch_[0];
-  if (!EvaluateCost(index, gx_ != nullptr, gy_ != nullptr, true, &s)) return Fail(s.error);
   const LevelFunction::Residual& r = function_.residuals_[index];
+  FindArguments(index, gx_ != nullptr, gy_ != nullptr, &s);
+  std::optional<internal::Recording> recording;
+  if (r.TapesGradient()) {
+    recording.emplace(s.parameters.data(), r.cost->parameter_block_sizes(), r.num_residuals);
+  }
+  if (!EvaluateCost(index, true, recording ? &*recording : nullptr, &s)) return Fail(s.error);
   const Argument* const begin = &function_.arguments_[r.first];
   const Argument* const end = begin + r.num_arguments;
   const Argument* const thetas_end = end + r.num_thetas;
@@ -341,12 +371,14 @@ bool LevelEvaluator::AddGradient(int index, double scale, double* value) {
   const double* const rho = s.rho;
   *value += scale * (0.5 * rho[0]);
   double probe = 0.0;
+  if (recording) recording->Gradient(residuals, s.direction.data());
   double** jacobian = s.jacobian_pointers.data();
   for (const Argument* a = begin; a != end; ++a, ++jacobian) {
     if (!*jacobian) continue;
     double* const to = gradients[a->kind] + a->tangent_offset;
     const int size = a->size;
     const auto entry = [&](int j) {
+      if (recording) return s.direction[a->ambient + j];
       double sum = 0.0;
       for (int i = 0; i < num_rows; ++i) sum += (*jacobian)[i * size + j] * residuals[i];
       return sum;

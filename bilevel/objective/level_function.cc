@@ -105,6 +105,7 @@ void LevelFunction::AddResidual(const ceres::CostFunction* cost,
   Residual residual{};
   residual.cost = cost;
   residual.exact = dynamic_cast<const SecondOrderCostFunction*>(cost);
+  residual.taped = dynamic_cast<const TapedCostFunction*>(cost);
   residual.loss = loss;
   residual.learnable = dynamic_cast<const LearnableLoss*>(loss);
   residual.first = static_cast<int>(arguments_.size());

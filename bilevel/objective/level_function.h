@@ -8,7 +8,7 @@
 
 #include "Eigen/SparseCore"
 #include "bilevel/derivatives/learnable_loss.h"
-#include "bilevel/derivatives/second_order_cost_function.h"
+#include "bilevel/derivatives/taped_cost_function.h"
 #include "bilevel/objective/objective.h"
 #include "bilevel/objective/space.h"
 #include "ceres/evaluation_callback.h"
@@ -40,6 +40,7 @@ class LevelFunction {
   struct Residual {
     const ceres::CostFunction* cost;
     const SecondOrderCostFunction* exact;  ///< The same object, or nullptr: differenced.
+    const TapedCostFunction* taped;        ///< The same object, or nullptr.
     const ceres::LossFunction* loss;       ///< nullptr: none.
     const LearnableLoss* learnable;        ///< The same object, or nullptr.
     int first, num_arguments;              ///< Arguments of the cost function.
@@ -50,6 +51,9 @@ class LevelFunction {
     int local_size;    ///< Tangent size of all variable arguments.
     int row;           ///< First row in Linearize.
     int first_slot;    ///< Into slots.
+
+    /// Whether its gradient is cheaper by the tape than by its Jacobian.
+    bool TapesGradient() const { return taped && ambient_size >= 12; }
   };
 
   struct Term {
