@@ -21,8 +21,8 @@ constexpr double kMostDamping = 1e12;
 constexpr double kFarDamping = 1e-2;
 // A bound's multiplier below this share of the gradient's size is about zero.
 constexpr double kWeakMultiplier = 1e-6;
-// Steps with an old Hessian must shrink the decrement by this much to beat a new factorisation.
-constexpr double kWorthFollowing = 0.25;
+// A new factorisation costs as much as about so many steps with an old one.
+constexpr double kFactorizationInSteps = 15.0;
 
 }  // namespace
 
@@ -305,11 +305,14 @@ bool NewtonLowerSolver::Follow(Part* part, const double* x) {
     part->trial.value() = part->y.value();
     if (!part->trial.Move(part->step)) return false;
     // Newton's last step overshoots the tolerance by far; so does this, the last step included.
-    if (part->decrement <= std::max(1e-2 * options_.tolerance * part->Unit(), rounding)) {
+    const double target = std::max(1e-2 * options_.tolerance * part->Unit(), rounding);
+    if (part->decrement <= target) {
       std::swap(part->y, part->trial);
       return true;
     }
-    if (part->decrement > kWorthFollowing * previous) return false;
+    // At the rate of the last step, how many more?
+    const double rate = std::log(part->decrement / previous);
+    if (!(kFactorizationInSteps * rate < std::log(target / part->decrement))) return false;
     previous = part->decrement;
     double trial_value = 0.0;
     if (!gradient(part->trial, &trial_value, &part->trial_gradient)) return false;
