@@ -15,7 +15,7 @@ struct LowerSolverCounts {
   long failed_solves = 0;
   long factorizations = 0;
   long damped_factorizations = 0;  ///< Of them, of an indefinite or too long step's matrix.
-  long chord_steps = 0;  ///< Newton steps with the factorisation of an earlier Hessian.
+  long chord_steps = 0;            ///< Newton steps with the factorisation of an earlier Hessian.
   long gradient_steps = 0;         ///< Of first-order solvers; a gradient of f or g each.
   double seconds_in_ceres = 0, seconds_in_evaluation = 0, seconds_in_linear_algebra = 0;
 

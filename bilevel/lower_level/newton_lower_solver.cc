@@ -274,7 +274,8 @@ bool NewtonLowerSolver::FindActive(Part* part) const {
 }
 
 // Newton's steps with a Hessian factorised earlier, corrected by secants: a gradient and a
-// back-substitution each. False: they have become too slow, or cannot be taken; y is the best point.
+// back-substitution each. False: they have become too slow, or cannot be taken; y is the best
+// point.
 bool NewtonLowerSolver::Follow(Part* part, const double* x) {
   // Bounds change the matrix with the active set.
   if (!part->kept || part->scenario->y.has_bounds()) return false;
