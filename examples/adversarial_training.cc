@@ -140,7 +140,7 @@ std::shared_ptr<bilevel::Method> Configure(const std::string& name, bool scaled,
   }
   if (name == "aid_cg" || name == "aid_fp") {
     bilevel::AidHypergradient::Options options;
-    if (name == "aid_fp") options.kind = bilevel::AidHypergradient::kFixedPoint;
+    if (name == "aid_fp") options.kind = bilevel::AdjointSteps::kFixedPoint;
     options.num_lower_steps = options.num_linear_iterations = FLAGS_lower_iterations;
     options.lower_step = options.linear_step = lower_step;
     return std::make_shared<bilevel::GradientMethod>(

@@ -1,10 +1,22 @@
 #include "bilevel/methods/gradient_method.h"
 
+#include "bilevel/lower_level/lower_solver.h"
+#include "bilevel/methods/estimators/held.h"
+
 namespace bilevel {
 
 std::string GradientMethod::Check(const Oracle& oracle) {
-  const std::string complaint = rule_.Check(name_);
-  return complaint.empty() ? estimator_->Check(oracle) : complaint;
+  std::string complaint = rule_.Check(name_);
+  if (!complaint.empty()) return complaint;
+  if (estimator_->needs_derivative()) complaint = oracle.lower().WhyNoDerivative();
+  if (!complaint.empty()) return complaint;
+  complaint = estimator_->Check(oracle);
+  return complaint.empty() ? complaint : name_ + "." + complaint;
+}
+
+void GradientMethod::Start(Oracle& /*oracle*/, State& state) {
+  x_start_ = state.x;
+  steepest_.Clear();
 }
 
 void GradientMethod::Step(Oracle& oracle, State& state, Progress* progress) {
@@ -12,6 +24,7 @@ void GradientMethod::Step(Oracle& oracle, State& state, Progress* progress) {
   // at.
   const bool first = state.vectors.count("gradient") == 0;
   Vector& gradient = state.Get("gradient", state.x.dim());
+  x_before_ = state.x;
   if (!first) {
     progress->step_norm = rule_.Apply(gradient, "x", oracle.iteration - 1, &state, &state.x);
     if (progress->step_norm < 0.0) {
@@ -22,12 +35,35 @@ void GradientMethod::Step(Oracle& oracle, State& state, Progress* progress) {
   const double f = estimator_->Estimate(oracle, state, &gradient);
   if (estimator_->solves_lower_level()) {
     progress->objective = f;
+    if (!first) steepest_.Add(x_before_, phi_, state.x, f, state.y);
+    phi_ = f;
   } else {  // f at such a y is not phi and does not rank iterates.
     progress->upper_value = f;
     progress->y_is_solved = false;
     progress->keep = Progress::kAlways;
   }
-  progress->gradient_norm = gradient.lpNorm<Eigen::Infinity>();
+  progress->gradient_norm = ProjectedMaxNorm(state.x, gradient);
+}
+
+void GradientMethod::Finish(Oracle& oracle, const State& state, Assessment* assessment) {
+  // Descent that ends at an edge has not crossed it: one look a little further, the way it came.
+  constexpr double kShare = 1e-3;
+  Point beyond = state.x, y = state.y;
+  Vector way(state.x.dim());
+  if (!state.x.space().Minus(state.x.value().data(), x_start_.value().data(), way.data()) ||
+      !beyond.Move(kShare * way)) {
+    return;
+  }
+  // By another lower solver: this one's report is to stay that of the answer.
+  oracle.ForEach(1, [&](Oracle& worker, int) {
+    if (worker.Solve(beyond, &y)) {
+      const double phi = worker.f.Value(state.x, state.y);
+      steepest_.Add(state.x, phi, beyond, worker.f.Value(beyond, y), state.y);
+    }
+    const std::string jump = steepest_.FindJump(worker);
+    if (!jump.empty()) assessment->notes.push_back(jump);
+    worker.Clear();
+  });
 }
 
 }  // namespace bilevel

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "bilevel/methods/estimators/hypergradient.h"
+#include "bilevel/methods/estimators/jump.h"
 #include "bilevel/methods/method.h"
 #include "bilevel/methods/step_rule.h"
 
@@ -13,7 +14,8 @@ namespace bilevel {
 
 /// First-order descent on the hyper-objective: a step rule along an estimated hypergradient.
 /// AID-CG, AID-FP, ITD, truncated unrolling and exact gradient descent differ in the estimator,
-/// momentum, Adam and normalised steps in the rule.
+/// momentum, Adam and normalised steps in the rule. Reports where phi jumps between two iterates
+/// with y solved, or just beyond the answer.
 class GradientMethod : public Method {
  public:
   GradientMethod(std::string name,
@@ -23,8 +25,10 @@ class GradientMethod : public Method {
 
   std::string name() const override { return name_; }
   std::string Check(const Oracle& oracle) override;
+  void Finish(Oracle& oracle, const State& state, Assessment* assessment) override;
 
  protected:
+  void Start(Oracle& oracle, State& state) override;
   /// d ~ grad phi(x_k);  x_{k+1} = rule(x_k, d).
   void Step(Oracle& oracle, State& state, Progress* progress) override;
 
@@ -32,6 +36,9 @@ class GradientMethod : public Method {
   std::string name_;
   std::unique_ptr<HypergradientEstimator> estimator_;
   StepRule rule_;
+  Point x_start_, x_before_;
+  double phi_ = 0.0;  // Of the iteration before, where it is known.
+  SteepestPair steepest_;
 };
 
 }  // namespace bilevel

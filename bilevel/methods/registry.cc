@@ -3,12 +3,19 @@
 #include <functional>
 #include <utility>
 
+#include "bilevel/methods/bda.h"
+#include "bilevel/methods/bgs.h"
 #include "bilevel/methods/bome.h"
+#include "bilevel/methods/bsg1.h"
+#include "bilevel/methods/bvfsm.h"
 #include "bilevel/methods/gradient_method.h"
+#include "bilevel/methods/ia_gm.h"
 #include "bilevel/methods/igfm.h"
 #include "bilevel/methods/levenberg_marquardt.h"
 #include "bilevel/methods/line_search.h"
 #include "bilevel/methods/optimistic.h"
+#include "bilevel/methods/optimistic_gd.h"
+#include "bilevel/methods/penalty.h"
 
 namespace bilevel {
 namespace {
@@ -45,18 +52,39 @@ std::unique_ptr<Method> Exact(const char* name, StepRule::Kind kind) {
   return std::make_unique<GradientMethod>(name, std::make_unique<ExactHypergradient>(), rule);
 }
 
-std::unique_ptr<Method> Aid(const char* name, AidHypergradient::Kind kind) {
+std::unique_ptr<Method> Aid(const char* name, AdjointSteps::Kind kind) {
   AidHypergradient::Options options;
   options.kind = kind;
   return std::make_unique<GradientMethod>(
       name, std::make_unique<AidHypergradient>(options), StepRule());
 }
 
-std::unique_ptr<Method> Unrolled(const char* name, int num_reverse_steps) {
+std::unique_ptr<Method> Unrolled(const char* name, int num_reverse_steps, double momentum) {
   UnrolledHypergradient::Options options;
+  options.momentum = momentum;
   options.num_reverse_steps = num_reverse_steps;
   return std::make_unique<GradientMethod>(
       name, std::make_unique<UnrolledHypergradient>(options), StepRule());
+}
+
+// By an estimator with its defaults.
+template <typename Estimator>
+std::unique_ptr<Method> Estimated(const char* name) {
+  return std::make_unique<GradientMethod>(
+      name, std::make_unique<Estimator>(typename Estimator::Options()), StepRule());
+}
+
+std::unique_ptr<Method> IapttGm() {
+  IaGm::Options options;
+  options.truncate_pessimistically = true;
+  return std::make_unique<IaGm>(options);
+}
+
+std::unique_ptr<Method> DetachedBvfsm() {
+  BvfsmHypergradient::Options options;
+  options.barrier = BvfsmHypergradient::kDetached;
+  return std::make_unique<GradientMethod>(
+      "bvfsm_detached", std::make_unique<BvfsmHypergradient>(options), StepRule());
 }
 
 using Factory = std::function<std::unique_ptr<Method>()>;
@@ -74,11 +102,22 @@ const std::vector<std::pair<std::string, Factory>>& Methods() {
       {"momentum", [] { return Exact("momentum", StepRule::kMomentum); }},
       {"normalized", [] { return Exact("normalized", StepRule::kNormalized); }},
       {"adam", [] { return Exact("adam", StepRule::kAdam); }},
-      {"aid_cg", [] { return Aid("aid_cg", AidHypergradient::kConjugateGradients); }},
-      {"aid_fp", [] { return Aid("aid_fp", AidHypergradient::kFixedPoint); }},
-      {"itd", [] { return Unrolled("itd", 0); }},
-      {"truncated_itd", [] { return Unrolled("truncated_itd", 5); }},
+      {"aid_cg", [] { return Aid("aid_cg", AdjointSteps::kConjugateGradients); }},
+      {"aid_fp", [] { return Aid("aid_fp", AdjointSteps::kFixedPoint); }},
+      {"itd", [] { return Unrolled("itd", 0, 0.0); }},
+      {"truncated_itd", [] { return Unrolled("truncated_itd", 5, 0.0); }},
+      {"itd_momentum", [] { return Unrolled("itd_momentum", 0, 0.9); }},
+      {"truncated_itd_momentum", [] { return Unrolled("truncated_itd_momentum", 5, 0.9); }},
+      {"bgs", [] { return Estimated<BgsHypergradient>("bgs"); }},
+      {"bda", [] { return Estimated<BdaHypergradient>("bda"); }},
+      {"ia_gm", [] { return std::make_unique<IaGm>(); }},
+      {"iaptt_gm", [] { return IapttGm(); }},
       {"bome", [] { return std::make_unique<Bome>(); }},
+      {"bvfsm", [] { return Estimated<BvfsmHypergradient>("bvfsm"); }},
+      {"bvfsm_detached", [] { return DetachedBvfsm(); }},
+      {"penalty", [] { return std::make_unique<Penalty>(); }},
+      {"bsg1", [] { return Estimated<Bsg1Hypergradient>("bsg1"); }},
+      {"optimistic_gd", [] { return std::make_unique<OptimisticGd>(); }},
       {"igfm", [] { return std::make_unique<Igfm>(); }},
   };
   return *methods;

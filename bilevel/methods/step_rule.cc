@@ -35,6 +35,14 @@ double StepRule::Apply(const Vector& d,
       if (norm == 0.0) return 0.0;
       return point->Move(-(eta / norm) * m) ? eta : -1.0;
     }
+    case kOptimistic: {
+      Vector& before = state->vectors.try_emplace(memory + ".before", d).first->second;
+      before = 2.0 * d - before;
+      const double length = eta * before.norm();
+      const bool moved = point->Move(-eta * before);
+      before = d;
+      return moved ? length : -1.0;
+    }
     case kAdam: {
       constexpr double kBeta1 = 0.9, kBeta2 = 0.999, kEpsilon = 1e-8;
       Vector& m = state->Get(memory + ".adam_mean", n);

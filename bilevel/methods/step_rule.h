@@ -13,12 +13,13 @@ namespace bilevel {
 ///   kGradient    x <- x - eta_k d
 ///   kMomentum    m <- momentum m + d,                       x <- x - eta_k m   (heavy ball)
 ///   kNormalized  m <- momentum m + (1 - momentum) d,        x <- x - eta_k m / |m|
+///   kOptimistic  x <- x - eta_k (2 d - d_before), d_before = d in the first step
 ///   kAdam        Kingma and Ba, ICLR 2015, with (0.9, 0.999, 1e-8)
 ///
 /// On manifolds the step is a retraction, and the memories stay in the tangent coordinates they
 /// were formed in; bounds are projected onto after the step.
 struct StepRule {
-  enum Kind { kGradient, kMomentum, kNormalized, kAdam };
+  enum Kind { kGradient, kMomentum, kNormalized, kOptimistic, kAdam };
   Kind kind = kGradient;
   double step = 0.1;
   double momentum = 0.9;

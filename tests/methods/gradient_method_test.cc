@@ -88,7 +88,7 @@ TEST(HypergradientEstimators, ConvergeToTheClosedForm) {
   aid.lower_step = aid.linear_step = 0.3;
   aid.num_linear_iterations = 300;
   AidHypergradient::Options fixed_point = aid, solved = aid;
-  fixed_point.kind = AidHypergradient::kFixedPoint;
+  fixed_point.kind = AdjointSteps::kFixedPoint;
   solved.num_lower_steps = 0;
   UnrolledHypergradient::Options itd;
   itd.num_lower_steps = 300;

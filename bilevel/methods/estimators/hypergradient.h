@@ -3,8 +3,9 @@
 
 #include <memory>
 #include <string>
-#include <vector>
 
+#include "bilevel/methods/estimators/adjoint_solver.h"
+#include "bilevel/methods/estimators/unroll.h"
 #include "bilevel/methods/method.h"
 
 namespace bilevel {
@@ -17,6 +18,8 @@ class HypergradientEstimator {
   virtual std::string Check(const Oracle& /*oracle*/) const { return ""; }
   /// Whether that y is y*(x), to the lower solver's tolerance.
   virtual bool solves_lower_level() const { return false; }
+  /// Whether it asks the lower solver for dy*/dx.
+  virtual bool needs_derivative() const { return false; }
   /// Returns f(x, y) at the y used. What fails latches in the oracle.
   virtual double Estimate(Oracle& oracle, State& state, Vector* gradient) = 0;
 };
@@ -25,6 +28,7 @@ class HypergradientEstimator {
 class ExactHypergradient : public HypergradientEstimator {
  public:
   bool solves_lower_level() const override { return true; }
+  bool needs_derivative() const override { return true; }
   double Estimate(Oracle& oracle, State& state, Vector* gradient) override;
 
  private:
@@ -36,50 +40,37 @@ class ExactHypergradient : public HypergradientEstimator {
 /// order of |y - y*| and of the linear residual, over the smallest eigenvalue of d^2g/dy^2.
 class AidHypergradient : public HypergradientEstimator {
  public:
-  enum Kind {
-    kConjugateGradients,
-    kFixedPoint,  ///< z <- z - linear_step (H z - f_y): Neumann's series when begun at 0.
-  };
-  struct Options {
-    Kind kind = kConjugateGradients;
-    /// Gradient steps on g; 0: solve y to tolerance instead (no bias from y).
-    int num_lower_steps = 10;
-    double lower_step = 0.1;
-    int num_linear_iterations = 10;  ///< Grazzi et al.'s K.
-    double linear_tolerance = 1e-10;
-    double linear_step = 0.1;  ///< Fixed point only; below 2 / L.
-  };
-  explicit AidHypergradient(const Options& options) : options_(options) {}
+  /// 0 lower steps: y is solved to tolerance instead (no bias from y). K = 10 is Grazzi et al.'s.
+  struct Options : LowerSteps, AdjointSteps {};
+
+  explicit AidHypergradient(const Options& options)
+      : options_(options), unroll_(options), adjoint_(options) {}
   bool solves_lower_level() const override { return options_.num_lower_steps == 0; }
   std::string Check(const Oracle& oracle) const override;
   double Estimate(Oracle& oracle, State& state, Vector* gradient) override;
 
  private:
   Options options_;
-  Vector gy_, fy_, hz_, jz_, r_, p_, unused_;
+  Unroll unroll_;
+  AdjointSolver adjoint_;
+  Vector fy_, hz_, jz_;
 };
 
-/// Reverse-mode differentiation of T gradient steps on g (ITD; Franceschi et al., ICML 2017),
-/// truncated to the last K (Shaban et al., AISTATS 2019). Keeps K + 1 copies of y. With momentum,
-/// the lower steps are v <- momentum v + g_y, y <- y - step v, v starting at 0.
-/// On manifolds the derivatives of the retraction and of the moving frame are differenced.
+/// Reverse-mode differentiation of T steps on g (ITD; Franceschi et al., ICML 2017), truncated to
+/// the last K (Shaban et al., AISTATS 2019). Keeps K + 1 copies of y.
 class UnrolledHypergradient : public HypergradientEstimator {
  public:
-  struct Options {
-    int num_lower_steps = 10;
-    double lower_step = 0.1;
-    double momentum = 0.0;
+  struct Options : LowerSteps {
     int num_reverse_steps = 0;  ///< K; 0: all.
   };
-  explicit UnrolledHypergradient(const Options& options) : options_(options) {}
+  explicit UnrolledHypergradient(const Options& options) : options_(options), unroll_(options) {}
   std::string Check(const Oracle& oracle) const override;
   double Estimate(Oracle& oracle, State& state, Vector* gradient) override;
 
  private:
   Options options_;
-  std::vector<Point> path_;
-  std::vector<Vector> steps_, gradients_;
-  Vector v_, a_, b_, h_, j_;
+  Unroll unroll_;
+  Vector a_;
 };
 
 }  // namespace bilevel

@@ -1,0 +1,88 @@
+#include "bilevel/methods/estimators/adjoint_solver.h"
+
+#include <cmath>
+
+#include "bilevel/methods/estimators/held.h"
+
+namespace bilevel {
+namespace {
+
+constexpr int kNormStream = -2;
+
+}  // namespace
+
+std::string AdjointSteps::Check() const {
+  if (num_linear_iterations <= 0) return "num_linear_iterations must be positive";
+  if (!(linear_tolerance >= 0.0)) return "linear_tolerance must not be negative";
+  if (kind == kFixedPoint && !(linear_step > 0.0 && std::isfinite(linear_step))) {
+    return "linear_step must be positive";
+  }
+  return "";
+}
+
+void AdjointSolver::Multiply(
+    Oracle& o, const Point& x, const Point& y, const Vector& v, Vector* hv) {
+  o.g.HessianProduct(x, y, v, hv, nullptr);
+  ClearHeld(y, gy_, hv);
+}
+
+bool AdjointSolver::Solve(Oracle& o, const Point& x, const Point& y, const Vector& b, Vector* z) {
+  if (y.space().has_bounds()) o.g.Gradient(x, y, nullptr, &gy_);
+  const bool least_norm = steps_.kind == AdjointSteps::kLeastNorm;
+  if (least_norm) z->setZero(b.size());
+  ClearHeld(y, gy_, z);
+  r_ = b;
+  ClearHeld(y, gy_, &r_);
+  if (steps_.kind == AdjointSteps::kFixedPoint) {
+    for (int k = 0; k < steps_.num_linear_iterations && o.ok(); ++k) {
+      Multiply(o, x, y, *z, &hp_);
+      *z -= steps_.linear_step * (hp_ - r_);
+    }
+    return o.ok();
+  }
+
+  // Conjugate gradients on H z = b, or on H^2 z = H b with the residual s = H r. The latter ends
+  // where |s| <= tolerance |H| |r|, which eigenvalues below tolerance |H| cannot prevent; the norm
+  // is Frobenius', from one random direction.
+  const double tolerance = steps_.linear_tolerance * steps_.linear_tolerance;
+  const double bb = r_.squaredNorm();
+  double hh = 0.0;
+  if (least_norm) {
+    p_.resize(b.size());
+    o.RandomDirection(kNormStream, &p_);
+    Multiply(o, x, y, p_, &hp_);
+    hh = static_cast<double>(b.size()) * hp_.squaredNorm();
+    Multiply(o, x, y, r_, &s_);
+  } else {
+    Multiply(o, x, y, *z, &hp_);
+    r_ -= hp_;
+    s_ = r_;
+  }
+  p_ = s_;
+  double ss = s_.squaredNorm();
+  for (int k = 0; k < steps_.num_linear_iterations && o.ok(); ++k) {
+    const double rr = r_.squaredNorm();
+    if (ss == 0.0 || rr <= tolerance * bb || ss <= tolerance * hh * rr) break;
+    Multiply(o, x, y, p_, &hp_);
+    const double curvature = least_norm ? hp_.squaredNorm() : p_.dot(hp_);
+    if (!(curvature > 0.0)) {
+      o.Fail("conjugate gradients met a direction of curvature " + std::to_string(curvature) +
+             " in the lower level: its Hessian is not positive definite there");
+      return false;
+    }
+    const double alpha = ss / curvature;
+    *z += alpha * p_;
+    r_ -= alpha * hp_;
+    if (least_norm) {
+      Multiply(o, x, y, r_, &s_);
+    } else {
+      s_ = r_;
+    }
+    const double next = s_.squaredNorm();
+    p_ = s_ + (next / ss) * p_;
+    ss = next;
+  }
+  return o.ok();
+}
+
+}  // namespace bilevel

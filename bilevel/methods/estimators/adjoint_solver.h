@@ -1,0 +1,50 @@
+#ifndef BILEVEL_METHODS_ESTIMATORS_ADJOINT_SOLVER_H_
+#define BILEVEL_METHODS_ESTIMATORS_ADJOINT_SOLVER_H_
+
+#include <string>
+
+#include "bilevel/objective/oracle.h"
+
+namespace bilevel {
+
+/// How the adjoint is iterated.
+struct AdjointSteps {
+  enum Kind {
+    /// H must be positive definite: refused where it is not.
+    kConjugateGradients,
+    /// z <- z - linear_step (H z - b), Neumann's series when begun at 0: K gradient steps.
+    kFixedPoint,
+    /// z = H^+ b, least squares and least norm, whatever H is: conjugate gradients on the normal
+    /// equations from z = 0 (Hestenes and Stiefel, 1952), two products an iteration.
+    kLeastNorm,
+  };
+  Kind kind = kConjugateGradients;
+  int num_linear_iterations = 10;  ///< K, at most.
+  /// Of the residual, relative to b; for kLeastNorm also what eigenvalues of H, relative to its
+  /// norm, count as 0. Not for the fixed point.
+  double linear_tolerance = 1e-10;
+  double linear_step = 0.1;  ///< Fixed point only; below 2 / L.
+
+  /// Sentence on what makes no sense; empty if nothing does.
+  std::string Check() const;
+};
+
+/// H z = b for H = d^2g/dy^2 at (x, y), by products with H alone. Coordinates of y that g holds at
+/// a bound have no part in it: z is 0 there.
+class AdjointSolver {
+ public:
+  explicit AdjointSolver(const AdjointSteps& steps) : steps_(steps) {}
+
+  /// From the start in *z, but for kLeastNorm. False: a failure is latched.
+  bool Solve(Oracle& oracle, const Point& x, const Point& y, const Vector& b, Vector* z);
+
+ private:
+  void Multiply(Oracle& oracle, const Point& x, const Point& y, const Vector& v, Vector* hv);
+
+  AdjointSteps steps_;
+  Vector gy_, r_, p_, s_, hp_;
+};
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_METHODS_ESTIMATORS_ADJOINT_SOLVER_H_
