@@ -1,0 +1,44 @@
+// The example on few scenes: what it promises, read off its JSON. The demonstrations were made with
+// a safety distance of 0.62 m and a sigma of 0.08 m.
+#include <cstdlib>
+#include <string>
+
+#include "gtest/gtest.h"
+#include "run_example.h"
+
+namespace bilevel {
+namespace {
+
+std::string RunWith(const std::string& flags) {
+  const std::string out = testing::TempDir() + "plan_motion.json";
+  const std::string command =
+      "'" + ExamplePath("plan_motion") + "' " + flags + " --summary_json='" + out + "'";
+  EXPECT_EQ(std::system(command.c_str()), 0) << command;
+  return ReadText(out);
+}
+
+TEST(PlanMotion, RecoversWhatTheDemonstratorKeepsTo) {
+  if (ExamplePath("plan_motion").empty()) GTEST_SKIP() << "the examples were not built";
+  const std::string json = RunWith("--quick");
+  EXPECT_NEAR(JsonNumber(json, "", "distance"), 0.62, 0.05 * 0.62);
+  EXPECT_NEAR(JsonNumber(json, "", "sigma"), 0.08, 0.1 * 0.08);
+  EXPECT_GE(JsonNumber(json, "", "reduction"), 0.9);
+  EXPECT_GE(JsonNumber(json, "", "reduction_in_class"), 0.9);
+  EXPECT_EQ(JsonNumber(json, "learned", "other_class"), 0);
+  EXPECT_LT(JsonNumber(json, "learned", "rms"), JsonNumber(json, "best of the grid", "rms"));
+}
+
+// Nearly blind to obstacles, most plans begin in another homotopy class than their demonstration:
+// they are set aside, and none is left out in the end.
+TEST(PlanMotion, ScenesInAnotherHomotopyClassComeBack) {
+  if (ExamplePath("plan_motion").empty()) GTEST_SKIP() << "the examples were not built";
+  const std::string json =
+      RunWith("--train=8 --test=1 --start_distance=0.2 --start_sigma=0.5 --nogrid");
+  EXPECT_GE(JsonNumber(json, "", "set_aside"), 1);
+  EXPECT_EQ(JsonNumber(json, "", "left_out"), 0);
+  EXPECT_GE(JsonNumber(json, "", "rounds"), 2);
+  EXPECT_NEAR(JsonNumber(json, "", "distance"), 0.62, 0.05 * 0.62);
+}
+
+}  // namespace
+}  // namespace bilevel
