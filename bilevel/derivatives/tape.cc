@@ -185,7 +185,11 @@ void Recording::Hessian(const double* weights, double* hessian, double* jacobian
   const int n = tape_->num_arguments();
   int first = 0;
   for (; n - first > 8; first += 16) tape_->HessianColumns<16>(weights, first, hessian, jacobian);
-  if (first < n) tape_->HessianColumns<8>(weights, first, hessian, jacobian);
+  if (n - first > 4) {
+    tape_->HessianColumns<8>(weights, first, hessian, jacobian);
+  } else if (first < n) {
+    tape_->HessianColumns<4>(weights, first, hessian, jacobian);
+  }
 }
 
 void Recording::HessianProduct(const double* weights, const double* direction, double* product) {

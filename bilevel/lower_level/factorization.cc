@@ -7,6 +7,7 @@
 #include "Eigen/SparseCholesky"
 #ifdef BILEVEL_USE_CHOLMOD
 #include "Eigen/CholmodSupport"
+#include "bilevel/lower_level/one_openmp_thread.h"
 #endif
 
 namespace bilevel {
@@ -17,9 +18,8 @@ using Simplicial = Eigen::SimplicialLDLT<SparseMatrix, Eigen::Lower, Eigen::AMDO
 #ifdef BILEVEL_USE_CHOLMOD
 class Supernodal : public Eigen::CholmodSupernodalLLT<SparseMatrix, Eigen::Lower> {
  public:
-  // Dense enough for BLAS if it does this many operations a nonzero of the factor. CHOLMOD's own
-  // rule says 40, but with small supernodes a simplicial factorisation is faster up to about 200.
-  bool Pays() { return cholmod().fl > 150.0 * cholmod().lnz; }
+  // CHOLMOD's own rule: dense enough if it does this many operations a nonzero of the factor.
+  bool Pays() { return cholmod().fl > cholmod().supernodal_switch * cholmod().lnz; }
 
   double SmallestPivot() const {
     const cholmod_factor& factor = *m_cholmodFactor;
@@ -111,6 +111,7 @@ Factorization::Status Factorization::Factorize(const SparseMatrix& lower,
 #ifdef BILEVEL_USE_CHOLMOD
   if (implementation_->supernodal) {
     Supernodal& factor = *implementation_->supernodal;
+    const OneOpenMpThread one_thread;
     factor.factorize(scaled_);
     if (factor.info() == Eigen::Success) smallest_pivot = factor.SmallestPivot();
   }

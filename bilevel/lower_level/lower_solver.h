@@ -16,7 +16,7 @@ struct LowerSolverCounts {
   long factorizations = 0;
   long damped_factorizations = 0;  ///< Of them, of an indefinite or too long step's matrix.
   long chord_steps = 0;            ///< Newton steps with the factorisation of an earlier Hessian.
-  long gradient_steps = 0;         ///< Of first-order solvers; a gradient of f or g each.
+  long gradient_steps = 0;  ///< Without a matrix: gradients of f or g, products with Hessians.
   double seconds_in_ceres = 0, seconds_in_evaluation = 0, seconds_in_linear_algebra = 0;
 
   LowerSolverCounts& operator+=(const LowerSolverCounts& other);
@@ -40,6 +40,9 @@ class LowerSolver {
 
   /// Sentence on what is wrong with the options; empty if nothing.
   virtual std::string CheckOptions() const { return ""; }
+
+  /// Why there is no derivative, for methods that need one; empty where there is.
+  virtual std::string WhyNoDerivative() const { return ""; }
 
   /// From the start in *y to a stationary point. False, with message() saying why and *y
   /// untouched, where there is none to be had.

@@ -4,11 +4,13 @@
 #include <cmath>
 #include <exception>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "Eigen/Cholesky"
 #include "Eigen/Eigenvalues"
 #include "bilevel/lower_level/bookkeeping.h"
+#include "bilevel/lower_level/one_openmp_thread.h"
 #include "bilevel/lower_level/secant_correction.h"
 
 namespace bilevel {
@@ -218,6 +220,8 @@ bool NewtonLowerSolver::RunCeres(Part* part) {
     }
   }
   ceres::Solver::Summary summary;
+  std::optional<OneOpenMpThread> one_thread;
+  if (options_.ceres.num_threads == 1) one_thread.emplace();
   ceres::Solve(options_.ceres, &problem, &summary);
   if (!summary.IsSolutionUsable()) {
     part->message = summary.message;
