@@ -37,6 +37,10 @@ class Scenario {
   /// Whether that level's ceres::Problem is the user's own.
   bool is_wrapped(Level level) const { return level == Level::kUpper ? !own_upper_ : !own_lower_; }
 
+  int num_terms(Level level) const {
+    return static_cast<int>((level == Level::kUpper ? upper_terms_ : lower_terms_).size());
+  }
+
   /// A general term over existing or new blocks {values, size}; see bilevel::Objective. Blocks in
   /// no residual block and not declared upper are the lower level's.
   struct TermBlock {
