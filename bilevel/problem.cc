@@ -656,7 +656,10 @@ class ProblemCompiler {
       for (const LevelFunction* function : {s->g.get(), s->f.get()}) {
         LevelEvaluator evaluator(function, nullptr);
         double value = 0.0;
-        if (!evaluator.Gradient(x.data(), y.data(), Batch::All(), &value, gx.data(), gy.data())) {
+        const std::vector<int> sums = function->DrawnFrom();
+        const bool stream = std::count(sums.begin(), sums.end(), Objective::kStream) > 0;
+        const Batch batch = stream ? Batch{1, 0} : Batch::All();
+        if (!evaluator.Gradient(x.data(), y.data(), batch, &value, gx.data(), gy.data())) {
           return Refuse("at the start, " + evaluator.error());
         }
       }

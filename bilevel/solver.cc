@@ -70,9 +70,10 @@ class Recorder final : public Monitor {
 
   bool Report(const State& state, const Progress& progress) override {
     IterationSummary it;
-    it.iteration = static_cast<int>(summary_->iterations.size());
+    it.iteration = progress.iteration >= 0 ? static_cast<int>(progress.iteration)
+                                           : static_cast<int>(summary_->iterations.size());
     it.objective = progress.objective;
-    if (it.iteration > 0) {
+    if (!summary_->iterations.empty()) {
       it.objective_change = summary_->iterations.back().objective - progress.objective;
     }
     it.upper_value = progress.upper_value;
@@ -98,6 +99,7 @@ class Recorder final : public Monitor {
         (progress.keep == Progress::kIfBetter && better)) {
       have_best_ = true;
       best_is_solved_ = progress.y_is_solved;
+      best_leaves_y_ = progress.leave_y;
       best_objective_ = progress.objective;
       best_ = state;
       best_gradient_norm_ = progress.gradient_norm;
@@ -139,6 +141,7 @@ class Recorder final : public Monitor {
   }
   bool have_best() const { return have_best_; }
   bool best_is_solved() const { return best_is_solved_; }
+  bool best_leaves_y() const { return best_leaves_y_; }
   const State& best() const { return best_; }
   double best_objective() const { return best_objective_; }
   double best_gradient_norm() const { return best_gradient_norm_; }
@@ -175,7 +178,7 @@ class Recorder final : public Monitor {
   const Oracle* oracle_;
   Solver::Summary* summary_;
   std::chrono::steady_clock::time_point start_;
-  bool have_best_ = false, best_is_solved_ = false;
+  bool have_best_ = false, best_is_solved_ = false, best_leaves_y_ = false;
   State best_;
   double best_objective_ = kNaN, best_gradient_norm_ = kNaN, best_decrement_ = kNaN;
   ceres::TerminationType stop_type_ = ceres::NO_CONVERGENCE;
@@ -311,9 +314,11 @@ void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
     summary->final_objective = recorder.best_objective();
     summary->final_gradient_max_norm = recorder.best_gradient_norm();
     summary->final_lower_level_decrement = recorder.best_decrement();
-    if (!recorder.best_is_solved() && !SolveInTheEnd(oracle, start, &end, summary)) {
+    if (!recorder.best_is_solved() && !recorder.best_leaves_y() &&
+        !SolveInTheEnd(oracle, start, &end, summary)) {
       summary->termination_type = ceres::FAILURE;
     }
+    if (recorder.best_leaves_y()) summary->initial_objective = summary->final_objective = -1.0;
     if (summary->IsSolutionUsable()) {
       try {
         method->Finish(oracle, end, &summary->assessment);

@@ -31,6 +31,12 @@ void BlockJacobi::Compute(Oracle& oracle, const Point& x, const Point& y) {
       h += t * t;
     }
   };
+  offsets_.clear();
+  int offset = 0;
+  for (const Space::Block& block : space_->blocks()) {
+    offsets_.push_back(offset);
+    offset += block.tangent_size * block.tangent_size;
+  }
   double largest = 0.0;
   int widest = 0;
   for_each_block([&](const Space::Block& block, Eigen::Map<Matrix> h) {
@@ -63,19 +69,25 @@ void BlockJacobi::Compute(Oracle& oracle, const Point& x, const Point& y) {
   });
 }
 
-void BlockJacobi::Apply(Vector* v) const {
-  const double* inverse = inverses_.data();
-  for (const Space::Block& block : space_->blocks()) {
-    const int t = block.tangent_size;
-    if (t == 1) {
-      (*v)[block.tangent_offset] *= *inverse;
-    } else {
-      auto own = v->segment(block.tangent_offset, t);
-      product_.head(t).noalias() = Eigen::Map<const Matrix>(inverse, t, t) * own;
-      own = product_.head(t);
-    }
-    inverse += t * t;
+void BlockJacobi::ApplyBlock(int b, double* v) const {
+  const Space::Block& block = space_->blocks()[b];
+  const int t = block.tangent_size;
+  const double* inverse = inverses_.data() + offsets_[b];
+  if (t == 1) {
+    v[block.tangent_offset] *= *inverse;
+    return;
   }
+  Eigen::Map<Vector> own(v + block.tangent_offset, t);
+  product_.head(t).noalias() = Eigen::Map<const Matrix>(inverse, t, t) * own;
+  own = product_.head(t);
+}
+
+void BlockJacobi::Apply(Vector* v) const {
+  for (int b = 0; b < static_cast<int>(offsets_.size()); ++b) ApplyBlock(b, v->data());
+}
+
+void BlockJacobi::Apply(SparseVector* v) const {
+  for (const int b : v->blocks()) ApplyBlock(b, v->data());
 }
 
 }  // namespace bilevel

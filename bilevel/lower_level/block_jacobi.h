@@ -28,10 +28,15 @@ class BlockJacobi {
   void Compute(Oracle& oracle, const Point& x, const Point& y);
   /// v <- M^-1 v, tangent coordinates. Symmetric: the same for vectors and covectors.
   void Apply(Vector* v) const;
+  /// The same at the cost of the blocks v touches.
+  void Apply(SparseVector* v) const;
 
  private:
+  void ApplyBlock(int block, double* v) const;
+
   const Space* space_ = nullptr;
   Vector inverses_;  // By block, one after the other.
+  std::vector<int> offsets_;
   mutable Vector product_;
 };
 

@@ -46,6 +46,10 @@ struct Progress {
   Keep keep = kIfBetter;
   /// False: y is off y*(x). Solve brings it there before it returns.
   bool y_is_solved = true;
+  /// True: nor is it to be, since y*(x) cannot be had (a stream) or is not worth its price.
+  bool leave_y = false;
+  /// This iteration's number, where not every one is reported.
+  long iteration = -1;
 };
 
 /// What a method can say about its own answer. Numbers nobody computed stay NaN.

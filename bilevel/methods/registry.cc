@@ -3,19 +3,33 @@
 #include <functional>
 #include <utility>
 
+#include "bilevel/methods/alset.h"
+#include "bilevel/methods/amigo.h"
 #include "bilevel/methods/bda.h"
 #include "bilevel/methods/bgs.h"
+#include "bilevel/methods/bo_rep.h"
 #include "bilevel/methods/bome.h"
+#include "bilevel/methods/bsa.h"
 #include "bilevel/methods/bsg1.h"
 #include "bilevel/methods/bvfsm.h"
+#include "bilevel/methods/f2sa.h"
 #include "bilevel/methods/gradient_method.h"
 #include "bilevel/methods/ia_gm.h"
 #include "bilevel/methods/igfm.h"
 #include "bilevel/methods/levenberg_marquardt.h"
 #include "bilevel/methods/line_search.h"
+#include "bilevel/methods/ma_soba.h"
 #include "bilevel/methods/optimistic.h"
 #include "bilevel/methods/optimistic_gd.h"
 #include "bilevel/methods/penalty.h"
+#include "bilevel/methods/saba.h"
+#include "bilevel/methods/slip.h"
+#include "bilevel/methods/soba.h"
+#include "bilevel/methods/srba.h"
+#include "bilevel/methods/stocbio.h"
+#include "bilevel/methods/sustain.h"
+#include "bilevel/methods/ttsa.h"
+#include "bilevel/methods/vrbo.h"
 
 namespace bilevel {
 namespace {
@@ -119,6 +133,28 @@ const std::vector<std::pair<std::string, Factory>>& Methods() {
       {"bsg1", [] { return Estimated<Bsg1Hypergradient>("bsg1"); }},
       {"optimistic_gd", [] { return std::make_unique<OptimisticGd>(); }},
       {"igfm", [] { return std::make_unique<Igfm>(); }},
+      {"slip", [] { return std::make_unique<Slip>(); }},
+      {"bo_rep", [] { return std::make_unique<BoRep>(); }},
+      {"soba", [] { return std::make_unique<Soba>(); }},
+      {"saba", [] { return std::make_unique<Saba>(); }},
+      {"ma_soba", [] { return std::make_unique<MaSoba>(); }},
+      {"bsa", [] { return std::make_unique<Bsa>(); }},
+      {"ttsa", [] { return std::make_unique<Ttsa>(); }},
+      {"stocbio", [] { return std::make_unique<StocBiO>(); }},
+      {"amigo", [] { return std::make_unique<Amigo>(); }},
+      {"alset", [] { return std::make_unique<Alset>(); }},
+      {"f2sa", [] { return std::make_unique<F2sa>(); }},
+      {"f3sa",
+       [] {
+         F2sa::Options options;
+         options.momentum = true;
+         return std::make_unique<F2sa>(options);
+       }},
+      {"sustain", [] { return std::make_unique<Sustain>(); }},
+      {"mrbo", [] { return std::make_unique<Mrbo>(); }},
+      {"vrbo", [] { return std::make_unique<Vrbo>(); }},
+      {"svrb", [] { return std::make_unique<Svrb>(); }},
+      {"srba", [] { return std::make_unique<Srba>(); }},
   };
   return *methods;
 }

@@ -4,12 +4,21 @@
 
 namespace bilevel {
 
-std::string StepRule::Check(const std::string& name) const {
+double Schedule::At(uint64_t k) const {
+  if (decay_exponent == 0.0) return step;
+  return step * std::pow(1.0 + static_cast<double>(k) / decay_time, -decay_exponent);
+}
+
+std::string Schedule::Check(const std::string& name) const {
   if (!(step > 0.0) || !std::isfinite(step)) return name + ".step must be positive";
-  if (!(momentum >= 0.0 && momentum < 1.0)) return name + ".momentum must be in [0, 1)";
   if (!(decay_exponent >= 0.0)) return name + ".decay_exponent must not be negative";
   if (!(decay_time > 0.0)) return name + ".decay_time must be positive";
   return "";
+}
+
+std::string StepRule::Check(const std::string& name) const {
+  if (!(momentum >= 0.0 && momentum < 1.0)) return name + ".momentum must be in [0, 1)";
+  return Schedule::Check(name);
 }
 
 double StepRule::Apply(const Vector& d,
@@ -18,7 +27,7 @@ double StepRule::Apply(const Vector& d,
                        State* state,
                        Point* point) const {
   const double k = static_cast<double>(iteration);
-  const double eta = step * std::pow(1.0 + k / decay_time, -decay_exponent);
+  const double eta = At(iteration);
   const int n = static_cast<int>(d.size());
   switch (kind) {
     case kGradient:

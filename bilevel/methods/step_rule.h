@@ -7,8 +7,19 @@
 
 namespace bilevel {
 
+/// The constant and the decaying steps of all methods: step * (1 + k / decay_time)^-decay_exponent.
+struct Schedule {
+  double step = 0.1;
+  double decay_exponent = 0.0;  ///< 0: constant steps.
+  double decay_time = 1.0;      ///< Iterations.
+
+  double At(uint64_t k) const;
+  /// Sentence on what makes no sense; empty if nothing does.
+  std::string Check(const std::string& name) const;
+};
+
 /// How a first-order method turns a (hyper)gradient d into a step of x or y: the one step-size
-/// policy of all of them. With eta_k = step * (1 + k / decay_time)^-decay_exponent:
+/// policy of all of them. With eta_k the schedule's:
 ///
 ///   kGradient    x <- x - eta_k d
 ///   kMomentum    m <- momentum m + d,                       x <- x - eta_k m   (heavy ball)
@@ -18,15 +29,12 @@ namespace bilevel {
 ///
 /// On manifolds the step is a retraction, and the memories stay in the tangent coordinates they
 /// were formed in; bounds are projected onto after the step.
-struct StepRule {
+struct StepRule : Schedule {
   enum Kind { kGradient, kMomentum, kNormalized, kOptimistic, kAdam };
   Kind kind = kGradient;
-  double step = 0.1;
   double momentum = 0.9;
-  double decay_exponent = 0.0;  ///< 0: constant steps.
-  double decay_time = 1.0;      ///< Iterations.
 
-  /// Sentence on what makes no sense; empty if nothing does.
+  /// As Schedule::Check.
   std::string Check(const std::string& name) const;
 
   /// Moves the point; its memories live in the state under `memory`. Returns the step's length, or

@@ -22,7 +22,7 @@ int Permute(uint64_t key, int i, int n) {
   uint32_t x = static_cast<uint32_t>(i);
   do {
     uint64_t k = key;
-    for (int round = 0; round < 4; ++round) {
+    for (int round = 0; round < 6; ++round) {
       k = Mix(k);
       x = (x + static_cast<uint32_t>(k)) & mask;
       x = (x * (static_cast<uint32_t>(k >> 32) | 1u)) & mask;

@@ -305,7 +305,7 @@ bool LevelEvaluator::FailDerivative(const Batch& batch, bool is_x, int block) {
                            " is not finite";
   for (int i = 0; i < function_.num_terms(); ++i) {
     const LevelFunction::Term& t = function_.terms_[i];
-    if (batch.all() || t.objective->num_terms() <= 1) continue;
+    if (t.objective->num_terms() <= 1) continue;
     Batch own = batch;
     own.seed = Mix(batch.seed + static_cast<uint64_t>(i));
     own.importance = t.objective->importance();

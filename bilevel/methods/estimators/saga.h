@@ -1,0 +1,39 @@
+#ifndef BILEVEL_METHODS_ESTIMATORS_SAGA_H_
+#define BILEVEL_METHODS_ESTIMATORS_SAGA_H_
+
+#include "bilevel/objective/space.h"
+
+namespace bilevel {
+
+/// SAGA (Defazio, Bach and Lacoste-Julien, NeurIPS 2014) for a map G = mean of G_i over N entries,
+/// each of which remembers its last value M_i:
+///
+///   d = G_i - M_i + mean(M),    then  M_i <- G_i
+///
+/// Memory: N times the length of G, of doubles. Entries begin at zero.
+class Saga {
+ public:
+  void Start(int num_entries, int size) {
+    table_.setZero(size, num_entries);
+    mean_.setZero(size);
+    d_.setZero(size);
+  }
+  const Vector& Next(int entry, const Vector& g) {
+    const double share = 1.0 / static_cast<double>(table_.cols());
+    for (Eigen::Index k = 0; k < g.size(); ++k) {
+      const double change = g[k] - table_(k, entry);
+      d_[k] = change + mean_[k];  // The mean before this entry's change.
+      mean_[k] += share * change;
+      table_(k, entry) = g[k];
+    }
+    return d_;
+  }
+
+ private:
+  Matrix table_;
+  Vector mean_, d_;
+};
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_METHODS_ESTIMATORS_SAGA_H_

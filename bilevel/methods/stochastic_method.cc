@@ -1,0 +1,193 @@
+#include "bilevel/methods/stochastic_method.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <vector>
+
+#include "bilevel/methods/estimators/curvature.h"
+
+namespace bilevel {
+namespace {
+
+constexpr int kNumReports = 100;
+// Iterates that have grown by this have diverged.
+constexpr double kFar = 1e8;
+
+}  // namespace
+
+std::string CheckBatch(const Function& level,
+                       const std::string& level_name,
+                       int size,
+                       Batch::Sampling sampling,
+                       const std::string& option) {
+  if (size < 0) return option + " must not be negative (0: all terms)";
+  const std::vector<int> sums = level.DrawnFrom();
+  const bool stream = std::count(sums.begin(), sums.end(), Objective::kStream) > 0;
+  if (size == 0) {
+    if (stream) return option + " must be positive: a term of the " + level_name + " is a stream";
+    return "";
+  }
+  if (sums.empty()) {
+    return option + " is " + std::to_string(size) + ", but the " + level_name +
+           " has no terms to draw from: everything in it is in every batch; use 0";
+  }
+  for (const int n : sums) {
+    if (n == Objective::kStream || size <= n) continue;
+    return option + " is " + std::to_string(size) + ", but a sum of the " + level_name + " has " +
+           std::to_string(n) + " terms; use 0 for all of them";
+  }
+  if (stream && sampling != Batch::kIndependent) {
+    return "sampling must be kIndependent: a term of the " + level_name + " is a stream";
+  }
+  if (level.has_importance() && sampling != Batch::kIndependent) {
+    return "sampling must be kIndependent: terms of the " + level_name + " have sampling weights";
+  }
+  return "";
+}
+
+int NumBlocks(const Function& level, int size) {
+  const std::vector<int> sums = level.DrawnFrom();
+  if (size == 0 || sums.empty()) return 1;
+  for (const int n : sums) {
+    if (n == Objective::kStream || n != sums[0]) return 0;
+  }
+  return Batch::Block(size, 0).NumBlocks(sums[0]);
+}
+
+std::string StochasticMethod::Check(const Oracle& oracle) {
+  std::string complaint = CheckBatch(
+      oracle.g, "lower level", common_.lower_batch, common_.sampling, name_ + ".lower_batch");
+  if (complaint.empty()) {
+    complaint = CheckBatch(
+        oracle.f, "upper level", common_.upper_batch, common_.sampling, name_ + ".upper_batch");
+  }
+  if (complaint.empty() && common_.precondition) {
+    complaint = BlockJacobi::Check(oracle.program(), name_ + ".precondition");
+  }
+  if (complaint.empty() && (common_.precondition_interval < 0 || common_.report_interval < 0)) {
+    complaint = name_ + "'s intervals must not be negative";
+  }
+  return complaint.empty() ? CheckOptions(oracle) : complaint;
+}
+
+Method::Outcome StochasticMethod::Minimize(Oracle& o,
+                                           State& s,
+                                           Monitor* monitor,
+                                           std::string* message) {
+  start_x_ = s.x;
+  start_y_ = s.y;
+  next_.fill(0);
+  upper_sum_ = step_norm_ = 0.0;
+  num_upper_ = 0;
+  const uint64_t last = monitor->max_num_iterations();
+  const uint64_t interval = common_.report_interval > 0 ? common_.report_interval
+                                                        : std::max<uint64_t>(1, last / kNumReports);
+  if (common_.precondition) metric_.Compute(o, s.x, s.y);
+  if (o.ok()) Start(o, s);
+  for (;; ++o.iteration) {
+    if (o.ok() && (o.iteration % interval == 0 || o.iteration >= last)) {
+      const auto far = [](const Point& p, const Point& start) {
+        return !(p.value().norm() <= kFar * (1.0 + start.value().norm()));
+      };
+      if (far(s.y, start_y_) || far(s.x, start_x_)) o.Fail("x or y grows without bound");
+    }
+    if (!o.ok()) {
+      *message = o.Clear();
+      *message += WhyDiverged(o);
+      return Outcome::kFailure;
+    }
+    if (o.iteration % interval == 0 || o.iteration >= last) {
+      Progress progress;
+      progress.iteration = static_cast<long>(o.iteration);
+      if (num_upper_ > 0) progress.upper_value = upper_sum_ / static_cast<double>(num_upper_);
+      if (o.iteration > 0) progress.step_norm = step_norm_;
+      progress.y_is_solved = false;
+      progress.leave_y = !common_.solve_lower_level;
+      progress.keep = Progress::kAlways;
+      upper_sum_ = 0.0;
+      num_upper_ = 0;
+      if (!monitor->Report(s, progress)) return Outcome::kNoConvergence;
+    }
+    const int refresh = common_.precondition ? common_.precondition_interval : 0;
+    if (refresh > 0 && o.iteration > 0 && o.iteration % refresh == 0) metric_.Compute(o, s.x, s.y);
+    if (o.ok()) Iterate(o, s);
+  }
+}
+
+// Whether y's or z's step is above the limit of the start.
+std::string StochasticMethod::WhyDiverged(Oracle& o) {
+  constexpr int kProducts = 20;
+  Batch batch = Batch::All();
+  const std::vector<int> sums = o.g.DrawnFrom();
+  if (std::count(sums.begin(), sums.end(), Objective::kStream) > 0) {
+    batch = o.Draw(common_.lower_batch, kY, 0, common_.sampling);
+  }
+  const Curvature curvature = EstimateCurvature(o, batch, start_x_, start_y_, metric(), kProducts);
+  if (!o.Clear().empty() || !(curvature.largest > 0.0)) return "";
+  const double limit = 2.0 / curvature.largest, step = LongestLowerStep();
+  char text[200];
+  std::snprintf(text,
+                sizeof(text),
+                "; the longest step of y and z, %g, is %s the limit of stability 2 / L = %g at the "
+                "start%s",
+                step,
+                step > limit ? "above" : "below",
+                limit,
+                step > limit ? "" : ": a minibatch may have a larger L, or x's steps are too long");
+  return text;
+}
+
+void StochasticMethod::MoveY(Oracle& o, State& s, double step, SparseVector* d) {
+  if (!o.ok()) return;
+  if (common_.precondition) metric_.Apply(d);
+  if (!s.y.Move(-step, *d)) o.Fail("y is no longer finite");
+}
+
+void StochasticMethod::MoveY(Oracle& o, State& s, double step, const Vector& d) {
+  if (!o.ok()) return;
+  dense_ = d;
+  if (common_.precondition) metric_.Apply(&dense_);
+  if (!s.y.Move(-step * dense_)) o.Fail("y is no longer finite");
+}
+
+void StochasticMethod::MoveZ(double step, SparseVector* d, SparseVector* e, Vector* v) {
+  if (common_.precondition) {
+    metric_.Apply(d);
+    metric_.Apply(e);
+  }
+  d->AddTo(-step, v);
+  e->AddTo(step, v);
+}
+
+void StochasticMethod::MoveZ(double step, const Vector& d, Vector* v) {
+  dense_ = d;
+  if (common_.precondition) metric_.Apply(&dense_);
+  *v -= step * dense_;
+}
+
+void StochasticMethod::NoteStep(Oracle& o, double length) {
+  if (length < 0.0) o.Fail("x is no longer finite");
+  step_norm_ = length;
+}
+
+void StochasticMethod::MoveX(Oracle& o, State& s, const StepRule& rule, const SparseVector& d) {
+  if (!o.ok()) return;
+  if (rule.kind != StepRule::kGradient) return MoveX(o, s, rule, d.dense());
+  const double eta = rule.At(o.iteration);
+  NoteStep(o, s.x.Move(-eta, d) ? eta * std::sqrt(d.squaredNorm()) : -1.0);
+}
+
+void StochasticMethod::MoveX(Oracle& o, State& s, const StepRule& rule, const Vector& d) {
+  if (!o.ok()) return;
+  NoteStep(o, rule.Apply(d, "x", o.iteration, &s, &s.x));
+}
+
+void StochasticMethod::LowerSteps(Oracle& o, State& s, int num_steps, double step) {
+  for (int t = 0; t < num_steps && o.ok(); ++t) {
+    o.g(Lower(o, kY)).Gradient(s.x, s.y, nullptr, &gy_);
+    MoveY(o, s, step, &gy_);
+  }
+}
+
+}  // namespace bilevel
