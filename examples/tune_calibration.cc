@@ -1,0 +1,778 @@
+// Which distortion terms should a camera calibration keep? Learned, not guessed.
+//
+//   lower level   y*(x) = argmin  sum over training views rho(|corner - projection(y)|^2 / sigma^2)
+//                               + sum over distortion terms |term(y)|^2 / tau^2
+//   upper level   x     = argmin  sum over left-out views  min over the board's pose
+//   |reprojection|^2
+//
+// y: intrinsics and distortion of two cameras, their relative pose, the boards' poses. x:
+// logarithms of the corner noise sigma of each camera and of the size tau that each kind of
+// distortion term is expected to have, measured as displacement in the image's corner in pixels. A
+// term that does not help on views it has not seen gets a small tau and vanishes; one that does
+// keeps its freedom.
+//
+// Every view is left out once (each fold is a scenario with calibration of its own). The usual
+// choices, a set of terms that is free and the others zero, are run beside it. Both are judged on
+// outer folds: views that neither the calibration nor x has seen.
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <memory>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "Eigen/Dense"
+#include "bilevel/bilevel.h"
+#include "bilevel/methods/levenberg_marquardt.h"
+#include "ceres/ceres.h"
+#include "examples/support/calibration.h"
+#include "examples/support/flags.h"
+#include "examples/support/plot.h"
+#include "examples/support/table.h"
+
+DEFINE_string(corners,
+              "build/data/calib_opencv/corners.csv",
+              "corners of a board in stereo views; simulated ones where the file is absent");
+DEFINE_int32(folds, 6, "outer folds, for the comparison");
+DEFINE_double(start, 3.0, "expected size of every distortion term to start from, in pixels");
+DEFINE_bool(progress, false, "print the iterations");
+
+namespace {
+
+using examples::Distortion;
+using examples::Format;
+using examples::Intrinsics;
+using examples::Pose;
+using examples::StereoCorners;
+
+constexpr int kGroups = 4;
+constexpr const char* kGroupNames[kGroups] = {"k1", "k2", "p1, p2", "k3"};
+const std::vector<int> kGroupTerms[kGroups] = {{0}, {1}, {2, 3}, {4}};
+// The power of the distance from the image's centre that each term grows with.
+constexpr int kTerms = 5;
+constexpr int kPower[kTerms] = {3, 5, 2, 2, 7};
+constexpr double kFairView = 0.5;     // Pixels: a view with a larger RMS shall not decide alone.
+constexpr double kWorth = 1e-3;       // A term is worth keeping for such a share of the RMS.
+constexpr double kNegligible = 1e-3;  // Pixels: the size that stands for "not there".
+
+double Now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// What a unit of each term is worth in the image's corner, in pixels.
+std::array<double, kTerms> CornerDisplacement(const StereoCorners& corners, double focal) {
+  const double r = 0.5 * std::hypot(corners.width, corners.height) / focal;
+  std::array<double, kTerms> displacement;
+  for (int j = 0; j < kTerms; ++j) displacement[j] = focal * std::pow(r, kPower[j]);
+  return displacement;
+}
+
+// ------------------------------------------------------------------------------------------------
+
+struct LeftError {
+  template <typename T>
+  bool operator()(const T* k, const T* d, const T* board, T* r) const {
+    const T on_board[3] = {T(c.x), T(c.y), T(0.0)};
+    T point[3], pixel[2];
+    examples::Transform(board, on_board, point);
+    examples::Project(k, d, point, pixel);
+    r[0] = pixel[0] - c.u;
+    r[1] = pixel[1] - c.v;
+    return true;
+  }
+  StereoCorners::Corner c;
+};
+
+struct RightError {
+  template <typename T>
+  bool operator()(const T* k, const T* d, const T* right_from_left, const T* board, T* r) const {
+    const T on_board[3] = {T(c.x), T(c.y), T(0.0)};
+    T left[3], point[3], pixel[2];
+    examples::Transform(board, on_board, left);
+    examples::Transform(right_from_left, left, point);
+    examples::Project(k, d, point, pixel);
+    r[0] = pixel[0] - c.u;
+    r[1] = pixel[1] - c.v;
+    return true;
+  }
+  StereoCorners::Corner c;
+};
+
+// Some terms of a distortion, in pixels at the image's corner.
+struct TermSize {
+  template <typename T>
+  bool operator()(T const* const* d, T* r) const {
+    for (size_t i = 0; i < terms.size(); ++i) r[i] = displacement[terms[i]] * d[0][terms[i]];
+    return true;
+  }
+  std::vector<int> terms;
+  std::array<double, kTerms> displacement;
+};
+
+// A left-out view: its reprojection errors as a function of the calibration alone, the board's pose
+// being the best one for it. With P the projection off the columns of dr/dpose, the residuals'
+// derivative is P dr/dcalibration (Kaufman's form of variable projection): at the best pose
+// r' dr/dpose = 0, so that the gradient of |r|^2 is exact.
+class LeftOutView : public ceres::CostFunction {
+ public:
+  LeftOutView(const StereoCorners::View& view, const Pose& start) : view_(view), start_(start) {
+    set_num_residuals(static_cast<int>(2 * (view[0].size() + view[1].size())));
+    *mutable_parameter_block_sizes() = {4, kTerms, 4, kTerms, 6};
+  }
+
+  bool Evaluate(double const* const* p, double* residuals, double** jacobians) const override {
+    const int m = num_residuals();
+    Eigen::Map<Eigen::VectorXd> r(residuals, m);
+    Eigen::Matrix<double, Eigen::Dynamic, 6> by_pose(m, 6);
+    Pose pose = start_;
+    if (!BestPose(p, &pose, &r, &by_pose)) return false;
+    if (!jacobians) return true;
+    Eigen::MatrixXd q = by_pose.householderQr().householderQ() * Eigen::MatrixXd::Identity(m, 6);
+    const int offsets[] = {0, 4, 9, 13, 18};
+    Eigen::MatrixXd by_calibration(m, 24);
+    WithJets<24>(p, pose, offsets, /*pose_offset=*/-1, [&](int row, const auto& jet) {
+      by_calibration.row(row) = jet.v.transpose();
+    });
+    by_calibration -= q * (q.transpose() * by_calibration);
+    for (int b = 0; b < 5; ++b) {
+      if (!jacobians[b]) continue;
+      const int size = parameter_block_sizes()[b];
+      using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+      Eigen::Map<RowMajor>(jacobians[b], m, size) = by_calibration.middleCols(offsets[b], size);
+    }
+    return true;
+  }
+
+ private:
+  // Calls body(row, residual) with jets in N variables: the calibration's blocks from their
+  // offsets, the pose from its own; -1: constants.
+  template <int N, typename Body>
+  void WithJets(double const* const* p,
+                const Pose& pose,
+                const int* offsets,
+                int pose_offset,
+                Body body) const {
+    using Jet = ceres::Jet<double, N>;
+    Jet blocks[5][6], board[6], r[2];
+    for (int b = 0; b < 5; ++b) {
+      for (int i = 0; i < parameter_block_sizes()[b]; ++i) {
+        blocks[b][i] = offsets ? Jet(p[b][i], offsets[b] + i) : Jet(p[b][i]);
+      }
+    }
+    for (int i = 0; i < 6; ++i) {
+      board[i] = pose_offset >= 0 ? Jet(pose[i], pose_offset + i) : Jet(pose[i]);
+    }
+    int row = 0;
+    for (int side = 0; side < 2; ++side) {
+      for (const auto& corner : view_[side]) {
+        if (side == 0) {
+          LeftError{corner}(blocks[0], blocks[1], board, r);
+        } else {
+          RightError{corner}(blocks[2], blocks[3], blocks[4], board, r);
+        }
+        for (int i = 0; i < 2; ++i) body(row++, r[i]);
+      }
+    }
+  }
+
+  // Levenberg-Marquardt until rounding: quadratic convergence in practice, as errors are small.
+  bool BestPose(double const* const* p,
+                Pose* pose,
+                Eigen::Map<Eigen::VectorXd>* r,
+                Eigen::Matrix<double, Eigen::Dynamic, 6>* j) const {
+    const auto evaluate = [&](const Pose& at) {
+      WithJets<6>(p, at, nullptr, 0, [&](int row, const auto& jet) {
+        (*r)[row] = jet.a;
+        j->row(row) = jet.v.transpose();
+      });
+      return r->squaredNorm();
+    };
+    double value = evaluate(*pose), damping = 1e-6;
+    for (int k = 0; k < 60 && std::isfinite(value); ++k) {
+      Eigen::Matrix<double, 6, 6> h = j->transpose() * *j;
+      h.diagonal() *= 1.0 + damping;
+      const Eigen::Matrix<double, 6, 1> gradient = j->transpose() * *r;
+      const Eigen::Matrix<double, 6, 1> step = -h.ldlt().solve(gradient);
+      if (-step.dot(gradient) <= 1e-24 * value) return true;
+      Pose trial = *pose;
+      for (int i = 0; i < 6; ++i) trial[i] += step[i];
+      const double trial_value = evaluate(trial);
+      if (trial_value < value * (1.0 + 1e-14)) {
+        value = trial_value;
+        *pose = trial;
+        damping = std::max(1e-12, 0.1 * damping);
+      } else {
+        damping = std::max(1e-3, 10.0 * damping);
+        evaluate(*pose);
+        if (damping > 1e6) return true;
+      }
+    }
+    return std::isfinite(value);
+  }
+
+  StereoCorners::View view_;
+  Pose start_;
+};
+
+// ------------------------------------------------------------------------------------------------
+
+struct Calibration {
+  std::array<Intrinsics, 2> k;
+  std::array<Distortion, 2> d;
+  Pose right_from_left;
+  std::vector<Pose> boards;
+  double* blocks[5] = {};
+};
+
+// Logarithms: corner noise of the two cameras, where outliers begin [sigmas], sizes of the terms
+// [pixels]. Only ratios of them matter below, so the left camera's noise stays 1.
+struct Hyper {
+  std::array<double, 2> log_sigma{0.0, 0.0};
+  double log_tail = std::log(3.0);
+  std::array<double, kGroups> log_tau{};
+};
+
+struct Data {
+  StereoCorners corners;
+  examples::CalibrationGuess guess;
+  std::array<double, kTerms> displacement;
+
+  Calibration Start() const {
+    Calibration c;
+    c.k = guess.intrinsics;
+    c.d[0].fill(0.0);
+    c.d[1].fill(0.0);
+    c.right_from_left = guess.right_from_left;
+    c.boards = guess.boards;
+    return c;
+  }
+};
+
+// Corner noise of x, where given, and all terms under its priors or those in `free` alone.
+void AddCalibration(const Data& data,
+                    const std::vector<int>& views,
+                    Hyper* x,
+                    const std::vector<int>* free,
+                    Calibration* c,
+                    ceres::Problem* problem) {
+  ceres::LossFunction* losses[2] = {nullptr, nullptr};
+  for (int side = 0; side < 2 && x; ++side) {
+    losses[side] = new bilevel::NoiseScaleLoss(
+        new bilevel::CauchyLoss(&x->log_tail), &x->log_sigma[side], ceres::TAKE_OWNERSHIP);
+  }
+  for (const int view : views) {
+    for (const auto& corner : data.corners.views[view][0]) {
+      problem->AddResidualBlock(
+          new bilevel::AutoDiffCostFunction<LeftError, 2, 4, kTerms, 6>(new LeftError{corner}),
+          losses[0],
+          c->k[0].data(),
+          c->d[0].data(),
+          c->boards[view].data());
+    }
+    for (const auto& corner : data.corners.views[view][1]) {
+      problem->AddResidualBlock(
+          new bilevel::AutoDiffCostFunction<RightError, 2, 4, kTerms, 6, 6>(new RightError{corner}),
+          losses[1],
+          c->k[1].data(),
+          c->d[1].data(),
+          c->right_from_left.data(),
+          c->boards[view].data());
+    }
+  }
+  if (free) {
+    std::vector<int> constant;
+    for (int j = 0; j < kTerms; ++j) {
+      if (std::find(free->begin(), free->end(), j) == free->end()) constant.push_back(j);
+    }
+    for (Distortion& d : c->d) {
+      if (free->empty()) {
+        problem->SetParameterBlockConstant(d.data());
+      } else if (!constant.empty()) {
+        problem->SetManifold(d.data(), new ceres::SubsetManifold(kTerms, constant));
+      }
+    }
+    return;
+  }
+  for (int g = 0; g < kGroups; ++g) {
+    auto* loss = new bilevel::NoiseScaleLoss(nullptr, &x->log_tau[g], ceres::TAKE_OWNERSHIP);
+    for (Distortion& d : c->d) {
+      auto* cost = new bilevel::DynamicAutoDiffCostFunction<TermSize>(
+          new TermSize{kGroupTerms[g], data.displacement});
+      cost->AddParameterBlock(kTerms);
+      cost->SetNumResiduals(static_cast<int>(kGroupTerms[g].size()));
+      problem->AddResidualBlock(cost, loss, d.data());
+    }
+  }
+}
+
+ceres::Solver::Options LowerOptions() {
+  ceres::Solver::Options options;
+  options.linear_solver_type = ceres::DENSE_SCHUR;
+  options.max_num_iterations = 200;
+  options.function_tolerance = 1e-10;
+  options.logging_type = ceres::SILENT;
+  return options;
+}
+
+// Plain Ceres, from the start.
+bool Calibrate(const Data& data,
+               const std::vector<int>& views,
+               Hyper* x,
+               const std::vector<int>* free,
+               Calibration* c) {
+  *c = data.Start();
+  ceres::Problem problem;
+  AddCalibration(data, views, x, free, c, &problem);
+  ceres::Solver::Summary summary;
+  ceres::Solve(LowerOptions(), &problem, &summary);
+  return summary.IsSolutionUsable();
+}
+
+// Sum of squares over the corners of a left-out view [px^2].
+double Score(const Data& data, int view, const Calibration& c) {
+  const LeftOutView cost(data.corners.views[view], data.guess.boards[view]);
+  const double* blocks[] = {
+      c.k[0].data(), c.d[0].data(), c.k[1].data(), c.d[1].data(), c.right_from_left.data()};
+  Eigen::VectorXd r(cost.num_residuals());
+  return cost.Evaluate(blocks, r.data(), nullptr) ? r.squaredNorm() : HUGE_VAL;
+}
+
+double NumCorners(const Data& data, const std::vector<int>& views) {
+  double n = 0.0;
+  for (const int v : views) n += data.corners.views[v][0].size() + data.corners.views[v][1].size();
+  return n;
+}
+
+struct Split {
+  std::vector<int> training, left_out;
+};
+
+std::vector<Split> Folds(const std::vector<int>& views, int num_folds) {
+  std::vector<Split> folds(num_folds);
+  for (size_t i = 0; i < views.size(); ++i) {
+    for (int f = 0; f < num_folds; ++f) {
+      (static_cast<int>(i) % num_folds == f ? folds[f].left_out : folds[f].training)
+          .push_back(views[i]);
+    }
+  }
+  return folds;
+}
+
+// ------------------------------------------------------------------------------------------------
+
+struct Learned {
+  Hyper x;
+  bilevel::Solver::Summary summary;
+  bool ok = false;
+};
+
+// Leaves views out of `views`, a few at a time, and learns x from how well they are predicted.
+Learned Learn(const Data& data, const std::vector<int>& views) {
+  Learned learned;
+  Hyper& x = learned.x;
+  x.log_tau.fill(std::log(FLAGS_start));
+  const std::vector<Split> folds =
+      Folds(views, std::min(FLAGS_quick ? 4 : 6, static_cast<int>(views.size())));
+  std::vector<Calibration> calibrations(folds.size());
+  bilevel::Problem problem;
+  problem.AddUpperParameterBlock(&x.log_sigma[1], 1);
+  problem.SetParameterName(&x.log_sigma[1], "log noise of the right camera");
+  problem.SetParameterLowerBound(&x.log_sigma[1], 0, -std::log(4.0));
+  problem.SetParameterUpperBound(&x.log_sigma[1], 0, std::log(4.0));
+  problem.AddUpperParameterBlock(&x.log_tail, 1);
+  problem.SetParameterName(&x.log_tail, "log scale of outliers");
+  problem.SetParameterLowerBound(&x.log_tail, 0, std::log(0.5));
+  problem.SetParameterUpperBound(&x.log_tail, 0, std::log(30.0));
+  for (int g = 0; g < kGroups; ++g) {
+    double* block = &x.log_tau[g];
+    problem.AddUpperParameterBlock(block, 1);
+    problem.SetParameterName(block, std::string("log size of ") + kGroupNames[g]);
+    problem.SetParameterLowerBound(block, 0, std::log(kNegligible));
+    problem.SetParameterUpperBound(block, 0, std::log(1e4));
+  }
+  for (size_t f = 0; f < folds.size(); ++f) {
+    Calibration& c = calibrations[f];
+    c = data.Start();
+    auto* scenario =
+        problem.AddScenario("without fold " + std::to_string(f), 1.0 / NumCorners(data, views));
+    AddCalibration(data, folds[f].training, &x, nullptr, &c, scenario->lower());
+    for (const int view : folds[f].left_out) {
+      scenario->upper()->AddResidualBlock(
+          new LeftOutView(data.corners.views[view], data.guess.boards[view]),
+          new ceres::HuberLoss(kFairView * std::sqrt(NumCorners(data, {view}))),
+          c.k[0].data(),
+          c.d[0].data(),
+          c.k[1].data(),
+          c.d[1].data(),
+          c.right_from_left.data());
+    }
+  }
+  bilevel::Solver::Options options;
+  options.num_threads = FLAGS_num_threads;
+  options.lower_solver_options = LowerOptions();
+  options.minimizer_progress_to_stdout = FLAGS_progress;
+  options.function_tolerance = 1e-5;
+  bilevel::LevenbergMarquardt::Options method;
+  method.initial_trust_region_radius = 1.0;
+  method.max_trust_region_radius = 3.0;
+  options.method = std::make_shared<bilevel::LevenbergMarquardt>(method);
+  bilevel::Solve(options, &problem, &learned.summary);
+  learned.ok = learned.summary.IsSolutionUsable();
+  return learned;
+}
+
+struct Choice {
+  std::string name;
+  std::vector<int> free;
+  std::vector<double> by_view;  // Sums of squares on outer folds [px^2].
+  double seconds = 0.0;
+  double Rms(double corners) const {
+    double sum = 0.0;
+    for (const double s : by_view) sum += s;
+    return std::sqrt(sum / corners);
+  }
+};
+
+// The views' sums of squares under x, each view predicted from the other folds.
+std::vector<double> CrossValidate(const Data& data,
+                                  const std::vector<Split>& folds,
+                                  Hyper* x,
+                                  const std::vector<int>* free) {
+  std::vector<double> by_view(data.corners.views.size(), HUGE_VAL);
+  for (const Split& fold : folds) {
+    Calibration c;
+    if (!Calibrate(data, fold.training, x, free, &c)) continue;
+    for (const int v : fold.left_out) by_view[v] = Score(data, v, c);
+  }
+  return by_view;
+}
+
+Data Simulate() {
+  Data data;
+  std::mt19937 generator(1);
+  std::normal_distribution<double> normal;
+  std::uniform_real_distribution<double> uniform(-1.0, 1.0);
+  const Intrinsics k[2] = {{536.0, 536.0, 342.0, 235.0}, {540.0, 539.0, 327.0, 248.0}};
+  const Distortion d[2] = {{-0.28, 0.09, 0.001, -0.0008, 0.0}, {-0.29, 0.1, -0.0012, 0.0006, 0.0}};
+  const Pose right_from_left{0.01, 0.005, -0.004, -3.3, 0.04, 0.0};
+  const double noise[2] = {0.15, 0.3};
+  for (int view = 0; view < 13; ++view) {
+    const std::string name = std::to_string(view + 1);
+    Pose board;
+    bool inside = false;
+    while (!inside) {
+      inside = true;
+      for (int i = 0; i < 3; ++i) board[i] = 0.45 * uniform(generator);
+      const double depth = 11.0 + 3.0 * uniform(generator);
+      board[3] = -2.5 + 3.5 * uniform(generator);
+      board[4] = -2.5 + 2.5 * uniform(generator);
+      board[5] = depth;
+      StereoCorners::View corners;
+      for (int i = 0; i < 54; ++i) {
+        const double on_board[3] = {double(i % 9), double(i / 9), 0.0};
+        double left[3], right[3], pixel[2];
+        examples::Transform(board.data(), on_board, left);
+        examples::Transform(right_from_left.data(), left, right);
+        for (int side = 0; side < 2; ++side) {
+          examples::Project(k[side].data(), d[side].data(), side ? right : left, pixel);
+          inside = inside && pixel[0] > 5 && pixel[0] < 635 && pixel[1] > 5 && pixel[1] < 475;
+          corners[side].push_back({on_board[0],
+                                   on_board[1],
+                                   pixel[0] + noise[side] * normal(generator),
+                                   pixel[1] + noise[side] * normal(generator)});
+        }
+      }
+      if (!inside) continue;
+      data.corners.names.push_back(name);
+      data.corners.views.push_back(corners);
+    }
+  }
+  return data;
+}
+
+int Run() {
+  const double begin = Now();
+  Data data;
+  std::string error;
+  const bool simulated = !examples::ReadStereoCorners(FLAGS_corners, &data.corners, &error);
+  if (simulated) {
+    if (std::FILE* file = std::fopen(FLAGS_corners.c_str(), "r")) {  // There, but not in order.
+      std::fclose(file);
+      std::fprintf(stderr, "%s.\n", error.c_str());
+      return 1;
+    }
+    std::printf("%s: simulated corners take its place.\n", error.c_str());
+    data = Simulate();
+  }
+  if (!examples::GuessCalibration(data.corners, &data.guess, &error)) {
+    std::fprintf(stderr, "No calibration to start from: %s.\n", error.c_str());
+    return 1;
+  }
+  const int num_views = static_cast<int>(data.corners.views.size());
+  if (num_views < 6 || !(FLAGS_start > 0.0) || FLAGS_folds < 2) {
+    std::fprintf(stderr, "Six views at least, --start positive, --folds 2 or more.\n");
+    return 1;
+  }
+  data.displacement = CornerDisplacement(data.corners, data.guess.intrinsics[0][0]);
+  std::vector<int> all(num_views);
+  for (int v = 0; v < num_views; ++v) all[v] = v;
+  {  // Poses to start from, for left-out views too, from a first calibration.
+    const std::vector<int> radial = {0};
+    Calibration first;
+    if (!Calibrate(data, all, nullptr, &radial, &first)) {
+      std::fprintf(stderr, "The first calibration failed.\n");
+      return 1;
+    }
+    data.guess.boards = first.boards;
+    data.guess.intrinsics = first.k;
+    data.guess.right_from_left = first.right_from_left;
+  }
+  const double corners = NumCorners(data, all);
+  std::printf("%d stereo views, %.0f corners.\n", num_views, corners);
+
+  // The comparison: outer folds.
+  const std::vector<Split> outer = Folds(all, std::min(FLAGS_quick ? 2 : FLAGS_folds, num_views));
+  std::vector<Choice> choices = {{"no distortion", {}, {}},
+                                 {"k1", {0}, {}},
+                                 {"k1, k2", {0, 1}, {}},
+                                 {"k1, k2, p1, p2", {0, 1, 2, 3}, {}},
+                                 {"k1, k2, p1, p2, k3", {0, 1, 2, 3, 4}, {}}};
+  for (Choice& choice : choices) {
+    const double start = Now();
+    choice.by_view = CrossValidate(data, outer, nullptr, &choice.free);
+    choice.seconds = Now() - start;
+  }
+  Choice learned_choice{"learned", {}, std::vector<double>(num_views, HUGE_VAL)};
+  bool ok = true;
+  {
+    const double start = Now();
+    for (const Split& fold : outer) {
+      Learned learned = Learn(data, fold.training);
+      Calibration c;
+      ok = ok && learned.ok && Calibrate(data, fold.training, &learned.x, nullptr, &c);
+      for (const int v : fold.left_out) learned_choice.by_view[v] = Score(data, v, c);
+      if (!ok) std::printf("FAILURE: %s.\n", learned.summary.message.c_str());
+    }
+    learned_choice.seconds = Now() - start;
+  }
+
+  std::printf("\nViews that neither calibration nor learning has seen: RMS reprojection [px]\n\n");
+  examples::Table table({"free terms", "RMS [px]", "to learned", "views worse", "seconds"});
+  const double learned_rms = learned_choice.Rms(corners);
+  double best_rms = HUGE_VAL;
+  std::string best_name;
+  for (size_t i = 0; i < choices.size(); ++i) {
+    const Choice& choice = choices[i];
+    int worse = 0;
+    for (int v = 0; v < num_views; ++v) worse += choice.by_view[v] > learned_choice.by_view[v];
+    const double rms = choice.Rms(corners);
+    if (i >= 1 && i <= 4 && rms < best_rms) {
+      best_rms = rms;
+      best_name = choice.name;
+    }
+    table.Add({choice.name,
+               Format("%.5f", rms),
+               Format("%+.2f %%", 100.0 * (rms / learned_rms - 1.0)),
+               Format("%d of %d", worse, num_views),
+               Format("%.1f", choice.seconds)});
+  }
+  table.Add(
+      {"learned", Format("%.5f", learned_rms), "", "", Format("%.1f", learned_choice.seconds)});
+  std::printf("%s\n", table.ToString().c_str());
+
+  // The answer: from all views.
+  Learned final = Learn(data, all);
+  ok = ok && final.ok;
+  std::printf("%s\n", final.summary.BriefReport().c_str());
+  Calibration c;
+  ok = Calibrate(data, all, &final.x, nullptr, &c) && ok;
+  const std::vector<Split> folds = Folds(all, std::min(6, num_views));
+  const std::vector<double> kept = CrossValidate(data, folds, &final.x, nullptr);
+  examples::Table terms({"term",
+                         "expected [px]",
+                         "left [px]",
+                         "right [px]",
+                         "RMS without it",
+                         "standard error",
+                         "keep?"});
+  double kept_sum = 0.0;
+  for (const double s : kept) kept_sum += s;
+  std::vector<int> keep;
+  examples::Json verdicts;
+  for (int g = 0; g < kGroups; ++g) {
+    Hyper without = final.x;
+    without.log_tau[g] = std::log(kNegligible);
+    const std::vector<double> dropped = CrossValidate(data, folds, &without, nullptr);
+    // By view, as the views are what varies: the mean change and its standard error.
+    double mean = 0.0, squares = 0.0;
+    for (int v = 0; v < num_views; ++v) mean += (dropped[v] - kept[v]) / num_views;
+    for (int v = 0; v < num_views; ++v) squares += std::pow(dropped[v] - kept[v] - mean, 2);
+    const double error_of_mean = std::sqrt(squares / (num_views * (num_views - 1.0)));
+    const double change = 0.5 * mean * num_views / kept_sum;  // Of the RMS, to first order.
+    const double change_error = 0.5 * error_of_mean * num_views / kept_sum;
+    const bool is_kept = mean > error_of_mean && change > kWorth;
+    if (is_kept) keep.insert(keep.end(), kGroupTerms[g].begin(), kGroupTerms[g].end());
+    double size[2] = {0.0, 0.0};
+    for (int side = 0; side < 2; ++side) {
+      for (const int j : kGroupTerms[g]) {
+        size[side] = std::hypot(size[side], data.displacement[j] * c.d[side][j]);
+      }
+    }
+    terms.Add({kGroupNames[g],
+               Format("%.3g", std::exp(final.x.log_tau[g])),
+               Format("%.2f", size[0]),
+               Format("%.2f", size[1]),
+               Format("%+.2f %%", 100.0 * change),
+               Format("%.2f %%", 100.0 * change_error),
+               is_kept                                     ? "yes"
+               : mean < -error_of_mean && change < -kWorth ? "no, it harms"
+                                                           : "no, it makes no difference"});
+    verdicts.Add(kGroupNames[g],
+                 examples::Json()
+                     .Add("tau", std::exp(final.x.log_tau[g]))
+                     .Add("rms_change", change)
+                     .Add("standard_error", change_error)
+                     .Add("keep", is_kept ? 1 : 0));
+  }
+  std::printf("Which distortion terms should I keep? Sizes at the image's corner.\n\n%s\n",
+              terms.ToString().c_str());
+
+  // Only ratios of sigma and tau matter below; the level is that of the residuals.
+  std::array<double, 2> sigma{};
+  {
+    std::array<double, 2> squares{}, count{};
+    for (int v = 0; v < num_views; ++v) {
+      const LeftOutView cost(data.corners.views[v], c.boards[v]);
+      const double* blocks[] = {
+          c.k[0].data(), c.d[0].data(), c.k[1].data(), c.d[1].data(), c.right_from_left.data()};
+      Eigen::VectorXd r(cost.num_residuals());
+      if (!cost.Evaluate(blocks, r.data(), nullptr)) continue;
+      const auto left = static_cast<Eigen::Index>(2 * data.corners.views[v][0].size());
+      squares[0] += r.head(left).squaredNorm();
+      squares[1] += r.tail(r.size() - left).squaredNorm();
+      count[0] += static_cast<double>(left);
+      count[1] += static_cast<double>(r.size() - left);
+    }
+    for (int side = 0; side < 2; ++side) sigma[side] = std::sqrt(squares[side] / count[side]);
+  }
+  const double ratio = std::exp(final.x.log_sigma[1] - final.x.log_sigma[0]);
+  std::printf(
+      "Corner noise: right over left %.2f, outliers from %.1f sigma; RMS residuals %.3f and %.3f "
+      "px.\n",
+      ratio,
+      std::exp(final.x.log_tail),
+      sigma[0],
+      sigma[1]);
+
+  // The kept terms alone, free: what to paste.
+  Calibration paste;
+  ok = Calibrate(data, all, &final.x, &keep, &paste) && ok;
+  std::printf("\nTo paste, the kept terms alone (OpenCV's order k1 k2 p1 p2 k3):\n\n");
+  for (int side = 0; side < 2; ++side) {
+    const Intrinsics& k = paste.k[side];
+    const Distortion& d = paste.d[side];
+    std::printf(
+        "  // %s\n  cv::Matx33d(%.4f, 0, %.4f, 0, %.4f, %.4f, 0, 0, 1)\n"
+        "  cv::Vec<double, 5>(%.6f, %.6f, %.6f, %.6f, %.6f)\n",
+        side ? "right" : "left",
+        k[0],
+        k[2],
+        k[1],
+        k[3],
+        d[0],
+        d[1],
+        d[2],
+        d[3],
+        d[4]);
+  }
+  std::printf("\nBest of the usual choices on unseen views: %s, %.5f px; learned: %.5f px.\n",
+              best_name.c_str(),
+              best_rms,
+              learned_rms);
+  std::printf("%.0f s in all.\n", Now() - begin);
+
+  examples::Json json;
+  json.Add("simulated", simulated ? 1 : 0)
+      .Add("views", num_views)
+      .Add("learned_rms", learned_rms)
+      .Add("best_hand_rms", best_rms)
+      .Add("best_hand", best_name)
+      .Add("no_distortion_rms", choices[0].Rms(corners))
+      .Add("noise_ratio", ratio)
+      .Add("outliers_from", std::exp(final.x.log_tail))
+      .Add("left_focal", paste.k[0][0])
+      .Add("left_k1", paste.d[0][0])
+      .Add("terms", verdicts)
+      .AddRaw("summary", final.summary.Json());
+  ok = examples::WriteFile(FLAGS_summary_json, json.ToString()) && ok;
+  ok = examples::WriteFile(FLAGS_trace_csv, final.summary.Csv()) && ok;
+  if (!FLAGS_plot.empty()) {
+    examples::Panel bars{"Unseen views, by view", "view", "RMS reprojection [px]"};
+    for (const Choice* choice :
+         std::vector<const Choice*>{&choices[1], &choices[4], &learned_choice}) {
+      examples::Series series{choice->name, "linespoints", {}, {}};
+      for (int v = 0; v < num_views; ++v) {
+        series.x.push_back(v + 1);
+        series.y.push_back(std::sqrt(choice->by_view[v] / NumCorners(data, {v})));
+      }
+      bars.series.push_back(series);
+    }
+    examples::Panel curve{"Radial distortion of the left camera",
+                          "distance from the centre [px]",
+                          "displacement [px]"};
+    for (const auto& [name, d, k] : std::vector<std::tuple<std::string, Distortion, Intrinsics>>{
+             {"learned priors", c.d[0], c.k[0]}, {"kept terms alone", paste.d[0], paste.k[0]}}) {
+      examples::Series series{name, "lines", {}, {}};
+      for (int i = 0; i <= 40; ++i) {
+        const double r = 10.0 * i / k[0];
+        series.x.push_back(10.0 * i);
+        series.y.push_back(k[0] * r * r * r * (d[0] + r * r * (d[1] + r * r * d[4])));
+      }
+      curve.series.push_back(series);
+    }
+    examples::Panel convergence{"Learning from all views", "iteration", "left-out RMS [px]"};
+    examples::Panel sizes{"Expected sizes of the terms", "iteration", "[px] at the image's corner"};
+    sizes.log_y = true;
+    examples::Series objective{"left-out views", "linespoints", {}, {}};
+    for (int g = 0; g < kGroups; ++g)
+      sizes.series.push_back({kGroupNames[g], "linespoints", {}, {}});
+    for (const auto& it : final.summary.iterations) {
+      if (!it.step_is_successful) continue;
+      objective.x.push_back(it.iteration);
+      objective.y.push_back(std::sqrt(2.0 * it.objective));
+      for (int g = 0; g < kGroups; ++g) {
+        sizes.series[g].x.push_back(it.iteration);
+        sizes.series[g].y.push_back(std::exp(it.x[2 + g]));
+      }
+    }
+    convergence.series.push_back(objective);
+    ok = examples::Plot(
+             FLAGS_plot, "Which distortion terms to keep", {bars, curve, convergence, sizes}) &&
+         ok;
+  }
+  return ok ? 0 : 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);
+  examples::ParseFlags(
+      "Calibrates a pair of cameras with learned priors on its distortion terms and learned "
+      "corner\n"
+      "noise, and says which terms to keep; beside it the usual choices of free terms.\n\n"
+      "Usage: tune_calibration [flags] [corners.csv]\n\n"
+      "  tune_calibration --plot=calibration.png",
+      &argc,
+      &argv);
+  if (argc > 1) FLAGS_corners = argv[1];
+  if (FLAGS_num_threads < 1) {
+    std::fprintf(stderr, "--num_threads must be positive.\n");
+    return 1;
+  }
+  return Run();
+}

@@ -1,0 +1,55 @@
+// The example in its quick form: what it promises, read off its JSON.
+#include <cstdlib>
+#include <fstream>
+#include <string>
+
+#include "../test_data.h"
+#include "gtest/gtest.h"
+#include "run_example.h"
+
+namespace bilevel {
+namespace {
+
+std::string Calibrate(const std::string& corners) {
+  const std::string out = testing::TempDir() + "tune_calibration.json";
+  const std::string command = "'" + ExamplePath("tune_calibration") + "' --quick --corners='" +
+                              corners + "' --summary_json='" + out + "'";
+  EXPECT_EQ(std::system(command.c_str()), 0) << command;
+  return ReadText(out);
+}
+
+// The simulated cameras have k1, k2, p1 and p2, and no k3.
+TEST(TuneCalibration, KeepsTheTermsThatTheSimulatedCamerasHave) {
+  if (ExamplePath("tune_calibration").empty()) GTEST_SKIP() << "the examples were not built";
+  const std::string json = Calibrate("/none");
+  for (const char* term : {"k1", "k2", "p1, p2"}) EXPECT_EQ(JsonNumber(json, term, "keep"), 1);
+  EXPECT_EQ(JsonNumber(json, "k3", "keep"), 0);
+  EXPECT_LE(JsonNumber(json, "", "learned_rms"), 1.002 * JsonNumber(json, "", "best_hand_rms"));
+  EXPECT_NEAR(JsonNumber(json, "", "left_focal"), 536.0, 3.0);
+  EXPECT_NEAR(JsonNumber(json, "", "left_k1"), -0.28, 0.02);
+}
+
+TEST(TuneCalibration, OnRealCornersNotWorseThanTheUsualChoices) {
+  const char* corners = "calib_opencv/corners.csv";
+  BILEVEL_REQUIRE_DATA(corners);
+  if (ExamplePath("tune_calibration").empty()) GTEST_SKIP() << "the examples were not built";
+  const std::string json = Calibrate(DataPath(corners));
+  EXPECT_EQ(JsonNumber(json, "", "simulated"), 0);
+  EXPECT_LE(JsonNumber(json, "", "learned_rms"), JsonNumber(json, "", "best_hand_rms"));
+  EXPECT_EQ(JsonNumber(json, "k1", "keep"), 1);
+  EXPECT_EQ(JsonNumber(json, "k3", "keep"), 0);
+}
+
+TEST(TuneCalibration, BadCornersAreNamedByLine) {
+  if (ExamplePath("tune_calibration").empty()) GTEST_SKIP() << "the examples were not built";
+  const std::string path = testing::TempDir() + "bad_corners.csv";
+  std::ofstream(path) << "side,view,corner,col,row,u,v\nleft,1,0,0,0,1.5,2.5\nleft,1,1,0,0,1.5\n";
+  const std::string log = testing::TempDir() + "bad_corners.log";
+  const std::string command =
+      "'" + ExamplePath("tune_calibration") + "' '" + path + "' >'" + log + "' 2>&1";
+  EXPECT_NE(std::system(command.c_str()), 0);
+  EXPECT_NE(ReadText(log).find("bad_corners.csv:3:"), std::string::npos) << ReadText(log);
+}
+
+}  // namespace
+}  // namespace bilevel
