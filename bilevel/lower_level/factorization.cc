@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "Eigen/SparseCholesky"
+#include "bilevel/lower_level/schur_elimination.h"
 #ifdef BILEVEL_USE_CHOLMOD
 #include "Eigen/CholmodSupport"
 #include "bilevel/lower_level/one_openmp_thread.h"
@@ -42,34 +43,99 @@ class Supernodal : public Eigen::CholmodSupernodalLLT<SparseMatrix, Eigen::Lower
 
 }  // namespace
 
+// Of a matrix that is scaled already.
 struct Factorization::Implementation {
+  Implementation(const SparseMatrix& lower, const Space* space) {
+    if (space) {
+      schur = std::make_unique<SchurElimination>(lower, *space);
+      if (!schur->Pays()) schur.reset();
+    }
+    const SparseMatrix& matrix = schur ? schur->reduced() : lower;
+#ifdef BILEVEL_USE_CHOLMOD
+    if (matrix.nonZeros() > 0) {
+      supernodal = std::make_unique<Supernodal>();
+      supernodal->cholmod().print = 0;  // Failure is a status, not a message.
+      supernodal->analyzePattern(matrix);
+      if (supernodal->Pays()) return;
+      supernodal.reset();
+    }
+#endif
+    simplicial = std::make_unique<Simplicial>();
+    simplicial->analyzePattern(matrix);
+  }
+
+  // The smallest pivot; not positive where it fails.
+  double Factorize(const SparseMatrix& lower) {
+    double smallest = std::numeric_limits<double>::infinity();
+    if (schur) smallest = schur->Reduce(lower);
+    if (!(smallest > 0.0)) return 0.0;
+    const SparseMatrix& matrix = schur ? schur->reduced() : lower;
+#ifdef BILEVEL_USE_CHOLMOD
+    if (supernodal) {
+      const OneOpenMpThread one_thread;
+      supernodal->factorize(matrix);
+      if (supernodal->info() != Eigen::Success) return 0.0;
+      return std::min(smallest, supernodal->SmallestPivot());
+    }
+#endif
+    simplicial->factorize(matrix);
+    if (simplicial->info() != Eigen::Success) return 0.0;
+    return std::min(smallest, simplicial->vectorD().minCoeff());
+  }
+
+  template <typename T>
+  void SolveReduced(const T& b, T* x) const {
+#ifdef BILEVEL_USE_CHOLMOD
+    if (supernodal) {
+      *x = supernodal->solve(b);
+      return;
+    }
+#endif
+    *x = simplicial->solve(b);
+  }
+
+  // In place.
+  void Solve(Vector* b) {
+    if (!schur) return SolveReduced(*b, b);
+    schur->Forward(b, &reduced);
+    SolveReduced(reduced, &reduced);
+    schur->Back(reduced, b);
+  }
+  void Solve(Matrix* b) {
+    if (!schur) return SolveReduced(*b, b);
+    for (int j = 0; j < b->cols(); ++j) {
+      column = b->col(j);
+      Solve(&column);
+      b->col(j) = column;
+    }
+  }
+
+  std::unique_ptr<SchurElimination> schur;
   std::unique_ptr<Simplicial> simplicial;
 #ifdef BILEVEL_USE_CHOLMOD
   std::unique_ptr<Supernodal> supernodal;
 #endif
+  Vector reduced, column;
 };
 
-Factorization::Factorization(const SparseMatrix& lower)
-    : implementation_(std::make_unique<Implementation>()),
+Factorization::Factorization(const SparseMatrix& lower, const Space* space)
+    : implementation_(std::make_unique<Implementation>(lower, space)),
       scaled_(lower),
       scale_(Vector::Ones(lower.rows())),
-      work_(lower.rows()) {
-#ifdef BILEVEL_USE_CHOLMOD
-  if (lower.nonZeros() > 0) {
-    implementation_->supernodal = std::make_unique<Supernodal>();
-    implementation_->supernodal->cholmod().print = 0;  // Failure is a status, not a message.
-    implementation_->supernodal->analyzePattern(scaled_);
-    if (implementation_->supernodal->Pays()) return;
-    implementation_->supernodal.reset();
-  }
-#endif
-  implementation_->simplicial = std::make_unique<Simplicial>();
-  implementation_->simplicial->analyzePattern(scaled_);
-}
+      work_(lower.rows()) {}
 
 Factorization::~Factorization() = default;
 
-bool Factorization::is_supernodal() const { return !implementation_->simplicial; }
+std::string Factorization::Describe() const {
+  std::string text =
+      implementation_->simplicial ? "simplicial Cholesky" : "supernodal Cholesky (CHOLMOD)";
+  if (implementation_->schur) {
+    text += " of " + std::to_string(implementation_->schur->reduced().rows()) +
+            " unknowns, after Schur elimination of the other " +
+            std::to_string(scaled_.rows() - implementation_->schur->reduced().rows());
+  }
+  return text;
+}
 
 Factorization::Status Factorization::Factorize(const SparseMatrix& lower,
                                                double damping,
@@ -102,21 +168,8 @@ Factorization::Status Factorization::Factorize(const SparseMatrix& lower,
   }
   if (!std::isfinite(sum)) return Status::kNotFinite;
   if (n == 0) return Status::kPositiveDefinite;
-  double smallest_pivot = 0.0;
-  if (implementation_->simplicial) {
-    Simplicial& factor = *implementation_->simplicial;
-    factor.factorize(scaled_);
-    if (factor.info() == Eigen::Success) smallest_pivot = factor.vectorD().minCoeff();
-  }
-#ifdef BILEVEL_USE_CHOLMOD
-  if (implementation_->supernodal) {
-    Supernodal& factor = *implementation_->supernodal;
-    const OneOpenMpThread one_thread;
-    factor.factorize(scaled_);
-    if (factor.info() == Eigen::Success) smallest_pivot = factor.SmallestPivot();
-  }
-#endif
-  return smallest_pivot > kRankTolerance ? Status::kPositiveDefinite : Status::kNotPositiveDefinite;
+  return implementation_->Factorize(scaled_) > kRankTolerance ? Status::kPositiveDefinite
+                                                              : Status::kNotPositiveDefinite;
 }
 
 void Factorization::Solve(const Vector& b, Vector* x) const {
@@ -124,11 +177,8 @@ void Factorization::Solve(const Vector& b, Vector* x) const {
   for (size_t i = 0; i < fixed_.size(); ++i) {
     if (fixed_[i]) work_[i] = 0.0;
   }
-  if (implementation_->simplicial) *x = implementation_->simplicial->solve(work_);
-#ifdef BILEVEL_USE_CHOLMOD
-  if (implementation_->supernodal) *x = implementation_->supernodal->solve(work_);
-#endif
-  x->array() /= scale_.array();
+  implementation_->Solve(&work_);
+  *x = work_.cwiseQuotient(scale_);
 }
 
 void Factorization::Solve(const Matrix& b, Matrix* x) const {
@@ -136,11 +186,8 @@ void Factorization::Solve(const Matrix& b, Matrix* x) const {
   for (size_t i = 0; i < fixed_.size(); ++i) {
     if (fixed_[i]) scaled.row(i).setZero();
   }
-  if (implementation_->simplicial) *x = implementation_->simplicial->solve(scaled);
-#ifdef BILEVEL_USE_CHOLMOD
-  if (implementation_->supernodal) *x = implementation_->supernodal->solve(scaled);
-#endif
-  *x = scale_.cwiseInverse().asDiagonal() * *x;
+  implementation_->Solve(&scaled);
+  *x = scale_.cwiseInverse().asDiagonal() * scaled;
 }
 
 }  // namespace bilevel

@@ -28,7 +28,7 @@ Matrix Orthonormal(const Matrix& m) {
 }  // namespace
 
 HessianSystem::HessianSystem(const SparseMatrix& pattern, const Space* y)
-    : factorization_(pattern), y_(y) {}
+    : factorization_(pattern, y), y_(y) {}
 
 bool HessianSystem::Prepare(const SparseMatrix* lower,
                             const std::vector<char>* fixed,

@@ -633,6 +633,13 @@ LowerSolverReport NewtonLowerSolver::Report() const {
   report.num_active_bounds = num_active_bounds();
   report.weakly_active = weakly_active();
   report.linear_residual = linear_residual();
+  const auto largest =
+      std::max_element(parts_.begin(), parts_.end(), [](const auto& a, const auto& b) {
+        return a->gradient.size() < b->gradient.size();
+      });
+  if (largest != parts_.end()) {
+    report.remark = "linear systems by " + (*largest)->system.factorization().Describe();
+  }
   return report;
 }
 
