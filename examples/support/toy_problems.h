@@ -41,9 +41,11 @@ class LambdaTerm : public bilevel::Objective {
 /// x, y and the two levels; the start is what x and y hold.
 struct Toy {
   std::string name, formulas, answer;
-  double phi = 0.0;  ///< The least, or infimum.
+  double phi = 0.0;          ///< The least, or infimum.
+  std::vector<double> best;  ///< x there; empty where it is not one point.
   std::vector<double> x, y;
-  double x_bound = 0.0, y_bound = 0.0;  ///< |x_i| and |y_i| at most; 0: free.
+  double x_bound = 0.0, y_bound = 0.0;  ///< |x_i - x_centre| and |y_i| at most; 0: free.
+  double x_centre = 0.0;
   LambdaTerm::Function f, g;
 
   std::unique_ptr<bilevel::Problem> Build() {
@@ -54,8 +56,8 @@ struct Toy {
     problem->SetParameterName(y.data(), "y");
     problem->lower()->AddParameterBlock(y.data(), ny);
     for (int i = 0; i < nx && x_bound > 0.0; ++i) {
-      problem->SetParameterLowerBound(x.data(), i, -x_bound);
-      problem->SetParameterUpperBound(x.data(), i, x_bound);
+      problem->SetParameterLowerBound(x.data(), i, x_centre - x_bound);
+      problem->SetParameterUpperBound(x.data(), i, x_centre + x_bound);
     }
     for (int i = 0; i < ny && y_bound > 0.0; ++i) {
       problem->lower()->SetParameterLowerBound(y.data(), i, -y_bound);
@@ -115,6 +117,7 @@ inline Toy Coreset(double y0, double y1, double scale = 0.1) {
 inline Toy MinMax() {
   Toy toy;
   toy.name = "min_max";
+  toy.best = {0.0};
   toy.phi = 0.0;
   toy.formulas = "f = x y, g = -x y, |x|, |y| <= 10";
   toy.answer = "x = y = 0";
@@ -139,6 +142,7 @@ inline Toy MinMax() {
 inline Toy Degenerate() {
   Toy toy;
   toy.name = "degenerate";
+  toy.best = {1.0};
   toy.phi = 0.0;
   toy.formulas = "f = 1/2 (x - y2)^2 + 1/2 (y1 - 1)^2, g = 1/2 y1^2 - x y1";
   toy.answer = "x = 1, y = (1, 1)";
@@ -163,6 +167,7 @@ inline Toy Degenerate() {
 inline Toy NonUnique() {
   Toy toy;
   toy.name = "non_unique";
+  toy.best = {5.0 / 3.0};
   toy.phi = 2.0 / 3.0;
   toy.formulas = "f = 1/2 |y - (1,2)|^2 + 1/2 (x - 1)^2, g = 1/2 (y1 + y2 - x)^2";
   // y = p + (x - 3)/2 (1, 1), phi = (x - 3)^2 / 4 + (x - 1)^2 / 2, least at 3/2 x = 5/2.
@@ -230,6 +235,89 @@ inline Toy NonSmooth(int size = 2) {
   toy.g = [size](const double*, const double*, double* gx, double* gy) {
     for (int i = 0; i < size; ++i) gx[i] = gy[i] = 0.0;
     return 0.0;
+  };
+  return toy;
+}
+
+/// IAPTT-GM, Liu et al., NeurIPS 2021: the lower level has a minimiser in every period of the sine.
+inline Toy Sine() {
+  Toy toy;
+  toy.name = "sine";
+  toy.best = {2.75 * M_PI};
+  toy.phi = -2.75 * M_PI;
+  toy.formulas = "f = x + x y, g = -sin(x y), 1 <= x <= 10, |y| <= 2";
+  // x y = pi / 2 - 2 pi m: f = x + x y with y = -2 at m = 3, x = 11 pi / 4.
+  toy.answer = "x = 11 pi / 4 = 8.6394, y = -2, phi = -8.6394";
+  toy.x = {7.0};
+  toy.y = {-1.0};
+  toy.x_centre = 5.5;
+  toy.x_bound = 4.5;
+  toy.y_bound = 2.0;
+  toy.f = [](const double* x, const double* y, double* gx, double* gy) {
+    gx[0] = 1.0 + y[0];
+    gy[0] = x[0];
+    return x[0] + x[0] * y[0];
+  };
+  toy.g = [](const double* x, const double* y, double* gx, double* gy) {
+    const double slope = -std::cos(x[0] * y[0]);
+    gx[0] = slope * y[0];
+    gy[0] = slope * x[0];
+    return -std::sin(x[0] * y[0]);
+  };
+  return toy;
+}
+
+/// BVFSM, Liu et al. 2021, in two lower variables: again a minimiser in every period.
+inline Toy Sines() {
+  Toy toy;
+  toy.name = "sines";
+  toy.best = {2.0 / 3.0 * (1.5 * M_PI - 1.0)};
+  toy.formulas = "f = (x - 2)^2 + |y - 4|^2, g = sin(x + y1 - 2) + sin(x + y2 - 2)";
+  // x + y_i - 2 = 3 pi / 2 =: C: f = (x - 2)^2 + 2 (C - x - 2)^2, least at x = 2 (C - 1) / 3.
+  toy.phi = 2.0 * std::pow(1.5 * M_PI - 4.0, 2) / 3.0;
+  toy.answer = "x = 2.4749, y = (4.2375, 4.2375), phi = 0.3383";
+  toy.x = {3};
+  toy.y = {3, 3};
+  toy.f = [](const double* x, const double* y, double* gx, double* gy) {
+    gx[0] = 2.0 * (x[0] - 2.0);
+    double sum = 0.25 * gx[0] * gx[0];
+    for (int i = 0; i < 2; ++i) {
+      gy[i] = 2.0 * (y[i] - 4.0);
+      sum += 0.25 * gy[i] * gy[i];
+    }
+    return sum;
+  };
+  toy.g = [](const double* x, const double* y, double* gx, double* gy) {
+    gx[0] = 0.0;
+    double sum = 0.0;
+    for (int i = 0; i < 2; ++i) {
+      gx[0] += gy[i] = std::cos(x[0] + y[i] - 2.0);
+      sum += std::sin(x[0] + y[i] - 2.0);
+    }
+    return sum;
+  };
+  return toy;
+}
+
+/// Mehra and Hamm (2021), their first problem: y = 1 - x, and phi is strictly convex.
+inline Toy Sum() {
+  Toy toy;
+  toy.name = "sum";
+  toy.best = {0.5};
+  toy.formulas = "f = x^2 + y^2 - 1, g = (1 - x - y)^2";
+  toy.phi = -0.5;
+  toy.answer = "x = y = 1/2, phi = -1/2";
+  toy.x = {2};
+  toy.y = {-3};
+  toy.f = [](const double* x, const double* y, double* gx, double* gy) {
+    gx[0] = 2.0 * x[0];
+    gy[0] = 2.0 * y[0];
+    return x[0] * x[0] + y[0] * y[0] - 1.0;
+  };
+  toy.g = [](const double* x, const double* y, double* gx, double* gy) {
+    const double r = x[0] + y[0] - 1.0;
+    gx[0] = gy[0] = 2.0 * r;
+    return r * r;
   };
   return toy;
 }

@@ -8,6 +8,7 @@
 #include "bilevel/bilevel.h"
 #include "bilevel/methods/gradient_method.h"
 #include "bilevel/objective/program.h"
+#include "examples/support/toy_problems.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -212,6 +213,62 @@ TEST(GradientMethods, NormalisedStepsHaveTheirLength) {
   for (size_t k = 1; k < summary.iterations.size(); ++k) {
     const auto &now = summary.iterations[k].x, &before = summary.iterations[k - 1].x;
     EXPECT_NEAR(std::hypot(now[0] - before[0], now[1] - before[1]), 0.01, 1e-14);
+  }
+}
+
+// phi = x^2 + sign(x) jumps at 0. Descent from 0.8 converges to 0 from above, where phi is 1 rather
+// than its infimum -1, and never steps over the edge.
+TEST(GradientMethods, ReportTheJumpTheyStopAt) {
+  examples::Toy toy = examples::Discontinuous();
+  const auto problem = toy.Build();
+  Solver::Options options;
+  options.method = CreateMethod("gradient_descent");
+  options.max_num_iterations = 200;
+  Solver::Summary summary;
+  Solve(options, problem.get(), &summary);
+  EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.FullReport();
+  EXPECT_NEAR(summary.final_objective, 1.0, 1e-9);
+  EXPECT_THAT(summary.FullReport(), testing::HasSubstr("phi jumps from -1 to 1 at x = ("));
+  // None where there is none.
+  Quadratic q;
+  Solve(options, &q.problem, &summary);
+  EXPECT_TRUE(summary.assessment.notes.empty()) << summary.FullReport();
+}
+
+// The projected gradient counts: x ends at its bound.
+TEST(GradientMethods, ConvergeAtABound) {
+  examples::Toy toy = examples::Corner(1);
+  toy.x_bound = 0.75;
+  const auto problem = toy.Build();
+  Solver::Options options;
+  options.method = CreateMethod("gradient_descent");
+  options.max_num_iterations = 200;
+  Solver::Summary summary;
+  Solve(options, problem.get(), &summary);
+  EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.FullReport();
+  EXPECT_EQ(toy.x[0], 0.75);
+}
+
+// y held at a bound does not follow x: phi' = 1/2 beyond it, 1/2 - 1 before.
+TEST(HypergradientEstimators, LowerBounds) {
+  AidHypergradient::Options aid;
+  aid.num_lower_steps = 50;
+  aid.lower_step = 0.5;
+  UnrolledHypergradient::Options itd;
+  itd.num_lower_steps = 50;
+  itd.lower_step = 0.5;
+  std::vector<std::unique_ptr<HypergradientEstimator>> estimators;
+  estimators.push_back(std::make_unique<ExactHypergradient>());
+  estimators.push_back(std::make_unique<AidHypergradient>(aid));
+  estimators.push_back(std::make_unique<UnrolledHypergradient>(itd));
+  for (const auto& estimator : estimators) {
+    for (const double x : {1.5, 0.4}) {
+      examples::Toy toy = examples::Corner(1);
+      toy.x = {x};
+      const auto problem = toy.Build();
+      const Vector gradient = Estimation(problem.get()).Run(estimator.get());
+      EXPECT_NEAR(gradient[0], x > 1.0 ? 0.5 : -0.5, 1e-12);
+    }
   }
 }
 
