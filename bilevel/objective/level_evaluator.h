@@ -92,6 +92,7 @@ class LevelEvaluator {
                    double* ambient_gradient,
                    Scratch* scratch);
   bool AddGradient(int index, double scale, double* value);
+  bool AddGradient(int index, internal::Recording* recording, double scale, double* value);
   const double* Value(const LevelFunction::Argument& argument) const;
   double* Target(int argument, double* out_x, double* out_y, double* scratch) const;
   void AddTangent(const LevelFunction::Term& term,

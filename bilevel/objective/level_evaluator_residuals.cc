@@ -352,16 +352,14 @@ bool LevelEvaluator::FillHessian(int index,
 
 // The serial way to a gradient: as EvaluateResidual and Reduce, entry by entry the same arithmetic,
 // without the slot between them.
-bool LevelEvaluator::AddGradient(int index, double scale, double* value) {
+inline bool LevelEvaluator::AddGradient(int index,
+                                        internal::Recording* recording,
+                                        double scale,
+                                        double* value) {
   using Argument = LevelFunction::Argument;
   Scratch& s = scratch_[0];
   const LevelFunction::Residual& r = function_.residuals_[index];
-  FindArguments(index, gx_ != nullptr, gy_ != nullptr, &s);
-  std::optional<internal::Recording> recording;
-  if (r.TapesGradient()) {
-    recording.emplace(s.parameters.data(), r.cost->parameter_block_sizes(), r.num_residuals);
-  }
-  if (!EvaluateCost(index, true, recording ? &*recording : nullptr, &s)) return Fail(s.error);
+  if (!EvaluateCost(index, true, recording, &s)) return Fail(s.error);
   const Argument* const begin = &function_.arguments_[r.first];
   const Argument* const end = begin + r.num_arguments;
   const Argument* const thetas_end = end + r.num_thetas;
@@ -409,6 +407,16 @@ bool LevelEvaluator::AddGradient(int index, double scale, double* value) {
   }
   probe_ += probe;
   return true;
+}
+
+bool LevelEvaluator::AddGradient(int index, double scale, double* value) {
+  Scratch& s = scratch_[0];
+  const LevelFunction::Residual& r = function_.residuals_[index];
+  FindArguments(index, gx_ != nullptr, gy_ != nullptr, &s);
+  if (!r.TapesGradient()) return AddGradient(index, nullptr, scale, value);
+  internal::Recording recording(
+      s.parameters.data(), r.cost->parameter_block_sizes(), r.num_residuals);
+  return AddGradient(index, &recording, scale, value);
 }
 
 }  // namespace bilevel

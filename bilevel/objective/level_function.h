@@ -53,7 +53,7 @@ class LevelFunction {
     int first_slot;    ///< Into slots.
 
     /// Whether its gradient is cheaper by the tape than by its Jacobian.
-    bool TapesGradient() const { return taped && ambient_size >= 12; }
+    bool TapesGradient() const { return taped && ambient_size >= 14; }
   };
 
   struct Term {
