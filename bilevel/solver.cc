@@ -7,6 +7,7 @@
 #include <exception>
 #include <utility>
 
+#include "bilevel/lower_level/newton_cg_lower_solver.h"
 #include "bilevel/lower_level/newton_lower_solver.h"
 #include "bilevel/methods/registry.h"
 #include "bilevel/objective/program.h"
@@ -19,6 +20,16 @@ constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 void WriteUser(const State& state) {
   state.x.space().WriteUser(state.x.value().data());
   state.y.space().WriteUser(state.y.value().data());
+}
+
+std::unique_ptr<LowerSolver> DefaultLowerSolver(Program* program, const Solver::Options& options) {
+  for (const auto& scenario : program->scenarios) {
+    if (scenario->g->has_sparse_hessian()) continue;
+    NewtonCgLowerSolver::Options matrix_free;
+    matrix_free.tolerance = options.lower_tolerance;
+    return std::make_unique<NewtonCgLowerSolver>(program, matrix_free);
+  }
+  return std::make_unique<NewtonLowerSolver>(program, options.LowerSolverOptions());
 }
 
 // y <- y*(x) and phi there; NaN, with a message in the oracle, where there is none.
@@ -261,10 +272,9 @@ void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
   summary->num_numeric_residual_blocks =
       summary->num_lower_residual_blocks - summary->num_exact_residual_blocks;
 
-  const std::unique_ptr<LowerSolver> lower =
-      options.lower_solver
-          ? options.lower_solver(program.get())
-          : std::make_unique<NewtonLowerSolver>(program.get(), options.LowerSolverOptions());
+  const std::unique_ptr<LowerSolver> lower = options.lower_solver
+                                                 ? options.lower_solver(program.get())
+                                                 : DefaultLowerSolver(program.get(), options);
   if (!lower) return fail("options.lower_solver returned no lower solver");
   if (const std::string complaint = lower->CheckOptions(); !complaint.empty())
     return fail(complaint);

@@ -2,8 +2,11 @@
 #define BILEVEL_LOWER_LEVEL_BOOKKEEPING_H_
 
 #include <chrono>
+#include <cmath>
 #include <cstdio>
+#include <initializer_list>
 #include <string>
+#include <utility>
 
 namespace bilevel {
 
@@ -25,6 +28,14 @@ inline std::string Scientific(double value) {
   char text[32];
   std::snprintf(text, sizeof(text), "%.1e", value);
   return text;
+}
+
+/// "sgm.theta must be positive", of the first option that is not, or not finite; empty if all are.
+inline std::string FirstNotPositive(std::initializer_list<std::pair<const char*, double>> options) {
+  for (const auto& [name, value] : options) {
+    if (!(value > 0.0) || !std::isfinite(value)) return std::string(name) + " must be positive";
+  }
+  return "";
 }
 
 }  // namespace bilevel

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "bilevel/lower_level/bookkeeping.h"
+
 namespace bilevel {
 
 Projection ProjectionOnBall(std::vector<double> centre, double radius) {
@@ -44,12 +46,20 @@ Sgm::Sgm(Program* program, const Options& options)
 Sgm::~Sgm() = default;
 
 std::string Sgm::CheckOptions() const {
-  const auto positive = [](double value) { return value > 0.0 && std::isfinite(value); };
-  if (!positive(options_.theta)) return "sgm.theta must be positive";
-  if (!positive(options_.step)) return "sgm.step must be positive";
-  if (!positive(options_.lower_step)) return "sgm.lower_step must be positive";
-  if (options_.num_steps <= 0) return "sgm.num_steps must be positive";
-  if (options_.num_lower_steps <= 0) return "sgm.num_lower_steps must be positive";
+  if (const std::string complaint =
+          FirstNotPositive({{"sgm.theta", options_.theta},
+                            {"sgm.step", options_.step},
+                            {"sgm.lower_step", options_.lower_step},
+                            {"sgm.num_steps", options_.num_steps},
+                            {"sgm.num_lower_steps", options_.num_lower_steps}});
+      !complaint.empty()) {
+    return complaint;
+  }
+  if (options_.jacobi) {
+    const std::string complaint = BlockJacobi::Check(*program_, "sgm.jacobi");
+    if (!complaint.empty()) return complaint;
+    if (!options_.projections.empty()) return "sgm.jacobi does not go with sgm.projections";
+  }
   for (const auto& [user, projection] : options_.projections) {
     const int index = program_->y.Find(user);
     if (index < 0) return "sgm.projections names a block that is not of the lower level";
@@ -67,8 +77,13 @@ std::string Sgm::CheckOptions() const {
 
 std::unique_ptr<LowerSolver> Sgm::Fork() const { return std::make_unique<Sgm>(program_, options_); }
 
+std::string Sgm::WhyNoDerivative() const {
+  return "the switching gradient method in options.lower_solver gives y*(x) without a derivative: "
+         "igfm needs none";
+}
+
 bool Sgm::Differentiate(const Point& /*x*/, const Point& /*y*/) {
-  message_ = "the switching gradient method gives y*(x) without a derivative: igfm needs none";
+  message_ = WhyNoDerivative();
   return false;
 }
 
@@ -99,11 +114,25 @@ bool Sgm::Move(double step, const Vector& gradient, Point* y) {
   return true;
 }
 
+// Along g, whose gradient is in gradient_.
+bool Sgm::MoveDown(double step, Point* y) {
+  if (options_.jacobi) {
+    step = options_.lower_step;
+    jacobi_.Apply(&gradient_);
+  }
+  return Move(step, gradient_, y);
+}
+
 bool Sgm::Solve(const Point& x, Point* y) {
   message_.clear();
   oracle_.Clear();
   ++counts_.warm_solves;
   ++counts_.failed_solves;  // Taken back in the end.
+  if (options_.jacobi) jacobi_.Compute(oracle_, x, *y);
+  if (!oracle_.ok()) {
+    message_ = oracle_.error();
+    return false;
+  }
   now_ = *y;
   g_star_ = std::numeric_limits<double>::infinity();
   for (int k = 0; k <= options_.num_lower_steps; ++k) {
@@ -112,7 +141,7 @@ bool Sgm::Solve(const Point& x, Point* y) {
       g_star_ = g;
       least_ = now_;
     }
-    if (k < options_.num_lower_steps && !Move(options_.lower_step, gradient_, &now_)) return false;
+    if (k < options_.num_lower_steps && !MoveDown(options_.lower_step, &now_)) return false;
   }
 
   now_ = *y;
@@ -139,7 +168,9 @@ bool Sgm::Solve(const Point& x, Point* y) {
         least_f = f;
       }
     }
-    if (!Move(options_.step, gradient_, &now_)) return false;
+    if (!(feasible ? Move(options_.step, gradient_, &now_) : MoveDown(options_.step, &now_))) {
+      return false;
+    }
   }
   if (num_feasible_ == 0) ++num_empty_;
   *y = num_feasible_ > 0 ? best_ : least_;

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "bilevel/lower_level/block_jacobi.h"
 #include "bilevel/lower_level/lower_solver.h"
 #include "bilevel/objective/oracle.h"
 #include "bilevel/objective/program.h"
@@ -48,6 +49,9 @@ class Sgm : public LowerSolver {
     /// The paper uses one step in both loops. Up to 1 / L for a smooth g is faster.
     double lower_step = 0.05;
     int num_lower_steps = 3200;  ///< K0.
+    /// All steps along g are y <- P(y - lower_step M^-1 g_y), with the metric of BlockJacobi from
+    /// the start of each solve; lower_step is then about 1. Steps along f stay as they are.
+    bool jacobi = false;
     Output output = kAverage;
     /// By block of y, the user's pointer. Bounds are projected onto without being asked; a block
     /// has one or the other.
@@ -59,6 +63,7 @@ class Sgm : public LowerSolver {
   ~Sgm() override;
 
   std::string CheckOptions() const override;
+  std::string WhyNoDerivative() const override;
   bool Solve(const Point& x, Point* y) override;
   /// False: there is no derivative.
   bool Differentiate(const Point& x, const Point& y) override;
@@ -77,10 +82,12 @@ class Sgm : public LowerSolver {
 
  private:
   bool Move(double step, const Vector& gradient, Point* y);
+  bool MoveDown(double step, Point* y);
 
   Program* program_;
   Options options_;
   Oracle oracle_;
+  BlockJacobi jacobi_;
   Point now_, best_, least_;
   Vector gradient_, difference_;
   Matrix nothing_;

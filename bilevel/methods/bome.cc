@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "bilevel/lower_level/bookkeeping.h"
 #include "bilevel/methods/estimators/hypergradient.h"
 
 namespace bilevel {
@@ -29,12 +30,18 @@ double ProjectedSquaredNorm(const Point& p, const Vector& f, double lambda, cons
 
 }  // namespace
 
-std::string Bome::Check(const Oracle& /*oracle*/) {
-  const auto positive = [](double value) { return value > 0.0 && std::isfinite(value); };
-  if (!positive(options_.eta)) return "bome.eta must be positive";
-  if (options_.num_lower_steps <= 0) return "bome.num_lower_steps must be positive";
-  if (!positive(options_.lower_step)) return "bome.lower_step must be positive";
-  if (!positive(options_.epsilon)) return "bome.epsilon must be positive";
+std::string Bome::Check(const Oracle& oracle) {
+  if (const std::string complaint =
+          FirstNotPositive({{"bome.eta", options_.eta},
+                            {"bome.num_lower_steps", options_.num_lower_steps},
+                            {"bome.epsilon", options_.epsilon}});
+      !complaint.empty()) {
+    return complaint;
+  }
+  if (const std::string complaint = options_.LowerSteps::Check(oracle, "bome.");
+      !complaint.empty()) {
+    return complaint;
+  }
   for (const auto& [rule, rule_name] :
        {std::make_pair(&options_.x, "bome.x"), std::make_pair(&options_.y, "bome.y")}) {
     if (const std::string complaint = rule->Check(rule_name); !complaint.empty()) return complaint;
@@ -67,15 +74,7 @@ bool Bome::EstimateLowerSolution(Oracle& o, const State& s) {
     why_not_solved_ = o.message();
     y_hat_ = s.y;
   }
-  for (int t = 0; t < options_.num_lower_steps; ++t) {
-    o.g.Gradient(s.x, y_hat_, nullptr, &qy_);
-    if (!o.ok()) return false;
-    if (!y_hat_.Move(-options_.lower_step * qy_)) {
-      o.Fail("y_hat is no longer finite: bome.lower_step is too long");
-      return false;
-    }
-  }
-  return true;
+  return unroll_.Run(o, s.x, 0, &y_hat_);
 }
 
 void Bome::Step(Oracle& o, State& s, Progress* progress) {
@@ -139,8 +138,9 @@ void Bome::Finish(Oracle& oracle, const State& state, Assessment* assessment) {
   oracle.Clear();
 }
 
-// x settles where h_T = 0, the hypergradient h with z = alpha sum_{t<T} (I - alpha H)^t f_y. To
-// first order the distance is |(d^2 phi)^-1 (h - h_T)|, by conjugate gradients on differences of h.
+// x settles where h_T = 0, the hypergradient with the z that the T steps make of the adjoint (plain
+// ones: alpha sum_{t<T} (I - alpha H)^t f_y) in place of the exact h's. To first order the distance
+// is |(d^2 phi)^-1 (h - h_T)|, by conjugate gradients on differences of h.
 void Bome::EstimateBias(Oracle& o, const State& state, Assessment* assessment) {
   constexpr int kMaxIterations = 20;
   State s = state;
@@ -148,11 +148,8 @@ void Bome::EstimateBias(Oracle& o, const State& state, Assessment* assessment) {
   Vector h, moved;
   exact.Estimate(o, s, &h);
   o.f.Gradient(s.x, s.y, &fx_, &fy_);
-  Vector z = Vector::Zero(s.y.dim());
-  for (int t = 0; t < options_.num_lower_steps && o.ok(); ++t) {
-    o.g.HessianProduct(s.x, s.y, z, &qy_, nullptr);
-    z -= options_.lower_step * (qy_ - fy_);
-  }
+  Vector z;
+  if (!unroll_.RunOnAdjoint(o, s.x, s.y, fy_, &z)) return;
   o.g.HessianProduct(s.x, s.y, z, &qy_, &gx_);
   if (!o.ok()) return;
 

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "bilevel/methods/estimators/jump.h"
+#include "bilevel/methods/estimators/unroll.h"
 #include "bilevel/methods/method.h"
 #include "bilevel/methods/step_rule.h"
 
@@ -38,14 +39,14 @@ class Bome : public Method {
     kSolved,
     kGradientSteps,
   };
-  struct Options {
-    Options() { x.step = y.step = 0.05; }
+  /// The lower steps are those of y_hat. T = 10 is the paper's, and 0.05 the authors' step for the
+  /// coreset and min-max problems.
+  struct Options : LowerSteps {
+    Options() { x.step = y.step = lower_step = 0.05; }
 
     Barrier barrier = kGradientBarrier;
     double eta = 0.5;  ///< The paper's default; it found {0.1, 0.5, 0.9} to do equally well.
     LowerLevel lower_level = kAutomatic;
-    int num_lower_steps = 10;  ///< T, the paper's.
-    double lower_step = 0.05;  ///< alpha, the authors' for the coreset and min-max problems.
     /// Plain, momentum or Adam; 0.05 plain in the authors' coreset and min-max problems. Memories
     /// are of the joint direction, so lambda is never made from them.
     StepRule x, y;
@@ -55,7 +56,7 @@ class Bome : public Method {
   };
 
   Bome() = default;
-  explicit Bome(const Options& options) : options_(options) {}
+  explicit Bome(const Options& options) : options_(options), unroll_(options) {}
 
   std::string name() const override { return "bome"; }
   std::string Check(const Oracle& oracle) override;
@@ -70,6 +71,7 @@ class Bome : public Method {
   void EstimateBias(Oracle& oracle, const State& state, Assessment* assessment);
 
   Options options_;
+  Unroll unroll_{options_};
   bool solve_ = true, first_ = true;
   double phi_ = 0.0;  // Of the iteration before, where it is known.
   std::string why_not_solved_;

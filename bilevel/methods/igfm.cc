@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "Eigen/Eigenvalues"
+#include "bilevel/lower_level/bookkeeping.h"
 
 namespace bilevel {
 namespace {
@@ -14,10 +15,11 @@ constexpr int kChoiceStream = -1;  // Directions count from 0.
 }  // namespace
 
 std::string Igfm::Check(const Oracle& /*oracle*/) {
-  if (!(options_.delta > 0.0) || !std::isfinite(options_.delta)) {
-    return "igfm.delta must be positive";
+  if (const std::string complaint = FirstNotPositive(
+          {{"igfm.delta", options_.delta}, {"igfm.num_directions", options_.num_directions}});
+      !complaint.empty()) {
+    return complaint;
   }
-  if (options_.num_directions <= 0) return "igfm.num_directions must be positive";
   if (options_.num_stationarity_pairs < 0 || options_.num_stationarity_pairs == 1) {
     return "igfm.num_stationarity_pairs must be 0, or at least 2 to tell their spread";
   }

@@ -63,7 +63,7 @@ std::string LevenbergMarquardt::Check(const Oracle& oracle) {
     return "levenberg_marquardt needs an upper level of residual blocks alone, without general "
            "terms and without learned losses; \"lbfgs\" takes any";
   }
-  return "";
+  return oracle.lower().WhyNoDerivative();
 }
 
 Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,

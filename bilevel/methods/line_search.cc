@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "Eigen/Cholesky"
+#include "bilevel/lower_level/lower_solver.h"
 #include "bilevel/methods/hyper_objective.h"
 #include "ceres/gradient_problem.h"
 
@@ -176,7 +177,7 @@ std::string LineSearch::Check(const Oracle& oracle) {
   }
   std::string error;
   if (!options_.IsValid(&error)) return "its line search options are not valid: " + error;
-  return "";
+  return oracle.lower().WhyNoDerivative();
 }
 
 Method::Outcome LineSearch::Minimize(Oracle& oracle,

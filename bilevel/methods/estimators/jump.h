@@ -19,7 +19,8 @@ class SteepestPair {
   void Set(const Point& xa, const Point& xb, const Point& y);
   /// Halves the pair, keeping the half with the larger difference, while that does not shrink.
   /// A sentence where it never does, or an empty one: three or four lower solves for a smooth phi,
-  /// fifty at a jump.
+  /// fifty at a jump. Where the lower solver does not know how accurate it is, the pair is widened
+  /// instead, while the difference does not grow: up to twenty.
   std::string FindJump(Oracle& oracle) const;
 
  private:

@@ -1,0 +1,73 @@
+#ifndef BILEVEL_LOWER_LEVEL_NEWTON_CG_LOWER_SOLVER_H_
+#define BILEVEL_LOWER_LEVEL_NEWTON_CG_LOWER_SOLVER_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bilevel/lower_level/lower_solver.h"
+#include "bilevel/objective/oracle.h"
+#include "bilevel/objective/program.h"
+
+namespace bilevel {
+
+/// y*(x) without a matrix: truncated Newton (Dembo and Steihaug, 1983) with conjugate gradients on
+/// products with H = d^2g/dy^2 and a line search on g, and adjoints by conjugate gradients. For
+/// lower levels with a general term too long for an assembled Hessian, such as a softmax regression
+/// on all pixels; Solve takes it by itself there.
+///
+/// Negative curvature is followed downhill. Bounds on y hold a coordinate while g's gradient pushes
+/// outwards. A singular H will do where f_y lies in its range, and y then stays where the start has
+/// it along the free directions.
+class NewtonCgLowerSolver : public LowerSolver {
+ public:
+  struct Options {
+    /// Stop when the Newton decrement sqrt(g' H^-1 g) <= tolerance * sqrt(2 |value|), or when
+    /// rounding of the value hides all progress.
+    double tolerance = 1e-10;
+    int max_num_iterations = 200;
+    /// Products, for a Newton step or an adjoint.
+    int max_num_linear_iterations = 2000;
+    double linear_tolerance = 1e-10;  ///< Residual of an adjoint, relative.
+  };
+
+  /// The program is not owned.
+  NewtonCgLowerSolver(Program* program, const Options& options);
+
+  std::string CheckOptions() const override;
+  bool Solve(const Point& x, Point* y) override;
+  bool Differentiate(const Point& x, const Point& y) override;
+  /// Column by column, d^2g/dydx by differences of g_y to fourth order: for short x.
+  const Matrix& dy_dx() override;
+  bool Adjoint(const Vector& fy, Vector* product) override;
+  bool IsDetermined(const Vector& fy) override;
+  std::unique_ptr<LowerSolver> Fork() const override;
+  const std::string& message() const override { return message_; }
+  const LowerSolverCounts& counts() const override { return counts_; }
+  double relative_decrement() const override { return relative_decrement_; }
+  LowerSolverReport Report() const override;
+
+ private:
+  enum class Curvature { kPositive, kNegative, kFailed };
+  double Gradient(const Point& x, const Point& y, Vector* gradient);
+  Curvature Conjugate(
+      const Point& x, const Point& y, const Vector& b, double tolerance, Vector* solution);
+  bool SolveLinear(const Vector& b, Vector* solution);
+  bool Fail(const std::string& what);
+
+  Program* program_;
+  Options options_;
+  Oracle oracle_;
+  Point x_, y_, trial_, probe_;
+  std::vector<char> held_;
+  Vector gradient_, trial_gradient_, step_, r_, p_, hp_, z_;
+  Matrix dy_dx_;
+  bool have_dy_dx_ = false;
+  double relative_decrement_ = -1.0, linear_residual_ = -1.0;
+  std::string message_;
+  LowerSolverCounts counts_;
+};
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_LOWER_LEVEL_NEWTON_CG_LOWER_SOLVER_H_
