@@ -43,8 +43,9 @@ void Penalty::Step(Oracle& o, State& s, Progress* progress) {
   const auto gradients = [&] {
     progress->upper_value = o.f.Gradient(s.x, s.y, &dx, &dy);
     o.g.Gradient(s.x, s.y, nullptr, &s_);
-    ClearHeld(s.y, s_, &s_);
     multiplier_ = nu + now_.rho * s_;
+    ClearHeld(s.y, s_, &multiplier_);
+    ClearHeld(s.y, s_, &s_);
     o.g.HessianProduct(s.x, s.y, multiplier_, &h_, &j_);
     if (!o.ok()) return false;
     dx += j_;

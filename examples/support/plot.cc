@@ -62,8 +62,9 @@ bool Plot(const std::string& path, const std::string& title, const std::vector<P
     script << "set title " << ForGnuplot(panel.title) << " noenhanced\nset xlabel "
            << ForGnuplot(panel.x_label) << " noenhanced\nset ylabel " << ForGnuplot(panel.y_label)
            << " noenhanced\n"
-           << (panel.equal_axes ? "set size ratio -1\nset key outside right top vertical\n"
-                                : "set size noratio\nset key inside center right vertical\n")
+           << (panel.equal_axes ? "set size ratio -1\n" : "set size noratio\n")
+           << (panel.equal_axes || panel.key_outside ? "set key outside right top vertical\n"
+                                                     : "set key inside center right vertical\n")
            << (has_boxes ? "set yrange [0:*]\nset offsets 0.6, 0.6, 0, 0\n"
                          : "set yrange [*:*]\nset offsets 0, 0, 0, 0\n")
            << (panel.log_x ? "set" : "unset") << " logscale x\n"

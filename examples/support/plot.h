@@ -20,6 +20,7 @@ struct Panel {
   bool equal_axes = false;  ///< One unit is as long across as up: a map.
   std::vector<Series> series = {};
   std::string right_label = {};
+  bool key_outside = false;  ///< The legend beside the panel, where it would hide curves.
 };
 
 /// Writes panels side by side, data and all, to a gnuplot script next to `path` (.png or .svg),

@@ -106,6 +106,26 @@ TEST(Bgs, DegenerateLowerLevelKeepsWhatGradientDescentKeeps) {
   }
 }
 
+// A line of solutions and a Hessian that is differenced, so its null space is one to rounding only.
+// From y = 0 descent keeps y_1 = y_2 = x / 2: phi' = x / 2 - 3 / 2 + x - 1 = 0 at 5/3.
+TEST(Bgs, DifferencedSingularHessian) {
+  examples::Toy toy = examples::NonUnique();
+  BgsHypergradient::Options bgs;
+  bgs.num_lower_steps = 10;
+  bgs.lower_step = 0.3;
+  StepRule rule;
+  Solver::Options options;
+  options.method =
+      std::make_shared<GradientMethod>("bgs", std::make_unique<BgsHypergradient>(bgs), rule);
+  options.max_num_iterations = 1000;
+  const auto problem = toy.Build();
+  Solver::Summary summary;
+  Solve(options, problem.get(), &summary);
+  ASSERT_TRUE(summary.IsSolutionUsable()) << summary.FullReport();
+  EXPECT_NEAR(toy.x[0], 5.0 / 3.0, 1e-6);
+  EXPECT_NEAR(toy.y[0], 5.0 / 6.0, 1e-6);  // f's choice is 1/3.
+}
+
 // Where conjugate gradients refuse: f_y has a part that H does not reach.
 TEST(Bgs, LeastNormWhereConjugateGradientsBreakDown) {
   examples::Toy toy = examples::Degenerate();

@@ -83,6 +83,17 @@ TEST(Penalty, Bounds) {
   EXPECT_NEAR(toy.y[0], 0.75, 1e-9);
 }
 
+// Beyond y's bound, where y is held and phi' = 1/2, the multiplier of before must not count.
+TEST(Penalty, LowerBounds) {
+  examples::Toy toy = examples::Corner(1);
+  Penalty::Options penalty;
+  penalty.x.kind = penalty.y.kind = StepRule::kGradient;
+  penalty.x.step = 0.02;
+  penalty.y.step = 0.05;
+  RunToy(&toy, std::make_shared<Penalty>(penalty), 3000);
+  EXPECT_NEAR(toy.x[0], 1.0, 0.1);
+}
+
 TEST(Penalty, NonsenseIsNamedBeforeAnyWork) {
   const auto message = [](const std::function<void(Penalty::Options*)>& spoil) {
     Penalty::Options penalty;

@@ -8,6 +8,7 @@ namespace bilevel {
 namespace {
 
 constexpr int kNormStream = -2;
+constexpr double kNull = 1e-8;  // Relative to |H|.
 
 }  // namespace
 
@@ -42,8 +43,8 @@ bool AdjointSolver::Solve(Oracle& o, const Point& x, const Point& y, const Vecto
   }
 
   // Conjugate gradients on H z = b, or on H^2 z = H b with the residual s = H r. The latter ends
-  // where |s| <= tolerance |H| |r|, which eigenvalues below tolerance |H| cannot prevent; the norm
-  // is Frobenius', from one random direction.
+  // where |s| <= tolerance |H| |r|, or where only directions are left that are null to the accuracy
+  // of a differenced H; the norm is Frobenius', from one random direction.
   const double tolerance = steps_.linear_tolerance * steps_.linear_tolerance;
   const double bb = r_.squaredNorm();
   double hh = 0.0;
@@ -65,11 +66,12 @@ bool AdjointSolver::Solve(Oracle& o, const Point& x, const Point& y, const Vecto
     if (ss == 0.0 || rr <= tolerance * bb || ss <= tolerance * hh * rr) break;
     Multiply(o, x, y, p_, &hp_);
     const double curvature = least_norm ? hp_.squaredNorm() : p_.dot(hp_);
-    if (!(curvature > 0.0)) {
+    if (!least_norm && !(curvature > 0.0)) {
       o.Fail("conjugate gradients met a direction of curvature " + std::to_string(curvature) +
              " in the lower level: its Hessian is not positive definite there");
       return false;
     }
+    if (least_norm && curvature <= kNull * kNull * hh * p_.squaredNorm()) break;
     const double alpha = ss / curvature;
     *z += alpha * p_;
     r_ -= alpha * hp_;

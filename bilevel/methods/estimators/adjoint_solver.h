@@ -15,13 +15,13 @@ struct AdjointSteps {
     /// z <- z - linear_step (H z - b), Neumann's series when begun at 0: K gradient steps.
     kFixedPoint,
     /// z = H^+ b, least squares and least norm, whatever H is: conjugate gradients on the normal
-    /// equations from z = 0 (Hestenes and Stiefel, 1952), two products an iteration.
+    /// equations from z = 0 (Hestenes and Stiefel, 1952), two products an iteration. Eigenvalues
+    /// below 1e-8 of the largest count as 0.
     kLeastNorm,
   };
   Kind kind = kConjugateGradients;
   int num_linear_iterations = 10;  ///< K, at most.
-  /// Of the residual, relative to b; for kLeastNorm also what eigenvalues of H, relative to its
-  /// norm, count as 0. Not for the fixed point.
+  /// Of the residual, relative to b. Not for the fixed point.
   double linear_tolerance = 1e-10;
   double linear_step = 0.1;  ///< Fixed point only; below 2 / L.
 
