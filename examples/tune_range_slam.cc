@@ -1,0 +1,678 @@
+// Learns the noise levels of range-only localisation: a robot lawn mower with wheel odometry, a
+// gyroscope, and radio ranges to four beacons at known places.
+//
+//   lower level   y*(x) = argmin sum of squared odometry and range errors over their noise levels x
+//   upper level   x     = argmin sum |position in y*(x) - surveyed position|^2 / 2, or, without a
+//                         survey, the ranges to each beacon as predicted without that beacon
+//
+// y: the pose at every range, and constants of the sensors. x: logarithms of the noise levels and
+// of the scale of a Cauchy loss on ranges. Two estimators: "plain" knows one constant bias of all
+// ranges; "calibrated" adds what the residuals show when they are looked at, a scale of ranges and
+// a drift of the gyroscope, and tells sideways slip from forward slip.
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "bilevel/bilevel.h"
+#include "bilevel/cross_validation.h"
+#include "bilevel/learnable/losses.h"
+#include "bilevel/learnable/noise.h"
+#include "ceres/ceres.h"
+#include "examples/support/baselines.h"
+#include "examples/support/flags.h"
+#include "examples/support/plot.h"
+#include "examples/support/range_slam.h"
+#include "examples/support/table.h"
+
+DEFINE_string(data,
+              "",
+              "where PREFIX_DR.txt, _TD, _GT and _TL are; empty: range_slam/ in BILEVEL_DATA_DIR");
+DEFINE_string(train, "Plaza2", "PREFIX of the recording to learn on, and to test on");
+DEFINE_string(other, "Plaza1", "PREFIX of another recording to test on");
+DEFINE_bool(simulate, false, "simulate the recordings");
+DEFINE_bool(search, true, "search a grid and by Nelder and Mead's simplex as well");
+DEFINE_bool(progress, false, "print the iterations");
+
+namespace {
+
+using bilevel::AutoDiffCostFunction;
+using examples::Format;
+using examples::RangeSlam;
+using Pose = std::array<double, 3>;  // x, y, heading.
+
+double Now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// Errors in units of a noise that grows with the root of time, from one pose to the next.
+struct TranslationError {
+  template <typename T>
+  bool operator()(const T* a, const T* b, T* r) const {
+    using std::cos;
+    using std::sin;
+    const T c = cos(a[2]), s = sin(a[2]), dx = b[0] - a[0], dy = b[1] - a[1];
+    r[0] = (c * dx + s * dy - motion.x) / root;
+    r[1] = (-s * dx + c * dy - motion.y) / root;
+    return true;
+  }
+  examples::Motion motion;
+  double root;
+};
+struct TurnError {
+  template <typename T>
+  bool operator()(const T* a, const T* b, const T* drift, T* r) const {
+    r[0] = (b[2] - a[2] - turn - drift[0] * seconds) / root;
+    return true;
+  }
+  double turn, seconds, root;
+};
+struct RangeError {
+  template <typename T>
+  bool operator()(const T* pose, const T* beacon, const T* bias, const T* scale, T* r) const {
+    using std::sqrt;
+    const T dx = pose[0] - beacon[0], dy = pose[1] - beacon[1];
+    r[0] = scale[0] * sqrt(dx * dx + dy * dy) + bias[0] - range;
+    return true;
+  }
+  double range;
+};
+struct PositionError {
+  template <typename T>
+  bool operator()(const T* pose, T* r) const {
+    r[0] = pose[0] - x;
+    r[1] = pose[1] - y;
+    return true;
+  }
+  double x, y;
+};
+
+// x, in logarithms. Odometry's are noise levels of a tenth of a second, the clock of the robot.
+struct Settings {
+  double translation[2] = {std::log(0.05), std::log(0.05)};  // Forward, sideways [m].
+  double turn = std::log(0.01);                              // [rad]
+  double range = std::log(0.3);                              // [m]
+  double scale = std::log(1.0);                              // Of the Cauchy loss [sigmas].
+};
+
+enum class Model { kPlain, kCalibrated };
+enum class Score { kTruth, kBeacons, kRandom, kTime };
+
+// One recording under an estimator: the bilevel problem of its settings, and where y lives.
+class Estimator {
+ public:
+  Estimator(const RangeSlam& data, Model model, const Settings& settings)
+      : data_(data),
+        model_(model),
+        x_(settings),
+        poses_(data.ranges.size()),
+        sideways_(x_.translation, 2),
+        all_ways_(x_.translation, 2),
+        turn_(&x_.turn) {
+    Declare(x_.translation, model == Model::kPlain ? 1 : 2, "log sigma translation");
+    Declare(&x_.turn, 1, "log sigma turn");
+    Declare(&x_.range, 1, "log sigma range");
+    Declare(&x_.scale, 1, "log scale of the loss");
+    DeadReckon();
+    AddLowerLevel();
+  }
+
+  // The upper level. False: why, in error.
+  bool ScoreBy(Score score, std::string* error) {
+    if (score == Score::kTruth) {
+      for (size_t i = 0; i < poses_.size(); ++i) {
+        problem_.upper()->AddResidualBlock(new AutoDiffCostFunction<PositionError, 2, 3>(
+                                               new PositionError{truth_[i].x, truth_[i].y}),
+                                           nullptr,
+                                           poses_[i].data());
+      }
+      return true;
+    }
+    // The cost functions of ranges are errors in metres, sigma is in their loss: held-out ranges
+    // are scored in metres, and a larger sigma does not help.
+    using Kind = bilevel::HoldoutOptions::Kind;
+    bilevel::CrossValidationOptions folds;
+    folds.kind = score == Score::kBeacons  ? Kind::kByBlock
+                 : score == Score::kRandom ? Kind::kRandom
+                                           : Kind::kByTime;
+    folds.num_folds = score == Score::kBeacons ? 0 : 4;
+    for (const auto& beacon : beacons_) folds.blocks.push_back(beacon.data());
+    return bilevel::AddCrossValidation(
+        folds, ranges_, new ceres::HuberLoss(1.0), &problem_, nullptr, error);
+  }
+
+  // Learns from where x and y are; 0 iterations: solves the lower level.
+  bool Solve(int max_num_iterations) {
+    bilevel::Solver::Options options = Options();
+    options.max_num_iterations = max_num_iterations;
+    options.minimizer_progress_to_stdout = FLAGS_progress && max_num_iterations > 0;
+    const double begin = Now();
+    bilevel::Solve(options, &problem_, &summary_);
+    seconds_ = Now() - begin;
+    return summary_.IsSolutionUsable();
+  }
+
+  static bilevel::Solver::Options Options() {
+    bilevel::Solver::Options options;
+    options.lower_solver_options.linear_solver_type = ceres::SPARSE_NORMAL_CHOLESKY;
+    options.lower_solver_options.max_num_iterations = 500;
+    options.lower_solver_options.logging_type = ceres::SILENT;
+    options.max_num_lower_newton_iterations = 100;
+    options.function_tolerance = 1e-3;  // A two-thousandth of the RMS position error.
+    options.num_threads = FLAGS_num_threads;
+    return options;
+  }
+
+  std::vector<double> Errors() const {
+    std::vector<double> errors;
+    for (size_t i = 0; i < poses_.size(); ++i) {
+      errors.push_back(std::hypot(poses_[i][0] - truth_[i].x, poses_[i][1] - truth_[i].y));
+    }
+    return errors;
+  }
+
+  // Lines of C++.
+  std::string Describe() const {
+    const bilevel::NoiseModel& translation = Translation();
+    std::string text = "  " + translation.Describe("translation") + "\n  " +
+                       turn_.Describe("turn") + "\n  ceres::LossFunction* range_loss =\n      " +
+                       range_loss_->Describe() + ";\n";
+    text += Format("  // Of the sensors, as estimated: range bias %.3f m", bias_);
+    if (model_ == Model::kCalibrated) {
+      text += Format(", range scale %.4f, gyroscope's drift %.5f rad/s", scale_, drift_);
+    }
+    return text + "\n";
+  }
+
+  const Settings& settings() const { return x_; }
+  void Set(const Settings& settings) { x_ = settings; }
+  // A survey sees ratios of noise levels: of all settings with this solution, takes those whose
+  // range noise is that of the residuals (median of their magnitudes, as for a normal
+  // distribution).
+  void Normalise() {
+    std::vector<double> residuals;
+    for (size_t i = 0; i < poses_.size(); ++i) {
+      const RangeSlam::Range& z = data_.ranges[i];
+      double r = 0.0;
+      RangeError{z.range}(poses_[i].data(), beacons_[z.beacon].data(), &bias_, &scale_, &r);
+      residuals.push_back(std::abs(r));
+    }
+    std::nth_element(residuals.begin(), residuals.begin() + residuals.size() / 2, residuals.end());
+    const double shift = std::log(residuals[residuals.size() / 2] / 0.6745) - x_.range;
+    for (double* x : {&x_.translation[0], &x_.translation[1], &x_.turn, &x_.range}) *x += shift;
+    x_.scale -= shift;
+  }
+  bilevel::Problem* problem() { return &problem_; }
+  const std::vector<double*>& coordinates() const { return coordinates_; }
+  const bilevel::Solver::Summary& summary() const { return summary_; }
+  double seconds() const { return seconds_; }
+  const std::vector<Pose>& poses() const { return poses_; }
+  const std::vector<RangeSlam::Pose>& truth() const { return truth_; }
+
+ private:
+  // With a broad prior: a decade from the guess costs as much as one position off by half a metre.
+  // It decides where nothing else does, as on the common factor of all noise levels.
+  void Declare(double* block, int size, const char* name) {
+    problem_.AddUpperParameterBlock(block, size);
+    problem_.SetParameterName(block, name);
+    problem_.upper()->AddResidualBlock(
+        new bilevel::NormalPrior(std::vector<double>(block, block + size), std::log(10.0) / 0.5),
+        nullptr,
+        block);
+    for (int i = 0; i < size; ++i) coordinates_.push_back(block + i);
+  }
+
+  // Where the first lower solve begins: odometry from the surveyed start, turned so that its first
+  // minute fits the survey.
+  void DeadReckon() {
+    for (const RangeSlam::Range& z : data_.ranges) truth_.push_back(TruthAt(data_, z.time));
+    double dot = 0.0, cross = 0.0;
+    poses_[0] = {0.0, 0.0, 0.0};
+    for (size_t i = 1; i < poses_.size(); ++i) {
+      const examples::Motion m = Integrate(data_, truth_[i - 1].time, truth_[i].time);
+      const Pose& a = poses_[i - 1];
+      const double c = std::cos(a[2]), s = std::sin(a[2]);
+      poses_[i] = {a[0] + c * m.x - s * m.y, a[1] + s * m.x + c * m.y, a[2] + m.turn};
+      if (truth_[i].time > truth_[0].time + 60.0) continue;
+      const double x = truth_[i].x - truth_[0].x, y = truth_[i].y - truth_[0].y;
+      dot += poses_[i][0] * x + poses_[i][1] * y;
+      cross += poses_[i][0] * y - poses_[i][1] * x;
+    }
+    const double turn = std::atan2(cross, dot), c = std::cos(turn), s = std::sin(turn);
+    for (Pose& p : poses_) {
+      p = {truth_[0].x + c * p[0] - s * p[1], truth_[0].y + s * p[0] + c * p[1], p[2] + turn};
+    }
+  }
+
+  const bilevel::NoiseModel& Translation() const {
+    if (model_ == Model::kPlain) return all_ways_;
+    return sideways_;
+  }
+
+  void AddLowerLevel() {
+    ceres::Problem* lower = problem_.lower();
+    for (const RangeSlam::Beacon& b : data_.beacons) beacons_.push_back({b.x, b.y});
+    range_loss_ = problem_.Own(std::make_unique<bilevel::NoiseScaleLoss>(
+        new bilevel::CauchyLoss(&x_.scale), &x_.range, ceres::TAKE_OWNERSHIP));
+    for (size_t i = 0; i < poses_.size(); ++i) {
+      const RangeSlam::Range& z = data_.ranges[i];
+      double* pose = poses_[i].data();
+      ranges_.push_back(lower->AddResidualBlock(
+          new AutoDiffCostFunction<RangeError, 1, 3, 2, 1, 1>(new RangeError{z.range}),
+          range_loss_,
+          pose,
+          beacons_[z.beacon].data(),
+          &bias_,
+          &scale_));
+      if (i == 0) continue;
+      double* last = poses_[i - 1].data();
+      const double from = data_.ranges[i - 1].time, seconds = z.time - from;
+      const double root = std::sqrt(std::max(seconds, 0.01) / 0.1);
+      const examples::Motion motion = Integrate(data_, from, z.time);
+      Translation().AddResidualBlock(
+          new AutoDiffCostFunction<TranslationError, 2, 3, 3>(new TranslationError{motion, root}),
+          nullptr,
+          {last, pose},
+          lower);
+      turn_.AddResidualBlock(new AutoDiffCostFunction<TurnError, 1, 3, 3, 1>(
+                                 new TurnError{motion.turn, seconds, root}),
+                             nullptr,
+                             {last, pose, &drift_},
+                             lower);
+    }
+    // The robot starts at a surveyed place.
+    lower->AddResidualBlock(
+        new AutoDiffCostFunction<PositionError, 2, 3>(new PositionError{truth_[0].x, truth_[0].y}),
+        new ceres::ScaledLoss(nullptr, 100.0, ceres::TAKE_OWNERSHIP),
+        poses_[0].data());
+    for (auto& beacon : beacons_) {
+      if (lower->HasParameterBlock(beacon.data())) lower->SetParameterBlockConstant(beacon.data());
+    }
+    if (model_ == Model::kCalibrated) return;
+    lower->SetParameterBlockConstant(&drift_);
+    lower->SetParameterBlockConstant(&scale_);
+  }
+
+  const RangeSlam data_;
+  const Model model_;
+  Settings x_;
+  std::vector<Pose> poses_;
+  std::vector<std::array<double, 2>> beacons_;
+  double bias_ = 0.0, scale_ = 1.0, drift_ = 0.0;
+  std::vector<RangeSlam::Pose> truth_;
+  bilevel::Problem problem_;
+  const bilevel::DiagonalNoise sideways_;
+  const bilevel::ScalarNoise all_ways_, turn_;
+  bilevel::NoiseScaleLoss* range_loss_ = nullptr;
+  std::vector<ceres::ResidualBlockId> ranges_;
+  std::vector<double*> coordinates_;
+  bilevel::Solver::Summary summary_;
+  double seconds_ = 0.0;
+};
+
+double Mean(const std::vector<double>& v) {
+  double sum = 0.0;
+  for (double e : v) sum += e;
+  return sum / static_cast<double>(v.size());
+}
+
+double Rms(const std::vector<double>& v) {
+  double sum = 0.0;
+  for (double e : v) sum += e * e;
+  return std::sqrt(sum / static_cast<double>(v.size()));
+}
+
+// Position errors of an estimator with given settings on a recording; empty where the lower level
+// has no solution. Begins at the solution of those set by hand, which is found from anywhere.
+std::vector<double> Test(const RangeSlam& data, Model model, const Settings& settings) {
+  Estimator estimator(data, model, Settings());
+  std::string error;
+  estimator.ScoreBy(Score::kTruth, &error);
+  if (!estimator.Solve(0)) return {};
+  estimator.Set(settings);
+  if (!estimator.Solve(0)) return {};
+  return estimator.Errors();
+}
+
+std::string Cell(const std::vector<double>& errors) {
+  return errors.empty() ? "-" : Format("%.3f (%.3f)", Mean(errors), Rms(errors));
+}
+
+struct Recording {
+  std::string name;
+  RangeSlam data;
+};
+
+std::string Row(const Settings& s, Model model) {
+  std::string text = Format("%.2g", std::exp(s.translation[0]));
+  if (model == Model::kCalibrated) text += Format(", %.2g", std::exp(s.translation[1]));
+  return text +
+         Format(", %.2g, %.2g, %.2g", std::exp(s.turn), std::exp(s.range), std::exp(s.scale));
+}
+
+// What one way to settings gave and took.
+struct Outcome {
+  std::string name;
+  Settings settings;
+  double score = std::nan("");
+  std::vector<double> train, test;
+  long cold = 0, warm = 0, factorizations = 0;
+  double seconds = 0.0;
+};
+
+examples::Json ToJson(const Outcome& o) {
+  examples::Json json;
+  return json.Add("score", o.score)
+      .Add("train_mean", o.train.empty() ? std::nan("") : Mean(o.train))
+      .Add("train_rms", o.train.empty() ? std::nan("") : Rms(o.train))
+      .Add("test_mean", o.test.empty() ? std::nan("") : Mean(o.test))
+      .Add("test_rms", o.test.empty() ? std::nan("") : Rms(o.test))
+      .Add("cold_solves", static_cast<double>(o.cold))
+      .Add("warm_solves", static_cast<double>(o.warm))
+      .Add("factorizations", static_cast<double>(o.factorizations))
+      .Add("seconds", o.seconds);
+}
+
+void SetCounts(const bilevel::LowerSolverCounts& counts, double seconds, Outcome* o) {
+  o->cold = counts.cold_solves;
+  o->warm = counts.warm_solves;
+  o->factorizations = counts.factorizations;
+  o->seconds = seconds;
+}
+
+// Learns on `train` against the survey; a grid and a simplex beside it.
+std::vector<Outcome> Compare(const RangeSlam& train,
+                             const RangeSlam& test,
+                             Model model,
+                             std::string* lines,
+                             bilevel::Solver::Summary* summary) {
+  std::vector<Outcome> outcomes;
+  std::string error;
+  const auto finish = [&](Outcome o) {
+    o.train = Test(train, model, o.settings);
+    o.test = Test(test, model, o.settings);
+    outcomes.push_back(std::move(o));
+  };
+  {
+    Estimator by_hand(train, model, Settings());
+    by_hand.ScoreBy(Score::kTruth, &error);
+    by_hand.Solve(0);
+    Outcome o{"set by hand", by_hand.settings(), by_hand.summary().final_objective, {}, {}};
+    SetCounts(by_hand.summary().lower_solver, by_hand.seconds(), &o);
+    finish(o);
+  }
+  {
+    Estimator learner(train, model, Settings());
+    learner.ScoreBy(Score::kTruth, &error);
+    learner.Solve(50);
+    learner.Normalise();
+    Outcome o{"learned", learner.settings(), learner.summary().final_objective, {}, {}};
+    SetCounts(learner.summary().lower_solver, learner.seconds(), &o);
+    *summary = learner.summary();
+    *lines = learner.Describe();
+    finish(o);
+  }
+  if (!FLAGS_search) return outcomes;
+  // Of the levels only ratios matter: the searches hold the range's, so as not to waste a
+  // dimension, and take the others by factors of ten.
+  for (const bool grid : {true, false}) {
+    Estimator searcher(train, model, Settings());
+    searcher.ScoreBy(Score::kTruth, &error);
+    std::vector<double*> searched;
+    std::vector<double> start;
+    std::vector<std::vector<double>> axes;
+    for (double* x : searcher.coordinates()) {
+      if (x == &searcher.settings().range) continue;
+      searched.push_back(x);
+      start.push_back(*x);
+      axes.emplace_back();
+      for (const double decade : {-2.0, -1.0, 0.0}) {
+        if ((FLAGS_quick || model == Model::kCalibrated) && decade == -2.0) continue;
+        axes.back().push_back(*x + decade * std::log(10.0));
+      }
+    }
+    examples::Phi phi(Estimator::Options(), searched, nullptr, searcher.problem());
+    const auto score = [&](const std::vector<double>& x) { return phi(x); };
+    const examples::SearchResult best =
+        grid ? examples::GridSearch(score, axes)
+             : examples::NelderMead(score, start, 1.0, 1e-4, FLAGS_quick ? 30 : 100);
+    for (size_t i = 0; i < searched.size(); ++i) *searched[i] = best.x[i];
+    Outcome o{grid ? Format("best of a grid of %d", best.evaluations) : "Nelder and Mead",
+              searcher.settings(),
+              best.value,
+              {},
+              {}};
+    SetCounts(phi.counts(), phi.seconds(), &o);
+    finish(o);
+  }
+  return outcomes;
+}
+
+void Print(const std::vector<Outcome>& outcomes, Model model) {
+  examples::Table table({"", "settings", "train [m]", "test [m]", "cold", "warm", "fact.", "s"});
+  for (const Outcome& o : outcomes) {
+    table.Add({o.name,
+               Row(o.settings, model),
+               Cell(o.train),
+               Cell(o.test),
+               std::to_string(o.cold),
+               std::to_string(o.warm),
+               std::to_string(o.factorizations),
+               Format("%.2f", o.seconds)});
+  }
+  std::printf("%s", table.ToString().c_str());
+  const Outcome &by_hand = outcomes[0], &learned = outcomes[1];
+  std::printf("\nLearning took as long as %.1f cold solves.", learned.seconds / by_hand.seconds);
+  if (by_hand.test.empty() || learned.test.empty()) return;
+  const examples::Interval gain = examples::BootstrapDifference(by_hand.test, learned.test, 50);
+  std::printf(
+      " RMS error of the test, by hand minus learned: %.3f m, 95 %% interval %.3f to "
+      "%.3f%s.\n",
+      Rms(by_hand.test) - Rms(learned.test),
+      gain.low,
+      gain.high,
+      gain.low > 0.0 ? "" : ": learning did NOT help there");
+}
+
+bool Draw(const RangeSlam& test, const std::vector<Outcome>& plain, const Outcome& calibrated) {
+  std::vector<examples::Panel> panels(2);
+  panels[0] = {"The unseen half", "x [m]", "y [m]"};
+  panels[0].equal_axes = true;
+  panels[1] = {"Position error", "time [s]", "error [m]"};
+  const auto add = [&](const std::string& name, Model model, const Settings& settings) {
+    Estimator e(test, model, Settings());
+    std::string error;
+    e.ScoreBy(Score::kTruth, &error);
+    if (!e.Solve(0)) return;
+    e.Set(settings);
+    if (!e.Solve(0)) return;
+    examples::Series path{name, "lines", {}, {}}, errors{name, "lines", {}, e.Errors()};
+    if (panels[0].series.empty()) {
+      examples::Series truth{"survey", "lines", {}, {}};
+      for (const auto& t : e.truth()) {
+        truth.x.push_back(t.x);
+        truth.y.push_back(t.y);
+      }
+      panels[0].series.push_back(truth);
+    }
+    for (size_t i = 0; i < e.poses().size(); ++i) {
+      path.x.push_back(e.poses()[i][0]);
+      path.y.push_back(e.poses()[i][1]);
+      errors.x.push_back(e.truth()[i].time - e.truth()[0].time);
+    }
+    panels[0].series.push_back(path);
+    panels[1].series.push_back(errors);
+  };
+  add("set by hand", Model::kPlain, plain[0].settings);
+  add("learned", Model::kPlain, plain[1].settings);
+  add("calibrated, learned", Model::kCalibrated, calibrated.settings);
+  examples::Series beacons{"beacons", "points", {}, {}};
+  for (const auto& b : test.beacons) {
+    beacons.x.push_back(b.x);
+    beacons.y.push_back(b.y);
+  }
+  panels[0].series.push_back(beacons);
+  return examples::Plot(FLAGS_plot, "Range-only localisation with learned noise", panels);
+}
+
+bool ReadOrSimulate(std::vector<Recording>* recordings) {
+  const char* folder = std::getenv("BILEVEL_DATA_DIR");
+  std::string prefix = FLAGS_data;
+  if (prefix.empty() && folder) prefix = std::string(folder) + "/range_slam/";
+  std::string error = "no data: BILEVEL_DATA_DIR is not set";
+  if (!FLAGS_simulate && !prefix.empty()) {
+    for (const std::string& name : {FLAGS_train, FLAGS_other}) {
+      Recording r{name, {}};
+      if (!ReadRangeSlam(prefix + name, &r.data, &error)) {
+        if (!FLAGS_data.empty()) {
+          std::fprintf(stderr, "%s.\n", error.c_str());
+          return false;
+        }
+        recordings->clear();
+        break;
+      }
+      recordings->push_back(std::move(r));
+    }
+    if (!recordings->empty()) return true;
+  }
+  if (!FLAGS_simulate) std::printf("%s; simulated recordings instead.\n", error.c_str());
+  examples::RangeSlamNoise noise;
+  noise.outlier_share = 0.05;
+  recordings->push_back({"simulation 1", examples::SimulateRangeSlam(400.0, noise, 1)});
+  recordings->push_back({"simulation 2", examples::SimulateRangeSlam(400.0, noise, 2)});
+  return true;
+}
+
+int Run() {
+  const double begin = Now();
+  std::vector<Recording> recordings;
+  if (!ReadOrSimulate(&recordings)) return 1;
+  const double half = FLAGS_quick ? 0.25 : 0.5;
+  const RangeSlam train = Cut(recordings[0].data, 0.0, half);
+  const RangeSlam test = Cut(recordings[0].data, 0.5, 0.5 + half);
+  if (train.ranges.size() < 20 || test.ranges.size() < 20) {
+    std::fprintf(stderr, "There are fewer than 20 ranges to learn on or to test on.\n");
+    return 1;
+  }
+  std::printf(
+      "%s: learning on %zu ranges, testing on %zu later ones. Position errors are mean "
+      "(RMS).\n\n",
+      recordings[0].name.c_str(),
+      train.ranges.size(),
+      test.ranges.size());
+  examples::Json json;
+  bool ok = true;
+  std::vector<std::vector<Outcome>> outcomes;
+  std::string lines[2];
+  bilevel::Solver::Summary summaries[2];
+  for (const Model model : {Model::kPlain, Model::kCalibrated}) {
+    const bool plain = model == Model::kPlain;
+    std::printf(plain ? "Plain: sigma of translation [m], turn [rad], range [m], Cauchy's scale.\n"
+                      : "\nCalibrated: sigma forward, sideways [m], turn [rad], range [m], "
+                        "Cauchy's scale.\n");
+    const int k = plain ? 0 : 1;
+    outcomes.push_back(Compare(train, test, model, &lines[k], &summaries[k]));
+    Print(outcomes.back(), model);
+    ok = ok && summaries[k].IsSolutionUsable() && !outcomes.back()[1].test.empty();
+    if (!ok) std::printf("\nFAILURE: %s.\n", summaries[k].message.c_str());
+    examples::Json group;
+    const char* names[] = {"by_hand", "learned", "grid", "nelder_mead"};
+    for (size_t i = 0; i < outcomes.back().size(); ++i) {
+      group.Add(names[i], ToJson(outcomes.back()[i]));
+    }
+    json.Add(plain ? "plain" : "calibrated", group);
+  }
+
+  std::printf("\nWithout the survey (plain): ranges predicted where they were held out.\n");
+  examples::Table blind({"held out", "settings", "train [m]", "test [m]", "cold", "warm", "s"});
+  std::string error;
+  for (const auto& [score, name, key] :
+       {std::tuple(Score::kBeacons, "one beacon at a time", "beacons"),
+        std::tuple(Score::kRandom, "random quarters", "random"),
+        std::tuple(Score::kTime, "quarters of time", "time")}) {
+    Estimator e(train, Model::kPlain, Settings());
+    Outcome o;
+    const bool solved = e.ScoreBy(score, &error) && e.Solve(50);
+    if (solved) e.Normalise();
+    o.settings = e.settings();
+    o.score = e.summary().final_objective;
+    SetCounts(e.summary().lower_solver, e.seconds(), &o);
+    if (solved) {
+      o.train = e.Errors();
+      o.test = Test(test, Model::kPlain, o.settings);
+    }
+    blind.Add({name,
+               Row(o.settings, Model::kPlain),
+               Cell(o.train),
+               Cell(o.test),
+               std::to_string(o.cold),
+               std::to_string(o.warm),
+               Format("%.2f", o.seconds)});
+    json.Add(key, ToJson(o));
+    if (FLAGS_quick) break;
+  }
+  std::printf("%s", blind.ToString().c_str());
+
+  if (!FLAGS_quick) {
+    std::printf("\nLearned on one (rows), tested on another (columns)\n");
+    const RangeSlam& other = recordings[1].data;
+    const std::vector<Recording> sets = {{recordings[0].name + ", first half", train},
+                                         {recordings[0].name + ", second half", test},
+                                         {recordings[1].name, other}};
+    for (const Model model : {Model::kPlain, Model::kCalibrated}) {
+      examples::Table table({model == Model::kPlain ? "plain" : "calibrated",
+                             sets[0].name,
+                             sets[1].name,
+                             sets[2].name});
+      for (int from = -1; from < 3; ++from) {
+        Settings settings;
+        if (from >= 0) {
+          Estimator e(sets[from].data, model, Settings());
+          e.ScoreBy(Score::kTruth, &error);
+          e.Solve(50);
+          settings = e.settings();
+        }
+        std::vector<std::string> row = {from < 0 ? "set by hand" : sets[from].name};
+        for (const Recording& to : sets) row.push_back(Cell(Test(to.data, model, settings)));
+        table.Add(row);
+      }
+      std::printf("%s\n", table.ToString().c_str());
+    }
+  }
+  for (int k : {0, 1}) {
+    std::printf("\nTo paste (%s):\n\n%s", k == 0 ? "plain" : "calibrated", lines[k].c_str());
+  }
+  std::printf("\n%.0f s in all.\n", Now() - begin);
+  json.Add("lines", lines[0] + lines[1]).AddRaw("summary", summaries[0].Json());
+  ok = examples::WriteFile(FLAGS_summary_json, json.ToString()) && ok;
+  ok = examples::WriteFile(FLAGS_trace_csv, summaries[0].Csv()) && ok;
+  if (!FLAGS_plot.empty()) ok = Draw(test, outcomes[0], outcomes[1][1]) && ok;
+  return ok ? 0 : 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);  // To be watched, into a file too.
+  examples::ParseFlags(
+      "Learns the noise levels of range-only localisation on the first half of a recording and "
+      "tests\nthem on the second, against a survey or, without one, by cross-validation; a grid "
+      "and Nelder and\nMead's simplex beside it. Reads the Plaza recordings of CMU's robot mower "
+      "where they are, and\nsimulates some elsewhere.\n\n"
+      "Usage: tune_range_slam [flags]\n\n"
+      "  tune_range_slam --plot=tuned.png --summary_json=tuned.json\n"
+      "  tune_range_slam --simulate --nosearch",
+      &argc,
+      &argv);
+  if (FLAGS_num_threads < 1) {
+    std::fprintf(stderr, "--num_threads must be positive.\n");
+    return 1;
+  }
+  return Run();
+}
