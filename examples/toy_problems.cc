@@ -1,5 +1,7 @@
 // Where implicit differentiation does not reach: small problems whose lower level has many
-// solutions, none that is smooth, or one that jumps, and the methods made for them beside others.
+// solutions, none that is smooth, or one that jumps, the methods made for them, and those that the
+// papers compare them with: a table of all, and the figures of the papers for the methods they
+// show.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -13,18 +15,29 @@
 
 #include "bilevel/bilevel.h"
 #include "bilevel/lower_level/sgm.h"
+#include "bilevel/methods/bda.h"
+#include "bilevel/methods/bgs.h"
 #include "bilevel/methods/bome.h"
+#include "bilevel/methods/bsg1.h"
+#include "bilevel/methods/bvfsm.h"
+#include "bilevel/methods/gradient_method.h"
+#include "bilevel/methods/ia_gm.h"
 #include "bilevel/methods/igfm.h"
+#include "bilevel/methods/optimistic_gd.h"
+#include "bilevel/methods/penalty.h"
 #include "examples/support/flags.h"
 #include "examples/support/plot.h"
 #include "examples/support/table.h"
 #include "examples/support/toy_problems.h"
 
-DEFINE_string(problems,
-              "coreset,min_max,degenerate,non_unique,discontinuous,non_smooth,corner",
-              "which of them");
+DEFINE_string(
+    problems,
+    "coreset,min_max,degenerate,non_unique,sine,sines,sum,discontinuous,non_smooth,corner",
+    "which of them");
 DEFINE_string(methods,
-              "bome,bome_T,igfm,igfm_sgm,gradient_descent,itd",
+              "bome,bome_T,igfm,igfm_sgm,optimistic,gradient_descent,aid_cg,itd,itd_momentum,"
+              "truncated_itd,bgs,bda,ia_gm,iaptt_gm,bvfsm,bvfsm_detached,penalty,bsg1,"
+              "optimistic_gd",
               "bome (y_hat solved), bome_T (y_hat by 10 gradient steps), igfm, igfm_sgm (with the "
               "switching gradient method below), or any name of ListMethods()");
 DEFINE_int32(iterations, 2000, "of each method; igfm_sgm makes a tenth");
@@ -43,8 +56,16 @@ std::vector<std::string> Split(const std::string& list) {
 
 std::vector<examples::Toy> Problems() {
   using namespace examples;
-  return {
-      Coreset(0, 3), MinMax(), Degenerate(), NonUnique(), Discontinuous(), NonSmooth(), Corner()};
+  return {Coreset(0, 3),
+          MinMax(),
+          Degenerate(),
+          NonUnique(),
+          Sine(),
+          Sines(),
+          Sum(),
+          Discontinuous(),
+          NonSmooth(),
+          Corner()};
 }
 
 // Settings of the papers' toy problems; coreset with Adam, since plain steps take 1e5 iterations.
@@ -68,7 +89,30 @@ bilevel::Igfm::Options IgfmOptions() {
   return igfm;
 }
 
+// The steps of x and y, those of BOME's authors for the first three problems, and for T = 10 steps
+// below (BDA's and IA-GM's too): what the lower level's curvature, up to 2, allows.
+struct Steps {
+  bilevel::StepRule x;
+  double lower = 0.3;
+  explicit Steps(const std::string& problem) {
+    x.step = 0.1;
+    if (problem == "coreset" || problem == "min_max") x.step = lower = 0.05;
+    if (problem == "degenerate") x.step = lower = 0.5;
+    if (problem == "sine") x.step = lower = 5e-3;
+    if (problem == "sines") x.step = 0.02;
+  }
+};
+
+template <typename Estimator>
+std::shared_ptr<bilevel::Method> Descent(const std::string& name,
+                                         const typename Estimator::Options& options,
+                                         const Steps& steps) {
+  return std::make_shared<bilevel::GradientMethod>(
+      name, std::make_unique<Estimator>(options), steps.x);
+}
+
 std::shared_ptr<bilevel::Method> MakeMethod(const std::string& method, const std::string& problem) {
+  const Steps steps(problem);
   if (method == "bome" || method == "bome_T") {
     bilevel::Bome::Options bome = BomeOptions(problem);
     if (method == "bome_T") bome.lower_level = bilevel::Bome::kGradientSteps;
@@ -77,8 +121,108 @@ std::shared_ptr<bilevel::Method> MakeMethod(const std::string& method, const std
   if (method == "igfm" || method == "igfm_sgm") {
     return std::make_shared<bilevel::Igfm>(IgfmOptions());
   }
+  if (method == "gradient_descent") {
+    return std::make_shared<bilevel::GradientMethod>(
+        method, std::make_unique<bilevel::ExactHypergradient>(), steps.x);
+  }
+  if (method == "aid_cg" || method == "aid_fp") {
+    bilevel::AidHypergradient::Options aid;
+    if (method == "aid_fp") aid.kind = bilevel::AdjointSteps::kFixedPoint;
+    aid.lower_step = aid.linear_step = steps.lower;
+    return Descent<bilevel::AidHypergradient>(method, aid, steps);
+  }
+  if (method.find("itd") != std::string::npos) {
+    bilevel::UnrolledHypergradient::Options itd;
+    itd.lower_step = steps.lower;
+    if (method.find("momentum") != std::string::npos) itd.momentum = 0.5;
+    if (method.find("truncated") != std::string::npos) itd.num_reverse_steps = 5;
+    return Descent<bilevel::UnrolledHypergradient>(method, itd, steps);
+  }
+  if (method == "bgs") {
+    bilevel::BgsHypergradient::Options bgs;
+    bgs.num_lower_steps = 10;
+    bgs.lower_step = steps.lower;
+    return Descent<bilevel::BgsHypergradient>(method, bgs, steps);
+  }
+  if (method == "bda") {
+    bilevel::BdaHypergradient::Options bda;
+    bda.lower_step = bda.upper_step = steps.lower;
+    return Descent<bilevel::BdaHypergradient>(method, bda, steps);
+  }
+  if (method == "bsg1") {
+    bilevel::Bsg1Hypergradient::Options bsg;
+    bsg.lower_step = steps.lower;
+    bsg.epsilon = 1e-50;
+    return Descent<bilevel::Bsg1Hypergradient>(method, bsg, steps);
+  }
+  if (method == "ia_gm" || method == "iaptt_gm") {
+    bilevel::IaGm::Options ia;
+    ia.truncate_pessimistically = method == "iaptt_gm";
+    ia.x = ia.w = steps.x;
+    ia.lower_step = steps.lower;
+    if (problem == "sine") {  // The authors', with steps of x that shrink: its minimum is a kink.
+      ia.num_lower_steps = 40;
+      ia.lower_step = 5e-4;
+      ia.x.step = ia.w.step = 0.1;
+      ia.x.decay_exponent = 0.6;
+      ia.x.decay_time = 100.0;
+    }
+    return std::make_shared<bilevel::IaGm>(ia);
+  }
+  if (method == "bvfsm" || method == "bvfsm_detached") {
+    bilevel::BvfsmHypergradient::Options bvfsm;
+    if (method == "bvfsm_detached") bvfsm.barrier = bilevel::BvfsmHypergradient::kDetached;
+    bvfsm.num_w_steps = bvfsm.num_y_steps = 10;
+    bvfsm.w.step = bvfsm.y.step = steps.lower;
+    // BOME's authors' for the first three problems.
+    bvfsm.mu = bvfsm.theta = bvfsm.sigma = 0.1;
+    if (problem == "min_max") bvfsm.sigma = 1.0;
+    if (problem == "degenerate") bvfsm.sigma = 1e-3;
+    if (problem == "sines") bvfsm.mu = bvfsm.theta = bvfsm.sigma = 1e-2;
+    // More than -min g, and not so little that the weight sigma / offset is too long a step's.
+    bvfsm.offset = problem == "coreset" ? 1e-4 : problem == "min_max" ? 100.0 : 3.0;
+    if (method == "bvfsm") bvfsm.offset = 1e-4;
+    return Descent<bilevel::BvfsmHypergradient>(method, bvfsm, steps);
+  }
+  if (method == "penalty") {
+    bilevel::Penalty::Options penalty;
+    penalty.x = steps.x;
+    penalty.y.kind = bilevel::StepRule::kGradient;
+    penalty.y.step = 0.1 * steps.lower;
+    if (problem == "coreset") {
+      penalty.lambda = 0.1;
+      penalty.epsilon = penalty.rho = 0.01;
+      penalty.y.step = steps.lower;
+    }
+    return std::make_shared<bilevel::Penalty>(penalty);
+  }
+  if (method == "optimistic_gd") {
+    bilevel::OptimisticGd::Options ogd;
+    ogd.x.step = ogd.y.step = steps.x.step;
+    return std::make_shared<bilevel::OptimisticGd>(ogd);
+  }
   return bilevel::CreateMethod(method);
 }
+
+// What the picture shows of a problem: paths, or the distance of x to the solution over the
+// iterations, of the methods that are compared on it in the papers.
+struct Drawing {
+  const char* problem;
+  const char* methods;
+  bool distances;
+};
+constexpr Drawing kDrawings[] = {
+    {"coreset", "bome,bsg1,bvfsm_detached,penalty", false},
+    {"min_max", "bome_T,optimistic_gd,bsg1,bvfsm_detached,penalty", false},
+    {"degenerate", "bome,bda,ia_gm,penalty,itd,bgs", true},
+    {"non_unique", "bome,igfm,bda,ia_gm,itd,bgs", true},
+    {"sine", "bome,iaptt_gm,itd,bda", false},
+    {"sines", "bome,bvfsm,bvfsm_detached,itd", true},
+    {"sum", "bome,penalty,bvfsm_detached,bsg1,gradient_descent", true},
+    {"discontinuous", "bome,gradient_descent", false},
+    {"non_smooth", "igfm,igfm_sgm,bome,gradient_descent", false},
+    {"corner", "igfm,igfm_sgm,bome,gradient_descent", false},
+};
 
 // The path of x and of the method's own y.
 class Path : public bilevel::IterationCallback {
@@ -97,11 +241,11 @@ class Path : public bilevel::IterationCallback {
 
 struct Outcome {
   bilevel::Solver::Summary summary;
-  examples::Series path;
+  Path path;
 };
 
 // As the papers draw them: x against y where both are numbers, else the plane of x or of y.
-examples::Series Draw(const std::string& method, const Path& path) {
+examples::Series DrawPath(const std::string& method, const Path& path) {
   examples::Series series{method, "lines", {}, {}};
   for (size_t k = 0; k < path.x.size(); ++k) {
     const auto &x = path.x[k], &y = path.y[k];
@@ -111,16 +255,25 @@ examples::Series Draw(const std::string& method, const Path& path) {
   return series;
 }
 
+examples::Series DrawDistance(const std::string& method, const Path& path, double best) {
+  examples::Series series{method, "lines", {}, {}};
+  for (size_t k = 1; k < path.x.size(); ++k) {
+    series.x.push_back(static_cast<double>(k));
+    series.y.push_back(std::max(1e-9, std::abs(path.x[k][0] - best)));  // What is to be seen.
+  }
+  return series;
+}
+
 // Leaves x and y of the toy at the answer.
 Outcome Solve(examples::Toy* toy, const std::string& method) {
   const auto problem = toy->Build();
-  Path path(toy);
+  Outcome outcome{{}, Path(toy)};
   bilevel::Solver::Options options;
   options.method = MakeMethod(method, toy->name);
   options.max_num_iterations = std::max(1, FLAGS_quick ? FLAGS_iterations / 10 : FLAGS_iterations);
   options.num_threads = FLAGS_num_threads;
   options.update_state_every_iteration = true;
-  options.callbacks = {&path};
+  options.callbacks = {&outcome.path};
   if (method == "igfm_sgm") {
     options.max_num_iterations = std::max(1, options.max_num_iterations / 10);
     options.lower_solver = [](bilevel::Program* program) {
@@ -134,9 +287,7 @@ Outcome Solve(examples::Toy* toy, const std::string& method) {
       return std::make_unique<bilevel::Sgm>(program, sgm);
     };
   }
-  Outcome outcome;
   bilevel::Solve(options, problem.get(), &outcome.summary);
-  outcome.path = Draw(method, path);
   return outcome;
 }
 
@@ -285,14 +436,25 @@ int main(int argc, char** argv) {
     std::printf(
         "\n%s: %s\n  answer: %s\n", toy.name.c_str(), toy.formulas.c_str(), toy.answer.c_str());
     examples::Table table({"method", "phi - least", "x", "y", "gap closed", "iterations", "ms"});
-    const bool plane_of_y = toy.x.size() > 2;
-    examples::Panel panel{toy.name,
-                          toy.x.size() == 1 ? "x"
-                          : plane_of_y      ? "y_1"
-                                            : "x_1",
-                          toy.x.size() == 1 ? "y_1"
-                          : plane_of_y      ? "y_2"
-                                            : "x_2"};
+    const Drawing* drawing = nullptr;
+    for (const Drawing& one : kDrawings) {
+      if (one.problem == toy.name) drawing = &one;
+    }
+    const std::vector<std::string> drawn = Split(drawing->methods);
+    examples::Panel panel{toy.name, "x_1", "x_2"};
+    panel.key_outside = true;
+    if (toy.x.size() > 2) {
+      panel.x_label = "y_1";
+      panel.y_label = "y_2";
+    } else if (toy.x.size() == 1) {
+      panel.x_label = "x";
+      panel.y_label = "y";
+    }
+    if (drawing->distances) {
+      panel.x_label = "iteration";
+      panel.y_label = "|x - solution|";
+      panel.log_x = panel.log_y = true;
+    }
     examples::Json results;
     if (toy.name == "coreset") {
       panel.series.push_back({"hull", "lines", {1, 3, -3, -2, 1}, {3, 1, -2, 2, 3}});
@@ -310,7 +472,9 @@ int main(int argc, char** argv) {
            Numbers(own.y),
            summary.final_lower_gap >= 0.0 ? examples::Format("%.0e", summary.final_lower_gap) : "-",
            std::to_string(std::max<size_t>(summary.iterations.size(), 1) - 1),
-           examples::Format("%.0f", 1e3 * summary.total_time_in_seconds)});
+           summary.iterations.empty()
+               ? "-"
+               : examples::Format("%.0f", 1e3 * summary.total_time_in_seconds)});
       if (!usable) notes.push_back(method + ": " + summary.message);
       for (const std::string& note : summary.assessment.notes)
         notes.push_back(method + ": " + note);
@@ -326,7 +490,11 @@ int main(int argc, char** argv) {
       }
       results.AddRaw(method, summary.Json());
       csv += "# " + toy.name + ", " + method + "\n" + summary.Csv();
-      if (outcome.path.x.size() > 1) panel.series.push_back(outcome.path);
+      if (std::find(drawn.begin(), drawn.end(), method) != drawn.end() &&
+          outcome.path.x.size() > 1) {
+        panel.series.push_back(drawing->distances ? DrawDistance(method, outcome.path, toy.best[0])
+                                                  : DrawPath(method, outcome.path));
+      }
       // The library's own methods for these problems must do what they are for.
       const bool coarse = FLAGS_quick || FLAGS_iterations < 2000;
       if (method == "bome" && (!usable || (!coarse && summary.final_objective > toy.phi + 0.05))) {
@@ -335,6 +503,9 @@ int main(int argc, char** argv) {
     }
     std::printf("%s", table.ToString().c_str());
     for (const std::string& note : notes) std::printf("  %s\n", note.c_str());
+    if (toy.name == "coreset") panel.series.push_back({"solution", "points", {1.8}, {0.4}});
+    if (toy.name == "min_max") panel.series.push_back({"solution", "points", {0.0}, {0.0}});
+    if (toy.name == "sine") panel.series.push_back({"solution", "points", {toy.best[0]}, {-2.0}});
     panels.push_back(panel);
     json.Add(toy.name, results);
   }
@@ -342,7 +513,11 @@ int main(int argc, char** argv) {
   ok = examples::WriteFile(FLAGS_summary_json, json.ToString()) && ok;
   ok = examples::WriteFile(FLAGS_trace_csv, csv) && ok;
   if (!panels.empty()) {
-    ok = examples::Plot(FLAGS_plot, "Paths of the iterates, the methods' own y", panels) && ok;
+    ok = examples::Plot(
+             FLAGS_plot,
+             "Paths of the iterates with the methods' own y, or the distance of x to the solution",
+             panels) &&
+         ok;
   }
   return ok ? 0 : 1;
 }

@@ -44,15 +44,16 @@ bool AdjointSolver::Solve(Oracle& o, const Point& x, const Point& y, const Vecto
 
   // Conjugate gradients on H z = b, or on H^2 z = H b with the residual s = H r. The latter ends
   // where |s| <= tolerance |H| |r|, or where only directions are left that are null to the accuracy
-  // of a differenced H; the norm is Frobenius', from one random direction.
+  // of a differenced H; the norm is a power iteration's, from a random direction.
   const double tolerance = steps_.linear_tolerance * steps_.linear_tolerance;
   const double bb = r_.squaredNorm();
   double hh = 0.0;
   if (least_norm) {
     p_.resize(b.size());
     o.RandomDirection(kNormStream, &p_);
-    Multiply(o, x, y, p_, &hp_);
-    hh = static_cast<double>(b.size()) * hp_.squaredNorm();
+    Multiply(o, x, y, p_, &s_);
+    Multiply(o, x, y, s_, &hp_);
+    if (s_.squaredNorm() > 0.0) hh = hp_.squaredNorm() / s_.squaredNorm();
     Multiply(o, x, y, r_, &s_);
   } else {
     Multiply(o, x, y, *z, &hp_);
