@@ -7,9 +7,8 @@
 #include <optional>
 #include <utility>
 
-#include "Eigen/Cholesky"
-#include "Eigen/Eigenvalues"
 #include "bilevel/lower_level/bookkeeping.h"
+#include "bilevel/lower_level/mend_blocks.h"
 #include "bilevel/lower_level/one_openmp_thread.h"
 #include "bilevel/lower_level/secant_correction.h"
 
@@ -27,35 +26,6 @@ constexpr double kWeakMultiplier = 1e-6;
 constexpr double kFactorizationInSteps = 15.0;
 
 }  // namespace
-
-LowerSolverCounts& LowerSolverCounts::operator+=(const LowerSolverCounts& other) {
-  cold_solves += other.cold_solves;
-  warm_solves += other.warm_solves;
-  failed_solves += other.failed_solves;
-  factorizations += other.factorizations;
-  damped_factorizations += other.damped_factorizations;
-  chord_steps += other.chord_steps;
-  gradient_steps += other.gradient_steps;
-  seconds_in_ceres += other.seconds_in_ceres;
-  seconds_in_evaluation += other.seconds_in_evaluation;
-  seconds_in_linear_algebra += other.seconds_in_linear_algebra;
-  return *this;
-}
-
-LowerSolverCounts LowerSolverCounts::operator-(const LowerSolverCounts& other) const {
-  LowerSolverCounts difference = *this;
-  difference.cold_solves -= other.cold_solves;
-  difference.warm_solves -= other.warm_solves;
-  difference.failed_solves -= other.failed_solves;
-  difference.factorizations -= other.factorizations;
-  difference.damped_factorizations -= other.damped_factorizations;
-  difference.chord_steps -= other.chord_steps;
-  difference.gradient_steps -= other.gradient_steps;
-  difference.seconds_in_ceres -= other.seconds_in_ceres;
-  difference.seconds_in_evaluation -= other.seconds_in_evaluation;
-  difference.seconds_in_linear_algebra -= other.seconds_in_linear_algebra;
-  return difference;
-}
 
 // One scenario's solver.
 struct NewtonLowerSolver::Part {
@@ -331,42 +301,6 @@ bool NewtonLowerSolver::Follow(Part* part, const double* x) {
     part->value = trial_value;
   }
 }
-
-namespace {
-
-// Makes the indefinite ones of the small diagonal blocks positive definite, with eigenvalues
-// |lambda|. False where there are none.
-bool MendBlocks(const Space& space, SparseMatrix* yy) {
-  constexpr int kLargest = 16;
-  constexpr double kSmallestShare = 1e-2;
-  bool any = false;
-  Matrix block;
-  for (const Space::Block& b : space.blocks()) {
-    const int n = b.tangent_size;
-    if (n > kLargest) continue;
-    block.resize(n, n);
-    // A column begins at its diagonal, and its block comes first.
-    const auto entry = [&](int i, int j) -> double& {
-      return yy->valuePtr()[yy->outerIndexPtr()[b.tangent_offset + j] + i - j];
-    };
-    for (int j = 0; j < n; ++j) {
-      for (int i = j; i < n; ++i) block(i, j) = entry(i, j);
-    }
-    if (Eigen::LLT<Matrix>(block).info() == Eigen::Success) continue;
-    const Eigen::SelfAdjointEigenSolver<Matrix> eigen(block);
-    Vector values = eigen.eigenvalues().cwiseAbs();
-    if (!(values.maxCoeff() > 0.0)) continue;
-    values = values.cwiseMax(kSmallestShare * values.maxCoeff());
-    block = eigen.eigenvectors() * values.asDiagonal() * eigen.eigenvectors().transpose();
-    for (int j = 0; j < n; ++j) {
-      for (int i = j; i < n; ++i) entry(i, j) = block(i, j);
-    }
-    any = true;
-  }
-  return any;
-}
-
-}  // namespace
 
 bool NewtonLowerSolver::Newton(Part* part, const double* x, bool may_run_ceres) {
   const Space& space = part->scenario->y;

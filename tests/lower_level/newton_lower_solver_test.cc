@@ -1,5 +1,6 @@
 #include "bilevel/lower_level/newton_lower_solver.h"
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <random>
@@ -86,6 +87,56 @@ Matrix TestMatrix(int rows, int columns, double seed) {
   Matrix m(rows, columns);
   for (int j = 0; j < columns; ++j) m.col(j) = TestVector(rows, seed + 0.37 * j * j);
   return m;
+}
+
+// A warm solve near a solution that was differentiated needs no factorisation of its own.
+TEST(NewtonLowerSolver, WarmSolvesKeepTheFactorization) {
+  // g = sum (exp(y_i) - x)^2 / 2 + (y_i - y_{i+1})^2 / 2: y_i = log x.
+  Lower lower;
+  double x = 2.0;
+  Vector y = Vector::Zero(20);
+  lower.problem.AddUpperParameterBlock(&x, 1);
+  lower.problem.lower()->AddResidualBlock(
+      new FunctionCost(39,
+                       {20, 1},
+                       [](double const* const* p, double* r, double** j) {
+                         for (int i = 0; i < 20; ++i) r[i] = std::exp(p[0][i]) - p[1][0];
+                         for (int i = 0; i < 19; ++i) r[20 + i] = p[0][i] - p[0][i + 1];
+                         if (j && j[0]) {
+                           std::fill_n(j[0], 39 * 20, 0.0);
+                           for (int i = 0; i < 20; ++i) j[0][21 * i] = std::exp(p[0][i]);
+                           for (int i = 0; i < 19; ++i) {
+                             j[0][(20 + i) * 20 + i] = 1.0;
+                             j[0][(20 + i) * 20 + i + 1] = -1.0;
+                           }
+                         }
+                         if (j && j[1]) {
+                           std::fill_n(j[1], 20, -1.0);
+                           std::fill_n(j[1] + 20, 19, 0.0);
+                         }
+                         return true;
+                       }),
+      nullptr,
+      y.data(),
+      &x);
+  NewtonLowerSolver& solver = lower.Make();
+  ASSERT_TRUE(solver.Solve(lower.x, &lower.y));
+  ASSERT_TRUE(solver.Differentiate(lower.x, lower.y));
+  const LowerSolverCounts before = solver.counts();
+  for (const double moved : {2.02, 2.05, 1.97}) {
+    lower.x.value()[0] = moved;
+    ASSERT_TRUE(solver.Solve(lower.x, &lower.y)) << solver.message();
+    EXPECT_LT((lower.y.value().array() - std::log(moved)).abs().maxCoeff(), 1e-12);
+  }
+  const LowerSolverCounts spent = solver.counts() - before;
+  EXPECT_EQ(spent.factorizations, 0);
+  EXPECT_GT(spent.chord_steps, 3);
+  EXPECT_LT(spent.chord_steps, 40);
+  // Far away it needs new ones, and is as exact.
+  lower.x.value()[0] = 40.0;
+  ASSERT_TRUE(solver.Solve(lower.x, &lower.y)) << solver.message();
+  EXPECT_GT((solver.counts() - before).factorizations, 0);
+  EXPECT_LT((lower.y.value().array() - std::log(40.0)).abs().maxCoeff(), 1e-10);
 }
 
 TEST(NewtonLowerSolver, QuadraticClosedForm) {
