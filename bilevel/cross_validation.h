@@ -33,13 +33,15 @@ struct CrossValidationOptions {
 /// first scenario keeps every residual and needs no upper level: its y ends at the estimate from
 /// all data under the learned x.
 ///
-/// What it can tell. Held-out residuals see x through the predictions y*(x) only, so that, as with
-/// ground truth, ratios of noise levels are determined and their common factor is flat; see
-/// likelihood.h for the factor. A fold must be independent of what stays. Where errors are shared
-/// between neighbours in time or by a sensor (a bias, a miscalibration), a random fold is predicted
-/// well by its neighbours' errors and rewards an estimate that follows them: hold out what shares
-/// the error together, a sensor at a time. And what never is held out, odometry between held-out
-/// ranges say, is judged only by how well it predicts.
+/// What it can tell. Errors held out in their own units, with noise in a loss (NoiseScaleLoss), see
+/// x through the predictions y*(x) only, so that, as with ground truth, ratios of noise levels are
+/// determined and their common factor is flat. Errors whitened by a NoiseModel are a likelihood
+/// once AddHalfLogDeterminant is added with their number, see noise.h: then levels are determined.
+/// A fold must be independent of what stays. Where errors are shared between neighbours in time or
+/// by a sensor (a bias, a miscalibration), a random fold is predicted well by its neighbours'
+/// errors and rewards an estimate that follows them: hold out what shares the error together, a
+/// sensor at a time. What never is held out, odometry between held-out ranges say, is judged only
+/// by how well it predicts.
 ///
 /// Functions and manifolds are shared between the folds, so that the lower problem must be one that
 /// `problem` made, not a user's own wrapped one. A candidate stays below in its own fold where one

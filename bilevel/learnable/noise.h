@@ -25,10 +25,20 @@
 /// that its scale is in sigmas. A weight or a switch for each measurement is a loss (WeightedLoss,
 /// SwitchLoss in losses.h) and combines with these as any loss does.
 ///
-/// What can be learned: y*(x) depends on ratios of noise levels only, since all sigmas twice as
-/// large give the same estimate. An upper level that sees x through y*(x) alone, ground truth for
-/// instance, therefore determines ratios; hold one sigma fixed, or leave the flat direction to the
-/// solver, which names it. Absolute levels need a likelihood, see likelihood.h.
+/// What can be learned from what. y*(x) depends on ratios of noise levels only: all sigmas twice as
+/// large give the same estimate. An upper level that sees x through y*(x) alone, ground truth or
+/// held-out errors in their own units, determines ratios; the common factor is a flat direction,
+/// which Solve leaves unmoved and names in its summary, or which a NormalPrior or a sigma that is
+/// not declared upper decides.
+///
+/// The absolute level needs a likelihood: whitened errors of held-out measurements in the upper
+/// problem, and AddHalfLogDeterminant with their number. (Without it sigma = infinity makes all of
+/// them vanish.) It is proper for any fixed loss whose exp(-rho / 2) can be integrated, sigma then
+/// being the scale of that distribution. What it estimates is the noise of a held-out measurement
+/// and of its prediction together: sigma comes out too large by the share of the prediction in it,
+/// about 1 / (2 n) where n measurements of the kind determine what one of them measures. So it
+/// identifies sensors that measure the same things many times over, and not a chain of odometry
+/// between fixes, each link of which is measured once. ComputeUncertainty gives standard errors.
 
 namespace bilevel {
 
