@@ -7,6 +7,8 @@
 #include <random>
 #include <utility>
 
+#include "bilevel/methods/estimators/jump.h"
+
 namespace examples {
 namespace {
 
@@ -25,15 +27,58 @@ Phi::Phi(const bilevel::Solver::Options& options,
     : coordinates_(std::move(coordinates)), score_(std::move(score)) {
   bilevel::Problem::CompileOptions compile;
   compile.num_threads = options.num_threads;
+  compile.need_upper_level = !score_;
   program_ = problem->Compile(compile, &error_);
   if (!program_) return;
-  lower_ =
-      std::make_unique<bilevel::NewtonLowerSolver>(program_.get(), options.LowerSolverOptions());
-  oracle_ = std::make_unique<bilevel::Oracle>(program_.get(), lower_.get(), 0);
+  lower_options_ = options.LowerSolverOptions();
   x_ = bilevel::Point(&program_->x);
   start_ = bilevel::Point(&program_->y);
   y_ = start_;
   program_->y.ReadUser(start_.value().data());
+  first_ = start_;
+  Restart();
+}
+
+void Phi::Restart() {
+  counts_ = counts();
+  // Another lower solver, for its first solve to be a cold one.
+  lower_ = std::make_unique<bilevel::NewtonLowerSolver>(program_.get(), lower_options_);
+  oracle_ = std::make_unique<bilevel::Oracle>(program_.get(), lower_.get(), 0);
+  start_ = first_;
+  started_ = false;
+}
+
+bilevel::LowerSolverCounts Phi::counts() const {
+  bilevel::LowerSolverCounts all = counts_;
+  if (lower_) all += lower_->counts();
+  return all;
+}
+
+void Phi::Continue() {
+  start_ = y_;
+  started_ = false;
+}
+
+std::string Phi::FindJump(const std::vector<double>& a, const std::vector<double>& b, int steps) {
+  const double begin = Now();
+  bilevel::SteepestPair pair;
+  bilevel::Point last;
+  double last_phi = 0.0;
+  for (int k = 0; k <= steps; ++k) {
+    for (size_t i = 0; i < coordinates_.size(); ++i) {
+      *coordinates_[i] = a[i] + (b[i] - a[i]) * k / steps;
+    }
+    program_->x.ReadUser(x_.value().data());
+    y_ = start_;
+    const double phi = oracle_->Solve(x_, &y_) ? oracle_->f.Value(x_, y_) : std::nan("");
+    oracle_->Clear();
+    if (k > 0) pair.Add(last, last_phi, x_, phi, start_);
+    last = x_;
+    last_phi = phi;
+  }
+  const std::string jump = pair.FindJump(*oracle_);
+  seconds_ += Now() - begin;
+  return jump;
 }
 
 double Phi::operator()(const std::vector<double>& x) {

@@ -15,11 +15,11 @@ namespace examples {
 
 /// phi at values of some entries of x: solves the lower level there and scores the solution. Every
 /// solve begins at the first one's solution, which itself begins at the memory of y as it was.
-/// Memory is left at the last solution.
+/// Memory, of x too, is left at the last solution.
 class Phi {
  public:
   /// coordinates: the entries of x that are searched, in declared blocks. score: of the user's
-  /// memory with y solved; empty: the upper level's value.
+  /// memory with y solved; empty: the upper level's value. The problem must outlive this.
   Phi(const bilevel::Solver::Options& options,
       std::vector<double*> coordinates,
       std::function<double()> score,
@@ -28,19 +28,30 @@ class Phi {
   /// Infinity where the lower level has no solution.
   double operator()(const std::vector<double>& x);
 
+  /// Begins the next solve at the memory of y as it was first, or at the last solution; and every
+  /// later one at the next one's solution.
+  void Restart();
+  void Continue();
+
+  /// Walks straight from a to b and looks closer where phi (the upper level's value) changes most:
+  /// a sentence where it jumps, else empty.
+  std::string FindJump(const std::vector<double>& a, const std::vector<double>& b, int steps);
+
   /// Why nothing can be evaluated; empty if it can.
   const std::string& error() const { return error_; }
-  const bilevel::LowerSolverCounts& counts() const { return lower_->counts(); }
+  bilevel::LowerSolverCounts counts() const;
   double seconds() const { return seconds_; }
 
  private:
   std::vector<double*> coordinates_;
   std::function<double()> score_;
   std::string error_;
+  bilevel::NewtonLowerSolver::Options lower_options_;
+  bilevel::LowerSolverCounts counts_;  // Of earlier lower solvers.
   std::unique_ptr<bilevel::Program> program_;
   std::unique_ptr<bilevel::NewtonLowerSolver> lower_;
   std::unique_ptr<bilevel::Oracle> oracle_;
-  bilevel::Point x_, start_, y_;
+  bilevel::Point x_, first_, start_, y_;
   bool started_ = false;
   double seconds_ = 0.0;
 };
