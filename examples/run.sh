@@ -6,16 +6,24 @@ source cmake/setup.sh
 case ${1:-} in
   -h | --help)
     cat <<'HELP'
-Usage: examples/run.sh [arguments of tune_bundle_adjustment]
+Usage: examples/run.sh [example] [arguments of the example]
 
-Installs what is missing (Debian, as root or with sudo), builds the examples in build/, fetches a
-scene of the "Bundle Adjustment in the Large" collection and tunes its bundle adjustment.
+Installs what is missing (Debian, as root or with sudo), builds the examples in build/ and runs one,
+for instance tune_pose_graph --quick. Without a name: fetches a scene of the "Bundle Adjustment in
+the Large" collection and tunes its bundle adjustment.
 HELP
     exit 0
     ;;
 esac
 
 install_requirements
+if [[ -n ${1:-} && -f examples/$1.cc ]]; then
+  name=$1
+  shift
+  build examples
+  say "Running build/examples/$name."
+  exec "build/examples/$name" "$@"
+fi
 examples/fetch_bal.sh
 build examples
 say "Running build/examples/tune_bundle_adjustment."
