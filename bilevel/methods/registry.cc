@@ -81,11 +81,18 @@ std::unique_ptr<Method> Unrolled(const char* name, int num_reverse_steps, double
       name, std::make_unique<UnrolledHypergradient>(options), StepRule());
 }
 
+StepRule Steps(StepRule::Kind kind, double step) {
+  StepRule rule;
+  rule.kind = kind;
+  rule.step = step;
+  return rule;
+}
+
 // By an estimator with its defaults.
 template <typename Estimator>
-std::unique_ptr<Method> Estimated(const char* name) {
+std::unique_ptr<Method> Estimated(const char* name, const StepRule& rule) {
   return std::make_unique<GradientMethod>(
-      name, std::make_unique<Estimator>(typename Estimator::Options()), StepRule());
+      name, std::make_unique<Estimator>(typename Estimator::Options()), rule);
 }
 
 std::unique_ptr<Method> IapttGm() {
@@ -97,8 +104,9 @@ std::unique_ptr<Method> IapttGm() {
 std::unique_ptr<Method> DetachedBvfsm() {
   BvfsmHypergradient::Options options;
   options.barrier = BvfsmHypergradient::kDetached;
-  return std::make_unique<GradientMethod>(
-      "bvfsm_detached", std::make_unique<BvfsmHypergradient>(options), StepRule());
+  return std::make_unique<GradientMethod>("bvfsm_detached",
+                                          std::make_unique<BvfsmHypergradient>(options),
+                                          Steps(StepRule::kAdam, 0.01));
 }
 
 using Factory = std::function<std::unique_ptr<Method>()>;
@@ -122,15 +130,17 @@ const std::vector<std::pair<std::string, Factory>>& Methods() {
       {"truncated_itd", [] { return Unrolled("truncated_itd", 5, 0.0); }},
       {"itd_momentum", [] { return Unrolled("itd_momentum", 0, 0.9); }},
       {"truncated_itd_momentum", [] { return Unrolled("truncated_itd_momentum", 5, 0.9); }},
-      {"bgs", [] { return Estimated<BgsHypergradient>("bgs"); }},
-      {"bda", [] { return Estimated<BdaHypergradient>("bda"); }},
+      {"bgs", [] { return Estimated<BgsHypergradient>("bgs", StepRule()); }},
+      {"bda", [] { return Estimated<BdaHypergradient>("bda", StepRule()); }},
       {"ia_gm", [] { return std::make_unique<IaGm>(); }},
       {"iaptt_gm", [] { return IapttGm(); }},
       {"bome", [] { return std::make_unique<Bome>(); }},
-      {"bvfsm", [] { return Estimated<BvfsmHypergradient>("bvfsm"); }},
+      {"bvfsm",
+       [] { return Estimated<BvfsmHypergradient>("bvfsm", Steps(StepRule::kAdam, 0.01)); }},
       {"bvfsm_detached", [] { return DetachedBvfsm(); }},
       {"penalty", [] { return std::make_unique<Penalty>(); }},
-      {"bsg1", [] { return Estimated<Bsg1Hypergradient>("bsg1"); }},
+      {"bsg1",
+       [] { return Estimated<Bsg1Hypergradient>("bsg1", Steps(StepRule::kGradient, 0.05)); }},
       {"optimistic_gd", [] { return std::make_unique<OptimisticGd>(); }},
       {"igfm", [] { return std::make_unique<Igfm>(); }},
       {"slip", [] { return std::make_unique<Slip>(); }},

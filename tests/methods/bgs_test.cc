@@ -10,6 +10,7 @@
 #include "examples/support/toy_problems.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/methods/run_toy.h"
 
 namespace bilevel {
 namespace {
@@ -126,6 +127,20 @@ TEST(Bgs, DifferencedSingularHessian) {
   EXPECT_NEAR(toy.y[0], 5.0 / 6.0, 1e-6);  // f's choice is 1/3.
 }
 
+TEST(Bgs, Manifold) {
+  for (const int m : {0, 3}) {
+    BgsHypergradient::Options bgs;
+    bgs.num_lower_steps = 20;
+    bgs.num_reverse_steps = m;
+    bgs.lower_step = 0.4;
+    SphereProblem sphere;
+    const Solver::Summary summary = sphere.Run(Descent<BgsHypergradient>("bgs", bgs, 1.0), 1000);
+    ASSERT_TRUE(summary.IsSolutionUsable()) << summary.FullReport();
+    EXPECT_NEAR(sphere.x[0], 1.0 / 3.0, 3e-3);
+    EXPECT_NEAR(sphere.x[1], 0.5, 3e-3);
+  }
+}
+
 // Where conjugate gradients refuse: f_y has a part that H does not reach.
 TEST(Bgs, LeastNormWhereConjugateGradientsBreakDown) {
   examples::Toy toy = examples::Degenerate();
@@ -140,7 +155,7 @@ TEST(Bgs, LeastNormWhereConjugateGradientsBreakDown) {
 
 // One warm-started gradient step for y and for z, the authors' single loop, where H is regular:
 // g = 1/2 (y - x)^2, f = 1/2 (y - 1)^2 + 1/4 x^2, so x = 2/3.
-struct Follow {
+struct FollowX {
   template <typename T>
   bool operator()(const T* x, const T* y, T* r) const {
     r[0] = y[0] - x[0];
@@ -161,7 +176,7 @@ TEST(Bgs, SingleLoop) {
   Problem problem;
   problem.AddUpperParameterBlock(&x, 1);
   problem.lower()->AddResidualBlock(
-      new AutoDiffCostFunction<Follow, 1, 1, 1>(new Follow), nullptr, &x, &y);
+      new AutoDiffCostFunction<FollowX, 1, 1, 1>(new FollowX), nullptr, &x, &y);
   problem.upper()->AddResidualBlock(
       new AutoDiffCostFunction<NearOne, 2, 1, 1>(new NearOne), nullptr, &x, &y);
   BgsHypergradient::Options bgs;

@@ -61,34 +61,35 @@ std::shared_ptr<Method> Descent(const std::string& name,
 
 // Residual blocks, y on the unit sphere: nearest to (x, 1) in space, y* = (x0, x1, 1) / norm, and
 // f's least at y = (2, 3, 6) / 7, x = (1/3, 1/2).
+struct NearestOnSphere {
+  template <typename T>
+  bool operator()(const T* x, const T* y, T* r) const {
+    r[0] = y[0] - x[0];
+    r[1] = y[1] - x[1];
+    r[2] = y[2] - 1.0;
+    return true;
+  }
+};
+struct ToDirection {
+  template <typename T>
+  bool operator()(const T* y, T* r) const {
+    r[0] = y[0] - 2.0 / 7.0;
+    r[1] = y[1] - 3.0 / 7.0;
+    r[2] = y[2] - 6.0 / 7.0;
+    return true;
+  }
+};
+
 struct SphereProblem {
-  struct Nearest {
-    template <typename T>
-    bool operator()(const T* x, const T* y, T* r) const {
-      r[0] = y[0] - x[0];
-      r[1] = y[1] - x[1];
-      r[2] = y[2] - 1.0;
-      return true;
-    }
-  };
-  struct Direction {
-    template <typename T>
-    bool operator()(const T* y, T* r) const {
-      r[0] = y[0] - 2.0 / 7.0;
-      r[1] = y[1] - 3.0 / 7.0;
-      r[2] = y[2] - 6.0 / 7.0;
-      return true;
-    }
-  };
   double x[2] = {0.0, 0.0}, y[3] = {0.0, 0.6, 0.8};
   Problem problem;
   SphereProblem() {
     problem.AddUpperParameterBlock(x, 2);
     problem.lower()->AddResidualBlock(
-        new AutoDiffCostFunction<Nearest, 3, 2, 3>(new Nearest), nullptr, x, y);
+        new AutoDiffCostFunction<NearestOnSphere, 3, 2, 3>(new NearestOnSphere), nullptr, x, y);
     problem.lower()->SetManifold(y, new ceres::SphereManifold<3>);
     problem.upper()->AddResidualBlock(
-        new AutoDiffCostFunction<Direction, 3, 3>(new Direction), nullptr, y);
+        new AutoDiffCostFunction<ToDirection, 3, 3>(new ToDirection), nullptr, y);
   }
   Solver::Summary Run(std::shared_ptr<Method> method, int num_iterations) {
     Solver::Options options;
