@@ -333,6 +333,73 @@ TEST(Sgm, SolvesByOptionAndNamesNonsense) {
                 o->projections = {{&l->x, ProjectionOnSimplex()}};
               }),
               HasSubstr("not of the lower level"));
+  EXPECT_THAT(message([](auto* o, Line* l) {
+                o->projections = {{l->y, Projection()}};
+              }),
+              HasSubstr("empty function"));
+  EXPECT_THAT(message([](auto* o, Line* l) {
+                o->projections = {{l->y, ProjectionOnSimplex()}};
+                o->jacobi = true;
+              }),
+              HasSubstr("sgm.jacobi does not go with"));
+}
+
+// Blocks of y whose units differ by 1e6: plain steps below 2 / L do not move the one of small
+// curvature, and Jacobi's arrive at once, at the solution that f wants.
+struct Units {
+  template <typename T>
+  bool operator()(const T* x, const T* y, const T* z, const T* idle, T* r) const {
+    r[0] = 1e3 * y[0] - x[0];
+    r[1] = 1e-3 * z[0] - x[0] + 0.0 * idle[0];
+    return true;
+  }
+};
+struct NearSeven {
+  template <typename T>
+  bool operator()(const T* y, const T* z, const T* idle, T* r) const {
+    r[0] = y[0] + 1e-6 * z[0];
+    r[1] = idle[0] - 7.0;
+    return true;
+  }
+};
+
+TEST(Sgm, JacobiStepsDoNotDependOnUnits) {
+  double x = 2.0, y = 0.0, z = 0.0, idle = 0.0;
+  Problem problem;
+  problem.AddUpperParameterBlock(&x, 1);
+  problem.lower()->AddResidualBlock(
+      new AutoDiffCostFunction<Units, 2, 1, 1, 1, 1>(new Units), nullptr, &x, &y, &z, &idle);
+  problem.upper()->AddResidualBlock(
+      new AutoDiffCostFunction<NearSeven, 2, 1, 1, 1>(new NearSeven), nullptr, &y, &z, &idle);
+  std::string error;
+  const auto program = problem.Compile({}, &error);
+  ASSERT_TRUE(program) << error;
+  Point at(&program->x), start(&program->y);
+  program->x.ReadUser(at.value().data());
+  program->y.ReadUser(start.value().data());
+  const auto value = [&](const Point& point, const double* user) {
+    return point.value()[program->y.blocks()[program->y.Find(user)].offset];
+  };
+  Sgm::Options options;
+  options.theta = 1e-6;
+  options.step = 0.5;
+  options.lower_step = 1.0;
+  options.num_lower_steps = 5;
+  options.num_steps = 50;
+  options.jacobi = true;
+  options.output = Sgm::kBest;
+  Sgm sgm(program.get(), options);
+  Point solution = start;
+  ASSERT_TRUE(sgm.Solve(at, &solution)) << sgm.message();
+  EXPECT_NEAR(value(solution, &y), 2e-3, 2e-5);  // g within 2 theta of its least.
+  EXPECT_NEAR(value(solution, &z), 2e3, 2.0);
+  EXPECT_NEAR(value(solution, &idle), 7.0, 1e-6);
+  options.jacobi = false;
+  options.step = options.lower_step = 1e-6;
+  Sgm plain(program.get(), options);
+  solution = start;
+  ASSERT_TRUE(plain.Solve(at, &solution)) << plain.message();
+  EXPECT_LT(value(solution, &z), 1.0);
 }
 
 TEST(Sgm, NoLowerSolverIsNamed) {
@@ -357,6 +424,12 @@ TEST(Sgm, HasNoDerivativeAndSaysSo) {
   EXPECT_EQ(summary.termination_type, ceres::FAILURE);
   EXPECT_THAT(summary.message, HasSubstr("without a derivative"));
   EXPECT_EQ(line.y[0], -0.3);
+  for (const char* name : {"auto", "lbfgs", "levenberg_marquardt", "gradient_descent"}) {
+    options.method = CreateMethod(name);
+    Solve(options, &line.problem, &summary);
+    EXPECT_EQ(summary.termination_type, ceres::FAILURE) << name;
+    EXPECT_EQ(summary.lower_solver.gradient_steps, 0) << name;  // Before any work.
+  }
 }
 
 }  // namespace

@@ -219,6 +219,88 @@ TEST(Bome, BiasOfXIsNeumannsTruncationAndIsEstimated) {
   EXPECT_TRUE(std::isnan(summary.assessment.x_bias));
 }
 
+// Two of the above whose lower levels differ in curvature: T steps below 2 / L hardly move the
+// second y_hat and bias its x; in the metric of block-Jacobi they arrive.
+struct FollowTwo {
+  template <typename T>
+  bool operator()(const T* x, const T* y, const T* z, T* r) const {
+    r[0] = y[0] - x[0];
+    r[1] = std::sqrt(0.03) * (z[0] - x[1]);
+    return true;
+  }
+};
+struct NearOneTwo {
+  template <typename T>
+  bool operator()(const T* x, const T* y, const T* z, T* r) const {
+    r[0] = y[0] - 1.0;
+    r[1] = z[0] - 1.0;
+    for (int i = 0; i < 2; ++i) r[2 + i] = std::sqrt(NearOne::kRidge) * x[i];
+    return true;
+  }
+};
+
+TEST(Bome, JacobiStepsAreNotBiased) {
+  for (const bool jacobi : {false, true}) {
+    double x[2] = {0.2, 0.2}, y = 0.3, z = 0.3;
+    Problem problem;
+    problem.AddUpperParameterBlock(x, 2);
+    problem.lower()->AddResidualBlock(
+        new AutoDiffCostFunction<FollowTwo, 2, 2, 1, 1>(new FollowTwo), nullptr, x, &y, &z);
+    problem.upper()->AddResidualBlock(
+        new AutoDiffCostFunction<NearOneTwo, 4, 2, 1, 1>(new NearOneTwo), nullptr, x, &y, &z);
+    Bome::Options bome;
+    bome.lower_level = Bome::kGradientSteps;
+    bome.lower_step = 0.9;
+    bome.num_lower_steps = 5;
+    bome.jacobi = jacobi;
+    bome.x.step = bome.y.step = 2e-3;
+    Solver::Options options;
+    options.method = std::make_shared<Bome>(bome);
+    options.max_num_iterations = 20000;
+    Solver::Summary summary;
+    Solve(options, &problem, &summary);
+    ASSERT_TRUE(summary.IsSolutionUsable()) << summary.FullReport();
+    const double exact = 1.0 / (1.0 + NearOne::kRidge);
+    EXPECT_NEAR(x[0], exact, 5e-3);
+    if (jacobi) {
+      EXPECT_NEAR(x[1], exact, 4e-2);  // Its own steps are long for so flat a g.
+      EXPECT_LT(summary.assessment.x_bias, 1e-4);
+    } else {
+      const double share = 1.0 - std::pow(1.0 - 0.9 * 0.03, 5);
+      EXPECT_NEAR(x[1], share / (share + NearOne::kRidge), 4e-2);
+      EXPECT_GT(summary.assessment.x_bias, 0.1);
+    }
+  }
+}
+
+TEST(Bome, JacobiStepsNeedTheBlocksOfTheHessian) {
+  class Long : public Objective {
+   public:
+    bool Evaluate(double const* const*, const Batch&, double* value, double** j) const override {
+      *value = 0.0;
+      if (j && j[0]) j[0][0] = 0.0;
+      if (j && j[1]) std::fill_n(j[1], 2100, 0.0);
+      return true;
+    }
+  };
+  double x = 0.2;
+  std::vector<double> y(2100, 0.1);
+  Problem problem;
+  problem.AddUpperParameterBlock(&x, 1);
+  for (const Level level : {Level::kLower, Level::kUpper}) {
+    problem.AddTerm(level, std::make_unique<Long>(), {{&x, 1}, {y.data(), 2100}});
+  }
+  Bome::Options bome;
+  bome.jacobi = true;
+  Solver::Options options;
+  options.method = std::make_shared<Bome>(bome);
+  Solver::Summary summary;
+  Solve(options, &problem, &summary);
+  EXPECT_EQ(summary.termination_type, ceres::FAILURE);
+  EXPECT_THAT(summary.message, HasSubstr("bome.jacobi needs the diagonal blocks"));
+  EXPECT_EQ(summary.lower.gradients, 0);
+}
+
 // By hand at the start, where y* = x = 0.2: q = 1/2 h (y - x)^2, grad q = h (y - x) (-1, 1), since
 // g_x vanishes at y*.
 TEST(Bome, KktLossIsThatOfItsDefinition) {
@@ -322,6 +404,7 @@ TEST(Bome, NonsenseIsNamedBeforeAnyWork) {
   };
   EXPECT_THAT(message([](auto* o) { o->eta = 0.0; }), HasSubstr("bome.eta"));
   EXPECT_THAT(message([](auto* o) { o->num_lower_steps = 0; }), HasSubstr("bome.num_lower_steps"));
+  EXPECT_THAT(message([](auto* o) { o->num_lower_steps = -1; }), HasSubstr("bome.num_lower_steps"));
   EXPECT_THAT(message([](auto* o) { o->lower_step = -1.0; }), HasSubstr("bome.lower_step"));
   EXPECT_THAT(message([](auto* o) { o->epsilon = 0.0; }), HasSubstr("bome.epsilon"));
   EXPECT_THAT(message([](auto* o) { o->x.step = 0.0; }), HasSubstr("bome.x.step"));

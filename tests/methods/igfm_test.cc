@@ -286,6 +286,42 @@ TEST(Igfm, ReportsAJumpAndDoesNotCallItConvergence) {
   EXPECT_THAT(summary.FullReport(), HasSubstr("phi jumps from -1 to 1 at x = ("));
 }
 
+// The switching gradient method smears the jump, over the x where g is too flat for its steps.
+TEST(Igfm, ReportsAJumpWithSgmToo) {
+  Toy toy = examples::Discontinuous();
+  Sgm::Options sgm;
+  sgm.theta = 1e-6;
+  sgm.step = 0.01;
+  sgm.lower_step = 50.0;  // The box holds it.
+  sgm.num_lower_steps = 200;
+  sgm.num_steps = 1000;
+  sgm.output = Sgm::kLastFeasible;
+  Igfm::Options igfm;
+  igfm.x.step = 0.1;
+  const Solver::Summary summary = SolveToy(&toy, igfm, 60, &sgm);
+  EXPECT_EQ(summary.termination_type, ceres::NO_CONVERGENCE);
+  EXPECT_THAT(summary.FullReport(), HasSubstr("phi jumps from -"));
+  EXPECT_THAT(summary.FullReport(), HasSubstr("as far as this lower solver can tell"));
+  EXPECT_LT(std::abs(toy.x[0]), 0.1);
+}
+
+// A kink, and what its approximate y adds to phi, are not jumps.
+TEST(Igfm, NoJumpWithSgmWherePhiIsContinuous) {
+  for (const bool kink : {true, false}) {
+    Toy toy = kink ? examples::NonSmooth(1) : examples::NonUnique();
+    Sgm::Options sgm;
+    sgm.theta = 1e-2;
+    sgm.step = sgm.lower_step = 0.02;
+    sgm.num_lower_steps = 200;
+    sgm.num_steps = 500;
+    Igfm::Options igfm;
+    igfm.x.step = 0.1;
+    const Solver::Summary summary = SolveToy(&toy, igfm, 40, &sgm);
+    ASSERT_TRUE(summary.IsSolutionUsable()) << summary.FullReport();
+    EXPECT_TRUE(summary.assessment.notes.empty()) << summary.FullReport();
+  }
+}
+
 TEST(Igfm, NonsenseIsNamedBeforeAnyWork) {
   const auto message = [](const std::function<void(Igfm::Options*)>& spoil) {
     Igfm::Options igfm;
@@ -298,6 +334,7 @@ TEST(Igfm, NonsenseIsNamedBeforeAnyWork) {
     return summary.message;
   };
   EXPECT_THAT(message([](auto* o) { o->delta = 0.0; }), HasSubstr("igfm.delta"));
+  EXPECT_THAT(message([](auto* o) { o->delta = NAN; }), HasSubstr("igfm.delta"));
   EXPECT_THAT(message([](auto* o) { o->num_directions = 0; }), HasSubstr("igfm.num_directions"));
   EXPECT_THAT(message([](auto* o) { o->x.step = -1.0; }), HasSubstr("igfm.x.step"));
   EXPECT_THAT(message([](auto* o) { o->num_stationarity_pairs = 1; }),
