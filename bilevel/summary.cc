@@ -45,7 +45,7 @@ std::string Solver::Summary::BriefReport() const {
       "bilevel report: method %s, iterations %d, initial objective %.6e, final objective "
       "%.6e, termination %s",
       method.empty() ? "none" : method.c_str(),
-      num_successful_steps + num_unsuccessful_steps,
+      iterations.empty() ? 0 : iterations.back().iteration,
       initial_objective,
       final_objective,
       ceres::TerminationTypeToString(termination_type));
@@ -140,7 +140,7 @@ std::string Solver::Summary::Csv() const {
   out << "iteration,objective,objective_change,upper_value,lower_gap,kkt_loss,gradient_max_norm,"
          "step_norm,trust_region_radius,"
          "successful,lower_level_decrement,cold_solves,warm_solves,failed_solves,factorizations,"
-         "upper_gradients,seconds";
+         "upper_gradients,lower_gradients,lower_products,upper_samples,lower_samples,seconds";
   const size_t size = iterations.empty() ? 0 : iterations.front().x.size();
   for (size_t i = 0; i < size; ++i) out << ",x" << i;
   // Of the answer, the last iterate accepted; not numbers elsewhere.
@@ -165,12 +165,16 @@ std::string Solver::Summary::Csv() const {
                   it.trust_region_radius,
                   it.step_is_successful ? 1 : 0,
                   it.lower_level_decrement)
-        << Format(",%ld,%ld,%ld,%ld,%ld,%.6f",
+        << Format(",%ld,%ld,%ld,%ld,%ld,%ld,%ld,%ld,%ld,%.6f",
                   it.lower_solver.cold_solves,
                   it.lower_solver.warm_solves,
                   it.lower_solver.failed_solves,
                   it.lower_solver.factorizations,
                   it.upper.gradients,
+                  it.lower.gradients,
+                  it.lower.products,
+                  it.upper.samples,
+                  it.lower.samples,
                   it.cumulative_time_in_seconds);
     for (double x : it.x) out << Format(",%.17g", x);
     const bool is_answer = answer != iterations.rend() && &it == &*answer;

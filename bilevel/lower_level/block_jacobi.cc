@@ -87,7 +87,7 @@ void BlockJacobi::Apply(Vector* v) const {
 }
 
 void BlockJacobi::Apply(SparseVector* v) const {
-  for (const int b : v->blocks()) ApplyBlock(b, v->data());
+  for (const SparseVector::Range& r : v->blocks()) ApplyBlock(r.block, v->data());
 }
 
 }  // namespace bilevel

@@ -24,6 +24,7 @@ void NeumannMethod::Draw(Oracle& o, Neumann::Samples* samples) {
     products = o.Draw(1, kP).Term(0, samples->length);
   }
   samples->h.clear();
+  samples->h.reserve(samples->length);
   for (int q = 0; q < products; ++q) samples->h.push_back(Lower(o, kZ));
 }
 

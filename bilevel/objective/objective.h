@@ -27,9 +27,9 @@ class Objective {
 
   /// Adds nothing, writes everything: *value, and gradients[i] (the size of block i) where
   /// gradients and gradients[i] are not nullptr. Over a minibatch it is an unbiased estimate of
-  /// the whole: the drawn terms times their Batch::Weight. A stream's batch is the `size` samples
-  /// that follow position * size others, the same ones whenever it is asked for; batch.all() it
-  /// refuses. False: cannot be evaluated here.
+  /// the whole: the drawn terms times their Batch::Weight. A stream makes or reads `size` samples
+  /// that depend on the batch's seed and position alone, so that it can be replayed; the seeds of
+  /// independent batches differ. batch.all() it refuses. False: cannot be evaluated here.
   virtual bool Evaluate(double const* const* blocks,
                         const Batch& batch,
                         double* value,

@@ -132,50 +132,44 @@ void SparseVector::SetZero(const Space* space) {
     blocks_.clear();
     blocks_.reserve(space->blocks().size());
   }
-  for (const int b : blocks_) {
-    const Space::Block& block = space->blocks()[b];
-    std::fill_n(values_.data() + block.tangent_offset, block.tangent_size, 0.0);
-    is_touched_[b] = 0;
+  for (const Range& r : blocks_) {
+    std::fill(values_.data() + r.begin, values_.data() + r.end, 0.0);
+    is_touched_[r.block] = 0;
   }
   blocks_.clear();
 }
 
 void SparseVector::Add(double scale, const SparseVector& other) {
-  for (const int b : other.blocks_) Touch(b);
+  for (const Range& r : other.blocks_) Touch(r.block);
   other.AddTo(scale, &values_);
 }
 
 void SparseVector::AddTo(double scale, Vector* v) const {
-  for (const int b : blocks_) {
-    const Space::Block& block = space_->blocks()[b];
-    const int end = block.tangent_offset + block.tangent_size;
-    for (int j = block.tangent_offset; j < end; ++j) (*v)[j] += scale * values_[j];
+  const double* from = values_.data();
+  double* to = v->data();
+  for (const Range& r : blocks_) {
+    for (int j = r.begin; j < r.end; ++j) to[j] += scale * from[j];
   }
 }
 
 double SparseVector::squaredNorm() const {
   double sum = 0.0;
-  for (const int b : blocks_) {
-    const Space::Block& block = space_->blocks()[b];
-    sum += values_.segment(block.tangent_offset, block.tangent_size).squaredNorm();
-  }
+  for (const Range& r : blocks_) sum += values_.segment(r.begin, r.end - r.begin).squaredNorm();
   return sum;
 }
 
 bool Point::Move(double scale, const SparseVector& delta) {
-  for (const int b : delta.blocks()) {
-    const Space::Block& block = space_->blocks()[b];
-    for (int j = block.tangent_offset; j < block.tangent_offset + block.tangent_size; ++j) {
-      step_[j] = scale * delta.data()[j];
-    }
-    if (!space_->PlusBlock(b, value_.data(), step_.data(), moved_.data()) ||
-        !moved_.segment(block.offset, block.size).allFinite()) {
-      return false;
-    }
+  double probe = 0.0;  // NaN once something is not finite.
+  for (const SparseVector::Range& r : delta.blocks()) {
+    for (int j = r.begin; j < r.end; ++j) step_[j] = scale * delta.data()[j];
+    if (!space_->PlusBlock(r.block, value_.data(), step_.data(), moved_.data())) return false;
+    const Space::Block& block = space_->blocks()[r.block];
+    for (int i = block.offset; i < block.offset + block.size; ++i) probe += 0.0 * moved_[i];
   }
-  for (const int b : delta.blocks()) {
-    const Space::Block& block = space_->blocks()[b];
-    value_.segment(block.offset, block.size) = moved_.segment(block.offset, block.size);
+  if (probe != 0.0) return false;
+  for (const SparseVector::Range& r : delta.blocks()) {
+    const Space::Block& block = space_->blocks()[r.block];
+    std::copy_n(moved_.data() + block.offset, block.size, value_.data() + block.offset);
   }
   return true;
 }

@@ -92,13 +92,18 @@ class SparseVector {
   void Touch(int block) {
     if (is_touched_[block]) return;
     is_touched_[block] = 1;
-    blocks_.push_back(block);
+    const Space::Block& b = space_->blocks()[block];
+    blocks_.push_back({block, b.tangent_offset, b.tangent_offset + b.tangent_size});
   }
   double* data() { return values_.data(); }
   const double* data() const { return values_.data(); }
   /// All of it, zeros included.
   const Vector& dense() const { return values_; }
-  const std::vector<int>& blocks() const { return blocks_; }
+  /// A listed block and its tangent coordinates, begin to end - 1.
+  struct Range {
+    int block, begin, end;
+  };
+  const std::vector<Range>& blocks() const { return blocks_; }
   const Space& space() const { return *space_; }
 
   void Add(double scale, const SparseVector& other);
@@ -109,7 +114,7 @@ class SparseVector {
  private:
   const Space* space_ = nullptr;
   Vector values_;
-  std::vector<int> blocks_;
+  std::vector<Range> blocks_;
   std::vector<char> is_touched_;
 };
 

@@ -573,6 +573,60 @@ TEST(BadInput, ASampleThatIsNotFiniteIsNamed) {
   EXPECT_THAT(summary.message, HasSubstr("(sample 19)"));
 }
 
+// Fresh samples for ever, or until it ends: y - b with b ~ mean 1.
+class Ticker : public Objective {
+ public:
+  explicit Ticker(uint64_t length) : length_(length) {}
+  int num_terms() const override { return kStream; }
+  bool Evaluate(double const* const* blocks,
+                const Batch& batch,
+                double* value,
+                double** gradients) const override {
+    if (batch.all() || batch.position >= length_) return false;
+    *value = 0.0;
+    if (gradients && gradients[0]) gradients[0][0] = 0.0;
+    for (int k = 0; k < batch.size; ++k) {
+      const double b = 0.5 + static_cast<double>(Mix(batch.seed + k) >> 11) * 0x1p-53;
+      *value += 0.5 * (blocks[0][0] - b) * (blocks[0][0] - b) / batch.size;
+      if (gradients && gradients[0]) gradients[0][0] += (blocks[0][0] - b) / batch.size;
+    }
+    return true;
+  }
+
+ private:
+  uint64_t length_;
+};
+
+TEST(Streams, AreExpectationsAndMayEnd) {
+  for (const uint64_t length : {1000000, 50}) {
+    double x = 0.0, y = 0.0;
+    Problem problem;
+    problem.AddUpperParameterBlock(&x, 1);
+    problem.lower()->AddResidualBlock(DifferenceCost(), nullptr, &y, &x);
+    problem.AddTerm(Level::kUpper, std::make_unique<Ticker>(length), {{&y, 1}});
+    Soba::Options soba;
+    soba.lower_batch = 0;
+    soba.upper_batch = 4;
+    soba.solve_lower_level = false;
+    Solver::Options options;
+    options.method = std::make_shared<Soba>(soba);
+    options.max_num_iterations = 2000;
+    Solver::Summary summary;
+    Solve(options, &problem, &summary);
+    if (length > 50) {
+      EXPECT_TRUE(summary.IsSolutionUsable()) << summary.FullReport();
+      EXPECT_NEAR(x, 1.0, 0.1);
+    } else {
+      EXPECT_EQ(summary.termination_type, ceres::FAILURE);
+      EXPECT_THAT(summary.message, HasSubstr("batch 50 of 4 samples of its stream"));
+    }
+    soba.upper_batch = 0;
+    options.method = std::make_shared<Soba>(soba);
+    Solve(options, &problem, &summary);
+    EXPECT_THAT(summary.message, HasSubstr("is a stream"));
+  }
+}
+
 TEST(BadInput, NothingToDrawFrom) {
   double x = 0.0, y = 0.0;
   Problem problem;
