@@ -42,7 +42,7 @@ class LambdaTerm : public bilevel::Objective {
 struct Toy {
   std::string name, formulas, answer;
   double phi = 0.0;          ///< The least, or infimum.
-  std::vector<double> best;  ///< x there; empty where it is not one point.
+  std::vector<double> best;  ///< x and y there; empty where it is not one point.
   std::vector<double> x, y;
   double x_bound = 0.0, y_bound = 0.0;  ///< |x_i - x_centre| and |y_i| at most; 0: free.
   double x_centre = 0.0;
@@ -117,7 +117,7 @@ inline Toy Coreset(double y0, double y1, double scale = 0.1) {
 inline Toy MinMax() {
   Toy toy;
   toy.name = "min_max";
-  toy.best = {0.0};
+  toy.best = {0.0, 0.0};
   toy.phi = 0.0;
   toy.formulas = "f = x y, g = -x y, |x|, |y| <= 10";
   toy.answer = "x = y = 0";
@@ -142,7 +142,7 @@ inline Toy MinMax() {
 inline Toy Degenerate() {
   Toy toy;
   toy.name = "degenerate";
-  toy.best = {1.0};
+  toy.best = {1.0, 1.0, 1.0};
   toy.phi = 0.0;
   toy.formulas = "f = 1/2 (x - y2)^2 + 1/2 (y1 - 1)^2, g = 1/2 y1^2 - x y1";
   toy.answer = "x = 1, y = (1, 1)";
@@ -167,7 +167,7 @@ inline Toy Degenerate() {
 inline Toy NonUnique() {
   Toy toy;
   toy.name = "non_unique";
-  toy.best = {5.0 / 3.0};
+  toy.best = {5.0 / 3.0, 1.0 / 3.0, 4.0 / 3.0};
   toy.phi = 2.0 / 3.0;
   toy.formulas = "f = 1/2 |y - (1,2)|^2 + 1/2 (x - 1)^2, g = 1/2 (y1 + y2 - x)^2";
   // y = p + (x - 3)/2 (1, 1), phi = (x - 3)^2 / 4 + (x - 1)^2 / 2, least at 3/2 x = 5/2.
@@ -243,7 +243,7 @@ inline Toy NonSmooth(int size = 2) {
 inline Toy Sine() {
   Toy toy;
   toy.name = "sine";
-  toy.best = {2.75 * M_PI};
+  toy.best = {2.75 * M_PI, -2.0};
   toy.phi = -2.75 * M_PI;
   toy.formulas = "f = x + x y, g = -sin(x y), 1 <= x <= 10, |y| <= 2";
   // x y = pi / 2 - 2 pi m: f = x + x y with y = -2 at m = 3, x = 11 pi / 4.
@@ -271,7 +271,8 @@ inline Toy Sine() {
 inline Toy Sines() {
   Toy toy;
   toy.name = "sines";
-  toy.best = {2.0 / 3.0 * (1.5 * M_PI - 1.0)};
+  const double x = 2.0 / 3.0 * (1.5 * M_PI - 1.0), y = 1.5 * M_PI + 2.0 - x;
+  toy.best = {x, y, y};
   toy.formulas = "f = (x - 2)^2 + |y - 4|^2, g = sin(x + y1 - 2) + sin(x + y2 - 2)";
   // x + y_i - 2 = 3 pi / 2 =: C: f = (x - 2)^2 + 2 (C - x - 2)^2, least at x = 2 (C - 1) / 3.
   toy.phi = 2.0 * std::pow(1.5 * M_PI - 4.0, 2) / 3.0;
@@ -303,7 +304,7 @@ inline Toy Sines() {
 inline Toy Sum() {
   Toy toy;
   toy.name = "sum";
-  toy.best = {0.5};
+  toy.best = {0.5, 0.5};
   toy.formulas = "f = x^2 + y^2 - 1, g = (1 - x - y)^2";
   toy.phi = -0.5;
   toy.answer = "x = y = 1/2, phi = -1/2";
