@@ -40,7 +40,7 @@ double Slope(const NoiseModel::Entry& e, double value) {
 
 // W(theta) r(p). An Interface of ceres::CostFunction leaves second derivatives to differences.
 template <typename Interface>
-class Whitened final : public Interface {
+class Whitened : public Interface {
  public:
   Whitened(Interface* cost, ceres::Ownership ownership, Entries entries, int num_parameters)
       : cost_(cost), ownership_(ownership), entries_(std::move(entries)) {
@@ -82,11 +82,10 @@ class Whitened final : public Interface {
     return true;
   }
 
+ protected:
   // With w the weights: the cost function's own curvature is that of W'w, and
   // d^2/(dp dtheta) = J' (dW/dtheta)' w, d^2/dtheta^2 = w' (d^2W/dtheta^2) r.
-  bool EvaluateHessian(double const* const* parameters,
-                       const double* weights,
-                       double* hessian) const {
+  bool Hessian(double const* const* parameters, const double* weights, double* hessian) const {
     const int n = cost_size_, m = this->parameter_block_sizes().back();
     return Prepare(parameters, weights, [&](const Parts& parts) {
       // The cost function's Hessian is packed: spread it from its end.
@@ -113,10 +112,10 @@ class Whitened final : public Interface {
     });
   }
 
-  bool EvaluateHessianProduct(double const* const* parameters,
-                              const double* weights,
-                              const double* direction,
-                              double* product) const {
+  bool HessianProduct(double const* const* parameters,
+                      const double* weights,
+                      const double* direction,
+                      double* product) const {
     const int n = cost_size_, m = this->parameter_block_sizes().back();
     return Prepare(parameters, weights, [&](const Parts& parts) {
       if (!cost_->EvaluateHessianProduct(parameters, parts.weights, direction, product)) {
@@ -177,6 +176,22 @@ class Whitened final : public Interface {
   const ceres::Ownership ownership_;
   const Entries entries_;
   int cost_size_ = 0;
+};
+
+class ExactWhitened final : public Whitened<SecondOrderCostFunction> {
+ public:
+  using Whitened::Whitened;
+  bool EvaluateHessian(double const* const* parameters,
+                       const double* weights,
+                       double* hessian) const override {
+    return Hessian(parameters, weights, hessian);
+  }
+  bool EvaluateHessianProduct(double const* const* parameters,
+                              const double* weights,
+                              const double* direction,
+                              double* product) const override {
+    return HessianProduct(parameters, weights, direction, product);
+  }
 };
 
 // count log det S / 2, linear in theta.
@@ -254,7 +269,7 @@ ceres::CostFunction* NoiseModel::Whiten(ceres::CostFunction* cost,
                                         ceres::Ownership ownership) const {
   if (cost->num_residuals() != num_residuals_) return nullptr;
   if (auto* exact = dynamic_cast<SecondOrderCostFunction*>(cost)) {
-    return new Whitened<SecondOrderCostFunction>(exact, ownership, entries_, num_parameters_);
+    return new ExactWhitened(exact, ownership, entries_, num_parameters_);
   }
   return new Whitened<ceres::CostFunction>(cost, ownership, entries_, num_parameters_);
 }

@@ -74,6 +74,7 @@ SchurElimination::SchurElimination(const SparseMatrix& lower, const Space& space
       kept_.push_back(blocks[b].tangent_offset + i);
     }
   }
+  if (kept_.empty()) return;  // Block-diagonal: nothing would be left to factorise.
   std::vector<std::vector<int>> rows(num_blocks);  // Of each kept block column.
   for (int b = 0; b < num_blocks; ++b) {
     std::vector<int> kept_links;
