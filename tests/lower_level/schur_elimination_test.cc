@@ -141,5 +141,15 @@ TEST(SchurElimination, LeavesOtherMatricesAlone) {
   EXPECT_FALSE(SchurElimination(lower, space).Pays());
 }
 
+TEST(SchurElimination, LeavesSomethingOver) {
+  // A diagonal matrix, such as of a lower level whose blocks share no residual.
+  std::vector<double> memory(300);
+  Space space;
+  SparseMatrix lower(300, 300);
+  lower.setIdentity();
+  for (double& value : memory) space.Add(&value, 1, nullptr, "alone");
+  EXPECT_FALSE(SchurElimination(lower, space).Pays());
+}
+
 }  // namespace
 }  // namespace bilevel
