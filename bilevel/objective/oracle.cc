@@ -1,6 +1,7 @@
 #include "bilevel/objective/oracle.h"
 
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <random>
 #include <utility>
@@ -20,6 +21,8 @@ struct Oracle::Part {
   int index = 0, first_block = 0;  // Of the scenario, and of its blocks in y.
   SparseVector in_x;
   LevelEvaluator f, g;
+  bool evaluated = false;
+  double value = 0.0;
   Vector gx, r;
   RowSparseMatrix jx, jy;
   SparseMatrix yy[2];  // Of g and of f.
@@ -96,6 +99,24 @@ bool Function::ForEachPart(Body body) {
   return oracle_->ok();
 }
 
+// evaluate(part, evaluator) for all scenarios on the program's threads, then add(part, weight) in
+// their order. A scenario alone has the threads to itself.
+template <typename Evaluate, typename Add>
+bool Function::EvaluateParts(Evaluate evaluate, Add add) {
+  if (!oracle_->ok()) return false;
+  auto& parts = oracle_->parts_;
+  const auto run = [&](int, int i) {
+    parts[i]->evaluated = evaluate(*parts[i], upper_ ? parts[i]->f : parts[i]->g);
+  };
+  const int n = static_cast<int>(parts.size());
+  if (n == 1) run(0, 0);
+  if (n > 1) oracle_->program_->pool.ParallelFor(n, 1, std::ref(run));
+  return ForEachPart([&](Oracle::Part& part, LevelEvaluator&, double weight) {
+    if (part.evaluated) add(part, weight);
+    return part.evaluated;
+  });
+}
+
 // Each scenario draws its own.
 Batch Function::BatchOf(int scenario) const {
   Batch batch = batch_;
@@ -106,17 +127,14 @@ Batch Function::BatchOf(int scenario) const {
 double Function::Value(const Point& x, const Point& y) {
   ++counts().values;
   double sum = 0.0;
-  const bool ok = ForEachPart([&](Oracle::Part& part, LevelEvaluator& evaluator, double weight) {
-    double value = 0.0;
-    if (!evaluator.Value(x.value().data(),
-                         y.value().data() + part.scenario->offset,
-                         BatchOf(part.index),
-                         &value)) {
-      return false;
-    }
-    sum += weight * value;
-    return true;
-  });
+  const bool ok = EvaluateParts(
+      [&](Oracle::Part& part, LevelEvaluator& evaluator) {
+        return evaluator.Value(x.value().data(),
+                               y.value().data() + part.scenario->offset,
+                               BatchOf(part.index),
+                               &part.value);
+      },
+      [&](Oracle::Part& part, double weight) { sum += weight * part.value; });
   return ok ? sum : kNaN;
 }
 
@@ -125,24 +143,22 @@ double Function::Gradient(const Point& x, const Point& y, Vector* gx, Vector* gy
   if (gx) gx->setZero(x.dim());
   if (gy) gy->resize(y.dim());
   double sum = 0.0;
-  const bool ok = ForEachPart([&](Oracle::Part& part, LevelEvaluator& evaluator, double weight) {
-    double value = 0.0;
-    double* own_gy = gy ? gy->data() + part.scenario->tangent_offset : nullptr;
-    if (!evaluator.Gradient(x.value().data(),
-                            y.value().data() + part.scenario->offset,
-                            BatchOf(part.index),
-                            &value,
-                            gx ? part.gx.data() : nullptr,
-                            own_gy)) {
-      return false;
-    }
-    sum += weight * value;
-    if (gx) *gx += weight * part.gx;
-    if (gy && weight != 1.0) {
-      gy->segment(part.scenario->tangent_offset, part.scenario->y.tangent_size()) *= weight;
-    }
-    return true;
-  });
+  const bool ok = EvaluateParts(
+      [&](Oracle::Part& part, LevelEvaluator& evaluator) {
+        return evaluator.Gradient(x.value().data(),
+                                  y.value().data() + part.scenario->offset,
+                                  BatchOf(part.index),
+                                  &part.value,
+                                  gx ? part.gx.data() : nullptr,
+                                  gy ? gy->data() + part.scenario->tangent_offset : nullptr);
+      },
+      [&](Oracle::Part& part, double weight) {
+        sum += weight * part.value;
+        if (gx) *gx += weight * part.gx;
+        if (gy && weight != 1.0) {
+          gy->segment(part.scenario->tangent_offset, part.scenario->y.tangent_size()) *= weight;
+        }
+      });
   return ok ? sum : kNaN;
 }
 
@@ -151,20 +167,21 @@ void Function::HessianProduct(
   ++counts().products;
   yy_v->resize(y.dim());
   if (xy_v) xy_v->setZero(x.dim());
-  ForEachPart([&](Oracle::Part& part, LevelEvaluator& evaluator, double weight) {
-    const int at = part.scenario->tangent_offset;
-    if (!evaluator.HessianProduct(x.value().data(),
-                                  y.value().data() + part.scenario->offset,
-                                  BatchOf(part.index),
-                                  v.data() + at,
-                                  yy_v->data() + at,
-                                  xy_v ? part.gx.data() : nullptr)) {
-      return false;
-    }
-    if (xy_v) *xy_v += weight * part.gx;
-    if (weight != 1.0) yy_v->segment(at, part.scenario->y.tangent_size()) *= weight;
-    return true;
-  });
+  EvaluateParts(
+      [&](Oracle::Part& part, LevelEvaluator& evaluator) {
+        const int at = part.scenario->tangent_offset;
+        return evaluator.HessianProduct(x.value().data(),
+                                        y.value().data() + part.scenario->offset,
+                                        BatchOf(part.index),
+                                        v.data() + at,
+                                        yy_v->data() + at,
+                                        xy_v ? part.gx.data() : nullptr);
+      },
+      [&](Oracle::Part& part, double weight) {
+        if (xy_v) *xy_v += weight * part.gx;
+        if (weight == 1.0) return;
+        yy_v->segment(part.scenario->tangent_offset, part.scenario->y.tangent_size()) *= weight;
+      });
 }
 
 // evaluate(evaluator, batch, x, y, offset, weight's outputs): one scenario's, added at what it

@@ -72,6 +72,8 @@ class Function {
   Function(Oracle* oracle, bool upper) : oracle_(oracle), upper_(upper) {}
   template <typename Body>
   bool ForEachPart(Body body);
+  template <typename Evaluate, typename Add>
+  bool EvaluateParts(Evaluate evaluate, Add add);
   template <typename Evaluate>
   double ForEachSparsePart(const Point& x,
                            const Point& y,
