@@ -361,7 +361,7 @@ class ProblemCompiler {
           nullptr,
           problem_.NameOf(scalar, "noise scale " + std::to_string(program_->x.blocks().size())));
     }
-    if (program_->x.tangent_size() == 0) {
+    if (program_->x.tangent_size() == 0 && options_.need_upper_level) {
       return Refuse("there is nothing to learn: no upper parameter block was declared");
     }
     return true;

@@ -174,7 +174,7 @@ class Problem {
     std::unordered_map<ceres::ResidualBlockId, const ceres::LossFunction*> lower_losses;
     /// Scalars of x beside the declared ones, parameters of those losses.
     std::vector<double*> more_upper;
-    /// False: a missing upper level is not an error.
+    /// False: neither a missing upper level nor the lack of any x is an error.
     bool need_upper_level = true;
   };
   /// Everything a solver needs, laid out once (objective/program.h); nullptr with *error set where

@@ -82,6 +82,31 @@ class Sensitivity {
                    const double* lower,
                    double* motion) const;
 
+  /// What single measurements do to y*, after Compute (which may be asked for no block of x). The
+  /// first call factorises d^2g/dy^2 once more. Measurements that are parameter blocks of their
+  /// cost functions need none of this: declare them upper.
+
+  /// dy* / dr for the residuals r of one lower residual block, before its loss: row-major, tangent
+  /// size of the lower block by number of residuals; one solve a residual, kept for further blocks
+  /// of y. Where r = (h(y) - z) / sigma, dy*/dz is -1 / sigma times this.
+  ///
+  ///     dy*/dr = -(d^2g/dy^2)^-1 J' (rho' I + 2 rho'' r r')
+  bool GetSensitivityToResiduals(const double* lower,
+                                 ceres::ResidualBlockId residual_block,
+                                 double* block) const;
+
+  /// How one lower block (tangent) moves when a residual block is left out: one Newton step of the
+  /// problem without it, (H - H_i)^-1 grad g_i; the solution itself where g is quadratic. False
+  /// where y is not determined without it.
+  bool LeaveOut(ceres::ResidualBlockId residual_block, const double* lower, double* motion) const;
+
+  /// For a function of y with the given gradients (as in Pullback): its change when each one of the
+  /// residual blocks is left out, to first order, fy' H^-1 grad g_i (Cook and Weisberg, 1982; Koh
+  /// and Liang, ICML 2017). One solve for all of them: to rank observations by what rests on them.
+  bool Influence(const std::vector<BlockVector>& lower_gradients,
+                 const std::vector<ceres::ResidualBlockId>& residual_blocks,
+                 double* changes) const;
+
   /// Why something returned false.
   const std::string& message() const;
 

@@ -5,10 +5,13 @@
 #include <cmath>
 #include <cstdio>
 #include <exception>
+#include <regex>
 #include <utility>
 
 #include "bilevel/lower_level/newton_cg_lower_solver.h"
 #include "bilevel/lower_level/newton_lower_solver.h"
+#include "bilevel/lower_level/scenario_groups.h"
+#include "bilevel/methods/gradient_method.h"
 #include "bilevel/methods/registry.h"
 #include "bilevel/objective/program.h"
 
@@ -70,6 +73,12 @@ bool SolveInTheEnd(Oracle& oracle, const State& start, State* end, Solver::Summa
   return solved;
 }
 
+// The reason without its numbers, so that equal ones can be counted: "residual block # of ...".
+std::string MaskNumbers(const std::string& reason) {
+  static const std::regex number(R"((^|[^A-Za-z_0-9])-?[0-9]+(\.[0-9]+)?(e[-+]?[0-9]+)?)");
+  return std::regex_replace(reason, number, "$1#");
+}
+
 // Watches a method: keeps the best state, prints, asks the callbacks, applies the limits.
 class Recorder final : public Monitor {
  public:
@@ -102,6 +111,7 @@ class Recorder final : public Monitor {
     it.lower = oracle_->g_counts();
     it.lower_solver = oracle_->lower_solver_counts();
     it.cumulative_time_in_seconds = Seconds();
+    if (!progress.accepted) Reject(progress.note);
     if (it.iteration > 0) {
       ++(it.step_is_successful ? summary_->num_successful_steps : summary_->num_unsuccessful_steps);
     }
@@ -140,6 +150,17 @@ class Recorder final : public Monitor {
       return false;
     }
     return true;
+  }
+
+  void Reject(const std::string& reason) override {
+    const std::string masked = MaskNumbers(reason);
+    auto& all = summary_->rejections;
+    auto at = std::find_if(all.begin(), all.end(), [&](const Solver::Summary::Rejection& known) {
+      return known.reason == masked;
+    });
+    if (at == all.end()) at = all.insert(at, {masked, 0});
+    ++at->count;
+    for (; at != all.begin() && (at - 1)->count < at->count; --at) std::iter_swap(at, at - 1);
   }
 
   double gradient_tolerance() const override { return options_.gradient_tolerance; }
@@ -226,6 +247,8 @@ bool Solver::Options::IsValid(std::string* error) const {
          require(parameter_tolerance >= 0.0, "parameter_tolerance must not be negative") &&
          require(num_threads > 0 && num_threads <= 1024,
                  "num_threads must be between 1 and 1024") &&
+         require(num_scenarios_per_iteration >= 0,
+                 "num_scenarios_per_iteration must not be negative") &&
          require(method != nullptr, "the method is null") &&
          require(std::find(callbacks.begin(), callbacks.end(), nullptr) == callbacks.end(),
                  "a callback is null");
@@ -234,6 +257,8 @@ bool Solver::Options::IsValid(std::string* error) const {
 NewtonLowerSolver::Options Solver::Options::LowerSolverOptions() const {
   NewtonLowerSolver::Options lower;
   lower.ceres = lower_solver_options;
+  lower.ceres.max_solver_time_in_seconds =
+      std::min(lower.ceres.max_solver_time_in_seconds, max_solver_time_in_seconds);
   lower.tolerance = lower_tolerance;
   lower.max_num_newton_iterations = max_num_lower_newton_iterations;
   lower.hessian = lower_hessian;
@@ -272,15 +297,30 @@ void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
   summary->num_numeric_residual_blocks =
       summary->num_lower_residual_blocks - summary->num_exact_residual_blocks;
 
-  const std::unique_ptr<LowerSolver> lower = options.lower_solver
-                                                 ? options.lower_solver(program.get())
-                                                 : DefaultLowerSolver(program.get(), options);
+  const auto make_lower = [&](Program* of) -> std::unique_ptr<LowerSolver> {
+    if (options.lower_solver) return options.lower_solver(of);
+    return DefaultLowerSolver(of, options);
+  };
+  Method* const method = options.method.get();
+  std::unique_ptr<LowerSolver> lower;
+  ScenarioGroups* groups = nullptr;
+  const int per_iteration = options.num_scenarios_per_iteration;
+  if (per_iteration > 0 && per_iteration < summary->num_scenarios) {
+    if (!dynamic_cast<GradientMethod*>(method)) {
+      return fail(method->name() +
+                  " takes all scenarios in every iteration: num_scenarios_per_iteration is for "
+                  "first-order methods such as \"adam\"");
+    }
+    lower = std::make_unique<ScenarioGroups>(program.get(), per_iteration, make_lower);
+    groups = static_cast<ScenarioGroups*>(lower.get());
+  } else {
+    lower = make_lower(program.get());
+  }
   if (!lower) return fail("options.lower_solver returned no lower solver");
   if (const std::string complaint = lower->CheckOptions(); !complaint.empty())
     return fail(complaint);
   Oracle oracle(program.get(), lower.get(), options.seed);
-
-  Method* const method = options.method.get();
+  oracle.SetScenarioGroups(groups);
   if (const std::string complaint = method->Check(oracle); !complaint.empty()) {
     return fail(complaint);
   }
@@ -302,6 +342,7 @@ void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
   } catch (...) {
     message = "the solve threw something that is not a std::exception";
   }
+  oracle.UseAllScenarios();
   switch (outcome) {
     case Method::Outcome::kConverged:
       summary->termination_type = ceres::CONVERGENCE;

@@ -94,6 +94,11 @@ class Solver {
     double parameter_tolerance = 1e-8;
 
     int num_threads = 1;
+    /// Scenarios in a minibatch; 0: all of them in every iteration. Groups of so many neighbouring
+    /// scenarios are drawn, each once before any comes again, and their f counted for all: an
+    /// unbiased hypergradient for the price of one group's lower solves. For the first-order
+    /// methods. All scenarios are solved in the end.
+    int num_scenarios_per_iteration = 0;
     /// For methods that draw random numbers.
     unsigned seed = 0;
 
@@ -109,6 +114,12 @@ class Solver {
   };
 
   struct Summary {
+    /// Trial steps rejected for one reason (numbers in it are written #).
+    struct Rejection {
+      std::string reason;
+      int count = 0;
+    };
+
     std::string BriefReport() const;
     std::string FullReport() const;
     /// One row an iteration, with a header.
@@ -136,6 +147,9 @@ class Solver {
     std::vector<IterationSummary> iterations;
     int num_successful_steps = 0;
     int num_unsuccessful_steps = 0;
+    /// Why trials were rejected and how often, the most frequent first. Counts those within line
+    /// searches as well.
+    std::vector<Rejection> rejections;
 
     int num_upper_parameters = -1, num_lower_parameters = -1;  ///< Tangent sizes.
     int num_scenarios = -1;

@@ -114,6 +114,9 @@ std::string Solver::Summary::FullReport() const {
     out << "\n";
     row("Steps accepted / rejected",
         Format("%d / %d", num_successful_steps, num_unsuccessful_steps));
+    for (const Rejection& rejection : rejections) {
+      row(Format("  Trials rejected: %d", rejection.count).c_str(), rejection.reason);
+    }
     row("Lower solves cold / warm / failed",
         Format("%ld / %ld / %ld",
                lower_solver.cold_solves,
@@ -201,6 +204,11 @@ std::string Solver::Summary::Json() const {
   out << "  \"goldstein_half_width\": " << Number(assessment.goldstein_half_width) << ",\n";
   out << "  \"num_successful_steps\": " << num_successful_steps << ",\n";
   out << "  \"num_unsuccessful_steps\": " << num_unsuccessful_steps << ",\n";
+  out << "  \"rejections\": {";
+  for (size_t i = 0; i < rejections.size(); ++i) {
+    out << (i ? ", " : "") << Quote(rejections[i].reason) << ": " << rejections[i].count;
+  }
+  out << "},\n";
   out << "  \"num_upper_parameters\": " << num_upper_parameters << ",\n";
   out << "  \"num_lower_parameters\": " << num_lower_parameters << ",\n";
   out << "  \"num_exact_residual_blocks\": " << num_exact_residual_blocks << ",\n";

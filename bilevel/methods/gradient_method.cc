@@ -33,11 +33,11 @@ void GradientMethod::Step(Oracle& oracle, State& state, Progress* progress) {
     }
   }
   const double f = estimator_->Estimate(oracle, state, &gradient);
-  if (estimator_->solves_lower_level()) {
+  if (estimator_->solves_lower_level() && !oracle.uses_scenario_batch()) {
     progress->objective = f;
     if (!first) steepest_.Add(x_before_, phi_, state.x, f, state.y);
     phi_ = f;
-  } else {  // f at such a y is not phi and does not rank iterates.
+  } else {  // f at such a y, or of some scenarios, is not phi and does not rank iterates.
     progress->upper_value = f;
     progress->y_is_solved = false;
     progress->keep = Progress::kAlways;

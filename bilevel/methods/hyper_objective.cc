@@ -1,6 +1,8 @@
 #include "bilevel/methods/hyper_objective.h"
 
-#include "bilevel/lower_level/lower_solver.h"
+#include <cmath>
+
+#include "bilevel/lower_level/newton_lower_solver.h"
 
 namespace bilevel {
 
@@ -11,9 +13,38 @@ bool HyperObjective::Fail(const std::string& what) {
   return false;
 }
 
+void HyperObjective::Accept() {
+  accepted_ = y_;
+  accepted_x_ = last_x_;
+  may_ask_tangent_ = differentiated_;
+  line_.resize(0);
+}
+
+// y_ <- the accepted y, moved along dy*/dx. Trials of one line search share one solve.
+void HyperObjective::Predict(const Point& x) {
+  y_ = accepted_;
+  if (!use_tangent_ || accepted_x_.size() == 0) return;
+  dx_.resize(x.dim());
+  if (!x.space().Minus(x.value().data(), accepted_x_.data(), dx_.data())) return;
+  const double length = dx_.norm();
+  if (!(length > 0.0)) return;
+  if (may_ask_tangent_) {
+    may_ask_tangent_ = false;  // The solve to come replaces the factorisation.
+    auto* newton = dynamic_cast<NewtonLowerSolver*>(&oracle_->lower());
+    if (newton && newton->Tangent(dx_, &motion_)) line_ = dx_;
+  }
+  if (line_.size() == 0) return;
+  const double share = dx_.dot(line_) / line_.squaredNorm();
+  if ((dx_ - share * line_).norm() > 1e-6 * length) return;  // Another line.
+  // Where the tangent is no guide (a manifold fails, say), y stays.
+  if (!y_.Move(share * motion_)) y_ = accepted_;
+}
+
 bool HyperObjective::Evaluate(const Point& x, double* phi, Vector* gradient) {
   message_.clear();
-  y_ = accepted_;
+  Predict(x);
+  may_ask_tangent_ = differentiated_ = false;
+  last_x_ = x.value();
   if (!oracle_->Solve(x, &y_)) return Fail(oracle_->message());
   if (!gradient) {
     *phi = oracle_->f.Value(x, y_);
@@ -22,6 +53,7 @@ bool HyperObjective::Evaluate(const Point& x, double* phi, Vector* gradient) {
   *phi = oracle_->f.Gradient(x, y_, gradient, &fy_);
   if (!oracle_->ok()) return Fail("");
   if (!oracle_->Differentiate(x, y_)) return Fail(oracle_->message());
+  differentiated_ = true;
   if (!oracle_->lower().Adjoint(fy_, &pulled_back_)) return Fail(oracle_->lower().message());
   *gradient += pulled_back_;
   return true;

@@ -2,14 +2,19 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "Eigen/Cholesky"
 #include "Eigen/Eigenvalues"
+#include "bilevel/lower_level/bookkeeping.h"
 #include "bilevel/lower_level/lower_solver.h"
 
 namespace bilevel {
 namespace {
+
+// Relative changes of phi below this are as much y's distance to y*(x) as x's.
+constexpr double kRoundingOfPhi = 1e-12;
 
 // Directions (columns) along which neither r's derivative nor the objective changes: eigenvectors
 // of J'J with an eigenvalue and a slope that are rounding. The rest spans what can be learned.
@@ -215,7 +220,20 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
       use_secant = false;
       ++oracle.iteration;
       if (!monitor->Report(state, progress)) return Outcome::kNoConvergence;
-      if (++rejected > options_.max_num_rejected_steps) {
+      // What the model hopes for without a radius tells convergence from trouble.
+      const Vector slope_along = v.transpose() * reduced;
+      const Vector full = TrustRegionStep(model, slope_along, 1e100);
+      const double hope = -(slope_along.dot(full) + 0.5 * full.dot(model * full)) / std::abs(phi);
+      const bool given_up = ++rejected > options_.max_num_rejected_steps;
+      if (solved && hope <= (given_up ? std::max(kRoundingOfPhi, monitor->function_tolerance())
+                                      : monitor->function_tolerance())) {
+        *message =
+            "no step decreases the objective, and the best was expected to change it by a "
+            "relative " +
+            Scientific(hope) + " only";
+        return Outcome::kConverged;
+      }
+      if (given_up) {
         return fail("no step decreases the objective; the last was rejected because " +
                     progress.note);
       }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -12,6 +13,8 @@
 
 namespace bilevel {
 namespace {
+
+constexpr double kRoundingOfPhi = 1e-13, kRoundingOfGradient = 1e-8;
 
 // x with its product manifold, as ceres::GradientProblem wants it.
 class WholeSpace final : public ceres::Manifold {
@@ -83,13 +86,14 @@ void LiftGradient(const Space& space, const double* x, const Vector& gradient, d
 
 class CeresObjective final : public ceres::FirstOrderFunction {
  public:
-  CeresObjective(HyperObjective* phi, Point* x, Progress* progress)
-      : phi_(phi), x_(x), progress_(progress), gradient_(x->dim()) {}
+  CeresObjective(HyperObjective* phi, Point* x, Progress* progress, Monitor* monitor)
+      : phi_(phi), x_(x), progress_(progress), monitor_(monitor), gradient_(x->dim()) {}
   int NumParameters() const override { return x_->space().size(); }
   bool Evaluate(const double* parameters, double* cost, double* gradient) const override {
     x_->value() = Eigen::Map<const Vector>(parameters, x_->value().size());
     if (!phi_->Evaluate(*x_, cost, gradient ? &gradient_ : nullptr)) {
       progress_->note = phi_->message();
+      monitor_->Reject(phi_->message());
       return false;
     }
     if (gradient) LiftGradient(x_->space(), parameters, gradient_, gradient);
@@ -100,6 +104,7 @@ class CeresObjective final : public ceres::FirstOrderFunction {
   HyperObjective* phi_;
   Point* x_;
   Progress* progress_;
+  Monitor* monitor_;
   mutable Vector gradient_;
 };
 
@@ -132,6 +137,11 @@ class Forward final : public ceres::IterationCallback {
     phi_->Accept();
     state_->x = *x_;
     state_->y = phi_->y();
+    ++num_iterations_;
+    if (s.iteration == 0) first_gradient_norm_ = s.gradient_max_norm;
+    last_change_ = std::abs(value_ - s.cost);
+    value_ = s.cost;
+    gradient_norm_ = s.gradient_max_norm;
     progress_->objective = s.cost;
     progress_->gradient_norm = s.gradient_max_norm;
     progress_->step_norm = s.step_norm;
@@ -139,6 +149,11 @@ class Forward final : public ceres::IterationCallback {
     *progress_ = Progress();
     ++oracle_->iteration;
     return go_on ? ceres::SOLVER_CONTINUE : ceres::SOLVER_TERMINATE_SUCCESSFULLY;
+  }
+  // Whether a line search that fails from here fails because phi is rounding.
+  bool IsAtRounding() const {
+    return num_iterations_ > 1 && (last_change_ <= kRoundingOfPhi * std::abs(value_) ||
+                                   gradient_norm_ <= kRoundingOfGradient * first_gradient_norm_);
   }
 
  private:
@@ -149,6 +164,9 @@ class Forward final : public ceres::IterationCallback {
   Oracle* oracle_;
   Monitor* monitor_;
   Progress* progress_;
+  int num_iterations_ = 0;  // The start among them.
+  double value_ = std::numeric_limits<double>::infinity();
+  double last_change_ = value_, gradient_norm_ = value_, first_gradient_norm_ = 0.0;
 };
 
 const char* NameOf(ceres::LineSearchDirectionType direction) {
@@ -193,7 +211,7 @@ Method::Outcome LineSearch::Minimize(Oracle& oracle,
     return Outcome::kFailure;
   }
   phi.Accept();
-  ceres::GradientProblem problem(new CeresObjective(&phi, &x, &progress),
+  ceres::GradientProblem problem(new CeresObjective(&phi, &x, &progress, monitor),
                                  new WholeSpace(&state.x.space()));
   Vector parameters = state.x.value();
   Forward forward(&phi, &x, &parameters, &state, &oracle, monitor, &progress);
@@ -229,6 +247,10 @@ Method::Outcome LineSearch::Minimize(Oracle& oracle,
     case ceres::USER_SUCCESS:
       return Outcome::kNoConvergence;
     default:
+      if (summary.termination_type == ceres::FAILURE && forward.IsAtRounding()) {
+        *message = "no step decreases the objective any more: it has converged to rounding";
+        return Outcome::kConverged;
+      }
       if (!progress.note.empty()) *message += " (" + progress.note + ")";
       return Outcome::kFailure;
   }

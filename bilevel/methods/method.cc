@@ -13,10 +13,12 @@ Method::Outcome Method::Minimize(Oracle& oracle,
       return Outcome::kFailure;
     }
     Progress progress;
+    oracle.DrawScenarios();
     Step(oracle, state, &progress);
     ++oracle.iteration;
     if (!oracle.ok()) continue;
     if (!monitor->Report(state, progress)) return Outcome::kNoConvergence;
+    if (oracle.uses_scenario_batch()) continue;  // A small gradient of some says little of all.
     if (progress.gradient_norm <= monitor->gradient_tolerance()) {
       *message = "the gradient is below the gradient tolerance";
       return Outcome::kConverged;

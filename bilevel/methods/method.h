@@ -71,6 +71,9 @@ class Monitor {
   virtual ~Monitor() = default;
   /// After every iteration. False: stop, a limit or a callback wants it so.
   virtual bool Report(const State& state, const Progress& progress) = 0;
+  /// A trial that was rejected within an iteration, and why. Iterations that Report as not accepted
+  /// count by themselves.
+  virtual void Reject(const std::string& /*reason*/) {}
   /// The tests all methods share; the first met ends the run as converged.
   virtual double gradient_tolerance() const = 0;
   virtual double function_tolerance() const = 0;

@@ -126,6 +126,7 @@ const std::vector<std::pair<std::string, Factory>>& Methods() {
       {"adam", [] { return Exact("adam", StepRule::kAdam); }},
       {"aid_cg", [] { return Aid("aid_cg", AdjointSteps::kConjugateGradients); }},
       {"aid_fp", [] { return Aid("aid_fp", AdjointSteps::kFixedPoint); }},
+      {"aid_neumann", [] { return Aid("aid_neumann", AdjointSteps::kNeumann); }},
       {"itd", [] { return Unrolled("itd", 0, 0.0); }},
       {"truncated_itd", [] { return Unrolled("truncated_itd", 5, 0.0); }},
       {"itd_momentum", [] { return Unrolled("itd_momentum", 0, 0.9); }},

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "bilevel/lower_level/lower_solver.h"
+#include "bilevel/lower_level/scenario_groups.h"
 #include "bilevel/objective/level_evaluator.h"
 
 namespace bilevel {
@@ -90,9 +91,11 @@ template <typename Body>
 bool Function::ForEachPart(Body body) {
   for (auto& part : oracle_->parts_) {
     if (!oracle_->ok()) return false;
+    const int place = part->index - oracle_->first_used_;
+    if (oracle_->num_used_ >= 0 && (place < 0 || place >= oracle_->num_used_)) continue;
     LevelEvaluator& evaluator = upper_ ? part->f : part->g;
     counts().samples += LevelOf(*part->scenario).NumSamples(batch_);
-    if (!body(*part, evaluator, upper_ ? part->scenario->weight : 1.0)) {
+    if (!body(*part, evaluator, upper_ ? oracle_->used_scale_ * part->scenario->weight : 1.0)) {
       oracle_->Fail(evaluator.error());
     }
   }
@@ -105,10 +108,13 @@ template <typename Evaluate, typename Add>
 bool Function::EvaluateParts(Evaluate evaluate, Add add) {
   if (!oracle_->ok()) return false;
   auto& parts = oracle_->parts_;
+  const bool all = !oracle_->uses_scenario_batch();
+  const int n = all ? static_cast<int>(parts.size()) : oracle_->num_used_;
+  const int first = all ? 0 : oracle_->first_used_;
   const auto run = [&](int, int i) {
-    parts[i]->evaluated = evaluate(*parts[i], upper_ ? parts[i]->f : parts[i]->g);
+    Oracle::Part& part = *parts[first + i];
+    part.evaluated = evaluate(part, upper_ ? part.f : part.g);
   };
-  const int n = static_cast<int>(parts.size());
   if (n == 1) run(0, 0);
   if (n > 1) oracle_->program_->pool.ParallelFor(n, 1, std::ref(run));
   return ForEachPart([&](Oracle::Part& part, LevelEvaluator&, double weight) {
@@ -142,6 +148,7 @@ double Function::Gradient(const Point& x, const Point& y, Vector* gx, Vector* gy
   ++counts().gradients;
   if (gx) gx->setZero(x.dim());
   if (gy) gy->resize(y.dim());
+  if (gy && oracle_->uses_scenario_batch()) gy->setZero();
   double sum = 0.0;
   const bool ok = EvaluateParts(
       [&](Oracle::Part& part, LevelEvaluator& evaluator) {
@@ -166,6 +173,7 @@ void Function::HessianProduct(
     const Point& x, const Point& y, const Vector& v, Vector* yy_v, Vector* xy_v) {
   ++counts().products;
   yy_v->resize(y.dim());
+  if (oracle_->uses_scenario_batch()) yy_v->setZero();
   if (xy_v) xy_v->setZero(x.dim());
   EvaluateParts(
       [&](Oracle::Part& part, LevelEvaluator& evaluator) {
@@ -388,6 +396,23 @@ Batch Oracle::Draw(int size, int stream, uint64_t index, Batch::Sampling samplin
   const bool shuffled = sampling == Batch::kShuffled || sampling == Batch::kShuffledBlocks;
   if (!shuffled) batch.seed = Mix(batch.seed + index);
   return batch;
+}
+
+void Oracle::DrawScenarios() {
+  if (!groups_) return;
+  constexpr int kStream = -1;  // No method's.
+  const int group = Draw(1, kStream, iteration, Batch::kShuffled).Term(0, groups_->num_groups());
+  groups_->Use(group);
+  first_used_ = groups_->first_scenario(group);
+  num_used_ = groups_->num_scenarios(group);
+  used_scale_ = groups_->num_groups();
+}
+
+void Oracle::UseAllScenarios() {
+  if (groups_) groups_->Use(-1);
+  first_used_ = 0;
+  num_used_ = -1;
+  used_scale_ = 1.0;
 }
 
 bool Oracle::Solve(const Point& x, Point* y) {

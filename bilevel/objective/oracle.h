@@ -14,6 +14,7 @@ namespace bilevel {
 
 class Oracle;
 class LowerSolver;
+class ScenarioGroups;
 struct LowerSolverCounts;
 
 /// Evaluations of one level, over all its terms or over a minibatch.
@@ -119,6 +120,17 @@ class Oracle {
   /// Another lower solver from here on, for a method that brings its own.
   void SetLower(std::unique_ptr<LowerSolver> lower);
 
+  /// From here on DrawScenarios picks one of the lower solver's groups; see UseScenarios. Not
+  /// owned.
+  void SetScenarioGroups(ScenarioGroups* groups) { groups_ = groups; }
+  /// The group of this iteration: each one once, in another order, before any comes again. f is
+  /// then its sum times the number of groups, all of f on average; g and y are those of its
+  /// scenarios, with zeros in derivatives by the others' y. Nothing where there are no groups.
+  void DrawScenarios();
+  /// All scenarios again.
+  void UseAllScenarios();
+  bool uses_scenario_batch() const { return num_used_ >= 0; }
+
   /// body(worker, i) for i in [0, n) on the program's threads: each worker is an oracle with
   /// scratch, latch and lower solver of its own, made once. Counts are added here in the end; the
   /// first failure in the order of i latches here.
@@ -152,6 +164,9 @@ class Oracle {
   std::vector<std::unique_ptr<Oracle>> workers_;
   std::unique_ptr<LowerSolver> own_lower_;  // A worker's, or SetLower's.
   FunctionCounts f_counts_, g_counts_;
+  ScenarioGroups* groups_ = nullptr;
+  int first_used_ = 0, num_used_ = -1;  // Scenarios; -1: all.
+  double used_scale_ = 1.0;             // Of f.
   std::string error_, message_;
 };
 

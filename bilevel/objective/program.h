@@ -25,11 +25,21 @@ class Program {
     ceres::Problem* lower = nullptr;
   };
 
-  explicit Program(int num_threads) : pool(num_threads) {}
+  explicit Program(int num_threads)
+      : own_pool(std::make_shared<ThreadPool>(num_threads)), pool(*own_pool) {}
+  /// Some of a program's scenarios, shared with it: points keep all scenarios' y. The whole must
+  /// outlive the part.
+  Program(const Program& whole, int first, int count)
+      : x(whole.x),
+        y(whole.y),
+        scenarios(whole.scenarios.begin() + first, whole.scenarios.begin() + first + count),
+        own_pool(whole.own_pool),
+        pool(*own_pool) {}
 
   Space x, y;
-  std::vector<std::unique_ptr<Scenario>> scenarios;
-  ThreadPool pool;
+  std::vector<std::shared_ptr<Scenario>> scenarios;
+  std::shared_ptr<ThreadPool> own_pool;
+  ThreadPool& pool;
   /// Adapters for ceres::FirstOrderFunction terms and the like.
   std::vector<std::shared_ptr<void>> owned;
 };

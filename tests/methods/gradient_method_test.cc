@@ -119,12 +119,21 @@ TEST(HypergradientEstimators, TruncationIsNeumanns) {
   options.lower_step = 0.2;
   options.num_reverse_steps = 4;
   UnrolledHypergradient estimator(options);
-  const Vector gradient = Estimation(&q.problem).Run(&estimator);
-  const double h[2] = {1.0, 4.0};
-  for (int i = 0; i < 2; ++i) {
-    const double direct = 0.1 * q.x[i], implicit = Quadratic::Gradient(i, q.x[i]) - direct;
-    const double kept = 1.0 - std::pow(1.0 - 0.2 * h[i], 4);
-    EXPECT_NEAR(gradient[i], direct + kept * implicit, 1e-11);
+  AidHypergradient::Options series;
+  series.num_lower_steps = 0;
+  series.kind = AdjointSteps::kNeumann;
+  series.num_linear_iterations = 4;
+  series.linear_step = 0.2;
+  AidHypergradient neumann(series);
+  for (HypergradientEstimator* each : {static_cast<HypergradientEstimator*>(&estimator),
+                                       static_cast<HypergradientEstimator*>(&neumann)}) {
+    const Vector gradient = Estimation(&q.problem).Run(each);
+    const double h[2] = {1.0, 4.0};
+    for (int i = 0; i < 2; ++i) {
+      const double direct = 0.1 * q.x[i], implicit = Quadratic::Gradient(i, q.x[i]) - direct;
+      const double kept = 1.0 - std::pow(1.0 - 0.2 * h[i], 4);
+      EXPECT_NEAR(gradient[i], direct + kept * implicit, 1e-9);
+    }
   }
 }
 
@@ -180,8 +189,14 @@ TEST(HypergradientEstimators, UnrollOnAManifoldDifferentiatesTheUnroll) {
 }
 
 TEST(GradientMethods, AllReachTheMinimiser) {
-  for (const char* name :
-       {"gradient_descent", "momentum", "adam", "aid_cg", "aid_fp", "itd", "truncated_itd"}) {
+  for (const char* name : {"gradient_descent",
+                           "momentum",
+                           "adam",
+                           "aid_cg",
+                           "aid_fp",
+                           "aid_neumann",
+                           "itd",
+                           "truncated_itd"}) {
     Quadratic q;
     Solver::Options options;
     options.method = CreateMethod(name);
@@ -191,7 +206,7 @@ TEST(GradientMethods, AllReachTheMinimiser) {
     ASSERT_TRUE(summary.IsSolutionUsable()) << name << summary.FullReport();
     // K reverse steps keep 1 - (1 - 0.1 h)^K of the implicit part, which biases the fixed point.
     const std::string n = name;
-    const int steps = n == "itd" ? 10 : n == "truncated_itd" ? 5 : 1000000;
+    const int steps = n == "itd" || n == "aid_neumann" ? 10 : n == "truncated_itd" ? 5 : 1000000;
     const double kept[2] = {1.0 - std::pow(0.9, steps), 1.0 - std::pow(0.6, steps)};
     EXPECT_NEAR(q.x[0], 1.7 * kept[0] / (kept[0] + 0.1), 1e-6) << name;
     EXPECT_NEAR(q.x[1], -0.25 * kept[1] * (1.0 - 0.7 / 4.0) / (kept[1] / 16.0 + 0.1), 1e-6) << name;

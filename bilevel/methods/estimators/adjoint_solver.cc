@@ -15,7 +15,8 @@ constexpr double kNull = 1e-8;  // Relative to |H|.
 std::string AdjointSteps::Check() const {
   if (num_linear_iterations <= 0) return "num_linear_iterations must be positive";
   if (!(linear_tolerance >= 0.0)) return "linear_tolerance must not be negative";
-  if (kind == kFixedPoint && !(linear_step > 0.0 && std::isfinite(linear_step))) {
+  if ((kind == kFixedPoint || kind == kNeumann) &&
+      !(linear_step > 0.0 && std::isfinite(linear_step))) {
     return "linear_step must be positive";
   }
   return "";
@@ -30,11 +31,12 @@ void AdjointSolver::Multiply(
 bool AdjointSolver::Solve(Oracle& o, const Point& x, const Point& y, const Vector& b, Vector* z) {
   if (y.space().has_bounds()) o.g.Gradient(x, y, nullptr, &gy_);
   const bool least_norm = steps_.kind == AdjointSteps::kLeastNorm;
-  if (least_norm) z->setZero(b.size());
+  const bool neumann = steps_.kind == AdjointSteps::kNeumann;
+  if (least_norm || neumann) z->setZero(b.size());
   ClearHeld(y, gy_, z);
   r_ = b;
   ClearHeld(y, gy_, &r_);
-  if (steps_.kind == AdjointSteps::kFixedPoint) {
+  if (neumann || steps_.kind == AdjointSteps::kFixedPoint) {
     for (int k = 0; k < steps_.num_linear_iterations && o.ok(); ++k) {
       Multiply(o, x, y, *z, &hp_);
       *z -= steps_.linear_step * (hp_ - r_);

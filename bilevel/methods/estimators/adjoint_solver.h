@@ -12,8 +12,11 @@ struct AdjointSteps {
   enum Kind {
     /// H must be positive definite: refused where it is not.
     kConjugateGradients,
-    /// z <- z - linear_step (H z - b), Neumann's series when begun at 0: K gradient steps.
+    /// z <- z - linear_step (H z - b): K gradient steps.
     kFixedPoint,
+    /// The same from z = 0 every time: K terms of the series, whatever came before. The relative
+    /// error is (I - linear_step H)^K (Lorraine, Vicol and Duvenaud, AISTATS 2020).
+    kNeumann,
     /// z = H^+ b, least squares and least norm, whatever H is: conjugate gradients on the normal
     /// equations from z = 0 (Hestenes and Stiefel, 1952), two products an iteration. Eigenvalues
     /// below 1e-8 of the largest count as 0.
@@ -21,9 +24,9 @@ struct AdjointSteps {
   };
   Kind kind = kConjugateGradients;
   int num_linear_iterations = 10;  ///< K, at most.
-  /// Of the residual, relative to b. Not for the fixed point.
+  /// Of the residual, relative to b. Not for the fixed point and the series.
   double linear_tolerance = 1e-10;
-  double linear_step = 0.1;  ///< Fixed point only; below 2 / L.
+  double linear_step = 0.1;  ///< Fixed point and series only; below 2 / L.
 
   /// Sentence on what makes no sense; empty if nothing does.
   std::string Check() const;
@@ -35,7 +38,7 @@ class AdjointSolver {
  public:
   explicit AdjointSolver(const AdjointSteps& steps) : steps_(steps) {}
 
-  /// From the start in *z, but for kLeastNorm. False: a failure is latched.
+  /// From the start in *z, but for kNeumann and kLeastNorm. False: a failure is latched.
   bool Solve(Oracle& oracle, const Point& x, const Point& y, const Vector& b, Vector* z);
 
  private:
