@@ -15,9 +15,18 @@
 //   phi(x) = lambda^2 / (2n (1 + lambda)^2) sum over the support of (a_i x - b_i)^2,
 //
 // whatever the weights on it: least squares gives the optimum, with which every method is compared,
-// in the paper's budget. They run on the data as it is, and with x in coordinates in which A has
-// orthogonal columns (its QR factorisation) and y in units in which d^2g/dy^2 has a unit diagonal
-// (gradient steps on g are then Jacobi's).
+// in the paper's budget. Settings: the data as it is ("raw"), with x in coordinates in which A has
+// orthogonal columns, by its QR factorisation ("whitened"), and with the steps on g scaled by the
+// curvature in every y_i ("jacobi").
+//
+// A method that knows nothing of an optimistic y leaves the y_i off the support where they start.
+// BGS then settles, as it should, where
+//
+//   lambda^2 / (1 + lambda)^2 sum over the support of (a_i x - b_i)^2 + sum over the others of
+//   (a_i x - y_i)^2
+//
+// is least: another least-squares problem, and the prediction beside it.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <memory>
@@ -29,15 +38,20 @@
 #include "bilevel/bilevel.h"
 #include "bilevel/derivatives/second_order_cost_function.h"
 #include "bilevel/lower_level/sgm.h"
+#include "bilevel/methods/bgs.h"
 #include "bilevel/methods/bome.h"
 #include "bilevel/methods/gradient_method.h"
 #include "bilevel/methods/igfm.h"
 #include "examples/support/abalone.h"
 #include "examples/support/flags.h"
+#include "examples/support/plot.h"
 #include "examples/support/table.h"
 
 DEFINE_string(abalone, "", "abalone.csv of the UCI repository; data of the same kind without it");
-DEFINE_string(methods, "optimistic,bome,igfm,aid_cg,itd", "names, or \"all\"");
+DEFINE_string(methods, "optimistic,bome,igfm,bgs,aid_cg,itd", "names of ListMethods(), or \"all\"");
+DEFINE_string(settings,
+              "raw,whitened+jacobi",
+              "any of raw, whitened, jacobi, whitened+jacobi; all methods run in each");
 DEFINE_int32(iterations, 500, "steps of x");
 DEFINE_int32(lower_iterations, 10, "lower-level steps for each of them");
 DEFINE_int32(directions, 8, "of igfm");
@@ -48,101 +62,132 @@ using Eigen::MatrixXd;
 using Eigen::VectorXd;
 
 constexpr double kLambda = 1.0;
+constexpr double kShare = kLambda / (1.0 + kLambda);
+constexpr int kFeatures = 8;
 
-// weight (a'x - scale y) and, below, weight sqrt(lambda) (scale y - label). Linear, so its second
-// derivatives are zero and said to be.
+// weight (a'x - y) and, below, weight sqrt(lambda) (y - label). Linear, so its second derivatives
+// are zero and said to be.
 class Sample : public bilevel::SecondOrderCostFunction {
  public:
-  Sample(VectorXd a, double label, double weight, double scale, bool lower)
-      : a_(std::move(a)), label_(label), weight_(weight), scale_(scale), lower_(lower) {
+  using Features = Eigen::Matrix<double, kFeatures, 1, Eigen::DontAlign>;
+
+  Sample(const Features& a, double label, double weight, bool lower)
+      : a_(a), label_(label), weight_(weight), root_(weight * std::sqrt(kLambda)), lower_(lower) {
     set_num_residuals(lower ? 2 : 1);
-    *mutable_parameter_block_sizes() = {static_cast<int>(a_.size()), 1};
+    *mutable_parameter_block_sizes() = {kFeatures, 1};
   }
   bool Evaluate(double const* const* p, double* r, double** j) const override {
-    const Eigen::Map<const VectorXd> x(p[0], a_.size());
-    const double root = weight_ * std::sqrt(kLambda), y = scale_ * p[1][0];
-    r[0] = weight_ * (a_.dot(x) - y);
-    if (lower_) r[1] = root * (y - label_);
+    const double y = p[1][0];
+    r[0] = weight_ * (a_.dot(Eigen::Map<const Features>(p[0])) - y);
+    if (lower_) r[1] = root_ * (y - label_);
     if (j && j[0]) {
-      Eigen::Map<VectorXd>(j[0], a_.size()) = weight_ * a_;
-      if (lower_) Eigen::Map<VectorXd>(j[0] + a_.size(), a_.size()).setZero();
+      Eigen::Map<Features>(j[0], kFeatures) = weight_ * a_;
+      if (lower_) Eigen::Map<Features>(j[0] + kFeatures, kFeatures).setZero();
     }
     if (j && j[1]) {
-      j[1][0] = -weight_ * scale_;
-      if (lower_) j[1][1] = root * scale_;
+      j[1][0] = -weight_;
+      if (lower_) j[1][1] = root_;
     }
     return true;
   }
   bool EvaluateHessian(double const* const*, const double*, double* h) const override {
-    std::fill_n(h, (a_.size() + 1) * (a_.size() + 1), 0.0);
+    std::fill_n(h, (kFeatures + 1) * (kFeatures + 1), 0.0);
     return true;
   }
   bool EvaluateHessianProduct(double const* const*,
                               const double*,
                               const double*,
                               double* product) const override {
-    std::fill_n(product, a_.size() + 1, 0.0);
+    std::fill_n(product, kFeatures + 1, 0.0);
     return true;
   }
 
  private:
-  VectorXd a_;
-  double label_, weight_, scale_;
+  Features a_;
+  double label_, weight_, root_;
   bool lower_;
 };
 
 struct Game {
   MatrixXd a;
   VectorXd b, m;
+
   int Size() const { return static_cast<int>(b.size()); }
-  int Support() const { return (m.array() > 0.0).count(); }
+  int Support() const { return static_cast<int>((m.array() > 0.0).count()); }
   double Phi(const VectorXd& x) const {
     const int k = Support();
-    const double share = kLambda / (1.0 + kLambda);
-    return share * share * (a.topRows(k) * x - b.head(k)).squaredNorm() / (2.0 * Size());
+    return kShare * kShare * (a.topRows(k) * x - b.head(k)).squaredNorm() / (2.0 * Size());
+  }
+  VectorXd Optimum() const {
+    const int k = Support();
+    return a.topRows(k).colPivHouseholderQr().solve(b.head(k));
+  }
+  // Where y stays at y0 off the support.
+  VectorXd Selected(const VectorXd& y0) const {
+    MatrixXd rows = a;
+    VectorXd right = y0;
+    rows.topRows(Support()) *= kShare;
+    right.head(Support()) = kShare * b.head(Support());
+    return rows.colPivHouseholderQr().solve(right);
   }
 };
 
-struct Run {
-  std::string name, message;
-  double phi = NAN, seconds = 0.0;
-  bilevel::Solver::Summary summary;
+struct Setting {
+  std::string name;
+  bool whitened, jacobi;
 };
 
-// The method with steps for the problem as it is, or for the scaled one.
-std::shared_ptr<bilevel::Method> Configure(const std::string& name, bool scaled, int n) {
-  // Curvatures: of g in y at most (1 + lambda) / n or 1, of phi in x about 1/2 or 0.06 (half of the
-  // samples, and (lambda / (1 + lambda))^2).
-  const double lower_step = scaled ? 1.0 : n / (1.0 + kLambda);
+// A line of the table: a method, and where y starts.
+struct Entry {
+  std::string name, method;
+  double y0_share;  // y0 = y0_share b.
+};
+
+// Steps are chosen once for all data: `curvature` is the largest of f in x.
+std::shared_ptr<bilevel::Method> Configure(const std::string& name,
+                                           const Setting& setting,
+                                           int n,
+                                           double curvature) {
+  // Of g in y: at most (1 + lambda) / n.
+  const double lower_step = setting.jacobi ? 1.0 : n / (1.0 + kLambda);
   StepRule rule;
   rule.kind = StepRule::kMomentum;
-  rule.step = scaled ? 0.5 : 0.1;
+  rule.step = 0.5 / curvature;
   if (name == "bome") {
     bilevel::Bome::Options options;
-    // Jacobi's first step arrives, as Newton's does. y itself stays in its own units, in which the
-    // joint step sees a well-conditioned f.
-    options.lower_level = scaled ? bilevel::Bome::kSolved : bilevel::Bome::kGradientSteps;
+    options.lower_level = bilevel::Bome::kGradientSteps;
     options.num_lower_steps = FLAGS_lower_iterations;
     options.lower_step = lower_step;
-    options.eta = scaled ? 0.9 : 0.1;  // The paper tuned it among 0.9, 0.5 and 0.1.
+    options.jacobi = setting.jacobi;
+    options.eta = setting.whitened ? 0.9 : 0.1;  // The paper tuned it among 0.9, 0.5 and 0.1.
     options.x = rule;
-    options.x.step = scaled ? 0.2 : 0.5;
-    options.y.kind = scaled ? StepRule::kMomentum : StepRule::kGradient;
-    options.y.step = scaled ? 0.1 * n : 0.5 * n;
+    options.y.kind = setting.whitened ? StepRule::kMomentum : StepRule::kGradient;
+    options.x.step = (setting.whitened ? 0.2 : 2.7) / curvature;
+    options.y.step = (setting.whitened ? 0.1 : 0.5) * n;
     return std::make_shared<bilevel::Bome>(options);
   }
   if (name == "igfm") {
     bilevel::Igfm::Options options;
     options.num_directions = FLAGS_directions;
     options.x = rule;
-    if (!scaled) options.x.step = 0.5;
+    if (!setting.whitened) options.x.step = 3.0 / curvature;
     return std::make_shared<bilevel::Igfm>(options);
+  }
+  if (name == "bgs") {
+    bilevel::BgsHypergradient::Options options;
+    options.num_lower_steps = options.num_linear_iterations = FLAGS_lower_iterations;
+    options.lower_step = lower_step;
+    options.jacobi = setting.jacobi;
+    return std::make_shared<bilevel::GradientMethod>(
+        name, std::make_unique<bilevel::BgsHypergradient>(options), rule);
   }
   if (name == "aid_cg" || name == "aid_fp") {
     bilevel::AidHypergradient::Options options;
     if (name == "aid_fp") options.kind = bilevel::AdjointSteps::kFixedPoint;
     options.num_lower_steps = options.num_linear_iterations = FLAGS_lower_iterations;
-    options.lower_step = options.linear_step = lower_step;
+    options.lower_step = lower_step;
+    options.linear_step = n / (1.0 + kLambda);
+    options.jacobi = setting.jacobi;
     return std::make_shared<bilevel::GradientMethod>(
         name, std::make_unique<bilevel::AidHypergradient>(options), rule);
   }
@@ -150,6 +195,7 @@ std::shared_ptr<bilevel::Method> Configure(const std::string& name, bool scaled,
     bilevel::UnrolledHypergradient::Options options;
     options.num_lower_steps = FLAGS_lower_iterations;
     options.lower_step = lower_step;
+    options.jacobi = setting.jacobi;
     if (name == "truncated_itd") options.num_reverse_steps = (FLAGS_lower_iterations + 1) / 2;
     return std::make_shared<bilevel::GradientMethod>(
         name, std::make_unique<bilevel::UnrolledHypergradient>(options), rule);
@@ -157,51 +203,54 @@ std::shared_ptr<bilevel::Method> Configure(const std::string& name, bool scaled,
   return bilevel::CreateMethod(name);
 }
 
-Run Train(const Game& game, const std::string& name, bool scaled) {
-  const int n = game.Size(), d = static_cast<int>(game.a.cols());
+struct Run {
+  VectorXd x;                // In the coordinates of the data; empty where there is none.
+  std::vector<double> path;  // phi, by iteration.
+  bilevel::Solver::Summary summary;
+};
+
+Run Train(const Game& game, const Entry& entry, const Setting& setting) {
+  const int n = game.Size();
   // A = Q R, x = R^-1 sqrt(n) z.
-  MatrixXd to_x = MatrixXd::Identity(d, d);
-  if (scaled) {
-    const MatrixXd r = MatrixXd(Eigen::HouseholderQR<MatrixXd>(game.a).matrixQR().topRows(d))
-                           .triangularView<Eigen::Upper>();
+  MatrixXd to_x = MatrixXd::Identity(kFeatures, kFeatures);
+  if (setting.whitened) {
+    const MatrixXd r =
+        MatrixXd(Eigen::HouseholderQR<MatrixXd>(game.a).matrixQR().topRows(kFeatures))
+            .triangularView<Eigen::Upper>();
     to_x = std::sqrt(n) * r.inverse();
   }
   const MatrixXd a = game.a * to_x;
-  VectorXd z = VectorXd::Zero(d), u(n);
+  const double curvature =
+      Eigen::SelfAdjointEigenSolver<MatrixXd>(a.transpose() * a / n).eigenvalues().maxCoeff();
+  VectorXd z = VectorXd::Zero(kFeatures), y = entry.y0_share * game.b;
   bilevel::Problem problem;
-  problem.AddUpperParameterBlock(z.data(), d);
+  problem.AddUpperParameterBlock(z.data(), kFeatures);
   problem.SetParameterName(z.data(), "x");
   for (int i = 0; i < n; ++i) {
-    const double curvature = (game.m[i] > 0.0 ? (1.0 + kLambda) * game.m[i] : 1.0) / n;
-    const double scale = scaled && name != "bome" ? 1.0 / std::sqrt(curvature) : 1.0;
-    u[i] = game.b[i] / scale;
+    const double b = game.b[i];
     problem.lower()->AddResidualBlock(
-        new Sample(a.row(i), game.b[i], std::sqrt(game.m[i] / n), scale, true),
-        nullptr,
-        z.data(),
-        &u[i]);
+        new Sample(a.row(i), b, std::sqrt(game.m[i] / n), true), nullptr, z.data(), &y[i]);
     problem.upper()->AddResidualBlock(
-        new Sample(a.row(i), game.b[i], 1.0 / std::sqrt(n), scale, false),
-        nullptr,
-        z.data(),
-        &u[i]);
+        new Sample(a.row(i), b, 1.0 / std::sqrt(n), false), nullptr, z.data(), &y[i]);
   }
   bilevel::Solver::Options options;
-  options.method = Configure(name, scaled, n);
+  options.method = Configure(entry.method, setting, n, curvature);
   options.max_num_iterations = FLAGS_iterations;
   options.num_threads = FLAGS_num_threads;
   options.minimizer_progress_to_stdout = FLAGS_trace;
   // Half of all directions are free: no method wants a basis of them.
   options.singular_handling = bilevel::SingularHandling::kDampingWithRefinement;
-  if (name == "optimistic") {
+  if (entry.method == "optimistic") {
     options.gradient_tolerance = 1e-14;
     options.function_tolerance = options.parameter_tolerance = 0.0;
     options.max_num_iterations = 20;
   }
-  if (name == "igfm") {
+  if (entry.method == "igfm") {
     bilevel::Sgm::Options sgm;
     sgm.num_steps = sgm.num_lower_steps = FLAGS_lower_iterations;
-    sgm.lower_step = sgm.step = scaled ? 1.0 : n / (1.0 + kLambda);
+    sgm.jacobi = setting.jacobi;
+    sgm.lower_step = setting.jacobi ? 1.0 : n / (1.0 + kLambda);
+    sgm.step = setting.jacobi ? n : sgm.lower_step;
     sgm.theta = 1e-3;  // The smallest the paper tried.
     sgm.output = bilevel::Sgm::kLastFeasible;
     options.lower_solver = [sgm](bilevel::Program* program) {
@@ -209,16 +258,22 @@ Run Train(const Game& game, const std::string& name, bool scaled) {
     };
   }
   Run run;
-  run.name = name;
   bilevel::Solve(options, &problem, &run.summary);
-  run.seconds = run.summary.total_time_in_seconds;
-  if (run.summary.IsSolutionUsable()) {
-    run.phi = game.Phi(to_x * z);
-  } else {
-    run.message = run.summary.message;
+  for (const bilevel::IterationSummary& it : run.summary.iterations) {
+    run.path.push_back(game.Phi(to_x * Eigen::Map<const VectorXd>(it.x.data(), kFeatures)));
   }
+  if (run.summary.IsSolutionUsable()) run.x = to_x * z;
   return run;
 }
+
+std::vector<std::string> Split(const std::string& text) {
+  std::vector<std::string> parts;
+  std::istringstream list(text);
+  for (std::string part; std::getline(list, part, ',');) parts.push_back(part);
+  return parts;
+}
+
+std::string Percent(double ratio) { return examples::Format("%.2g %%", 100.0 * (ratio - 1.0)); }
 
 int main(int argc, char** argv) {
   examples::ParseFlags("Adversarial training on abalone, beside the exact optimum.", &argc, &argv);
@@ -230,55 +285,93 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "%s\n", error.c_str());
     return 1;
   }
-  std::vector<std::string> names;
-  const std::vector<std::string> known = bilevel::ListMethods();
-  if (FLAGS_methods == "all") {
-    names = known;
-  } else {
-    std::istringstream list(FLAGS_methods);
-    for (std::string name; std::getline(list, name, ',');) names.push_back(name);
+  std::vector<Setting> settings;
+  for (const std::string& name : Split(FLAGS_settings)) {
+    const Setting setting{name,
+                          name == "whitened" || name == "whitened+jacobi",
+                          name == "jacobi" || name == "whitened+jacobi"};
+    if (name != "raw" && !setting.whitened && !setting.jacobi) {
+      std::fprintf(stderr, "--settings: \"%s\" is none.\n", name.c_str());
+      return 1;
+    }
+    settings.push_back(setting);
+  }
+  std::vector<Entry> entries;
+  for (const std::string& name :
+       FLAGS_methods == "all" ? bilevel::ListMethods() : Split(FLAGS_methods)) {
+    entries.push_back({name, name, 1.0});
+    if (name == "bgs") entries.push_back({"bgs from y = 0", name, 0.0});
   }
 
   Game game{data.features, data.rings, VectorXd::Zero(data.rings.size())};
   const int half = game.Size() / 2;
   game.m.head(half).setLinSpaced(1e-9, 1.0);
-  const VectorXd best = game.a.topRows(half).colPivHouseholderQr().solve(game.b.head(half));
-  const double phi = game.Phi(best);
+  const double phi = game.Phi(game.Optimum());
   std::printf(
-      "%d samples, %d of them of interest to the adversary; phi at 0 is %.5f, its exact "
-      "minimum %.8f.\n\n",
+      "%s: %d shells, %d of them of interest to the adversary.\n"
+      "phi is %.5f at the start x = 0 and %.8f at its exact minimum. Below, how far above that\n"
+      "each method ends after %d steps of x with %d lower-level steps each, and its time.\n\n",
+      FLAGS_abalone.empty() ? "Simulated data" : "Abalone",
       game.Size(),
       half,
-      game.Phi(VectorXd::Zero(game.a.cols())),
-      phi);
+      game.Phi(VectorXd::Zero(kFeatures)),
+      phi,
+      FLAGS_iterations,
+      FLAGS_lower_iterations);
 
-  examples::Table table({"method", "phi, raw", "gap", "s", "phi, scaled", "gap", "s"});
-  examples::Json json, results;
-  std::string refusals, csv;
+  std::vector<std::string> header{"method"};
+  std::vector<examples::Panel> panels;
+  for (const Setting& setting : settings) {
+    header.push_back(setting.name);
+    header.push_back("s");
+    panels.push_back({setting.name, "iteration", "phi / its minimum - 1", false, /*log_y=*/true});
+  }
+  examples::Table table(header);
+  examples::Json json, gaps;
+  std::string remarks, csv;
   bool good = true;
-  for (const std::string& name : names) {
-    std::vector<std::string> row{name};
-    for (const bool scaled : {false, true}) {
-      const Run run = Train(game, name, scaled);
-      const double gap = run.phi / phi - 1.0;
-      row.push_back(std::isnan(run.phi) ? "-" : examples::Format("%.6f", run.phi));
-      row.push_back(std::isnan(run.phi) ? "-" : examples::Format("%.2g %%", 100.0 * gap));
-      row.push_back(examples::Format("%.1f", run.seconds));
-      results.Add(name + (scaled ? "_scaled_gap" : "_raw_gap"), gap);
-      if (!run.message.empty()) {
-        refusals += name + (scaled ? ", scaled: " : ", raw: ") + run.message + "\n";
+  for (const Entry& entry : entries) {
+    std::vector<std::string> row{entry.name};
+    for (size_t k = 0; k < settings.size(); ++k) {
+      const Setting& setting = settings[k];
+      const Run run = Train(game, entry, setting);
+      const bool usable = run.x.size() > 0;
+      const double ratio = usable ? game.Phi(run.x) / phi : NAN;
+      row.push_back(usable ? Percent(ratio) : "-");
+      row.push_back(examples::Format("%.1f", run.summary.total_time_in_seconds));
+      gaps.Add(entry.name + ", " + setting.name, ratio - 1.0);
+      const std::string who = entry.name + ", " + setting.name + ": ";
+      if (!usable || run.summary.message.find("the start's") != std::string::npos) {
+        remarks += who + run.summary.message + "\n";
       }
-      if (name == "optimistic") {
-        good = good && std::abs(gap) < 1e-9;
-        csv = run.summary.Csv();
-        if (scaled) std::printf("%s\n\n", run.summary.lower_level_remark.c_str());
+      if (std::isfinite(run.summary.assessment.x_bias)) {
+        remarks += who + examples::Format("its x is biased by about %.2g\n",
+                                          run.summary.assessment.x_bias);
+      }
+      csv += "# " + who + "\n" + run.summary.Csv();
+      examples::Series series{entry.name, "lines", {}, {}};
+      for (size_t i = 0; i < run.path.size(); ++i) {
+        series.x.push_back(static_cast<double>(i));
+        series.y.push_back(std::max(run.path[i] / phi - 1.0, 1e-15));
+      }
+      panels[k].series.push_back(series);
+      if (entry.method == "optimistic") {
+        good = good && std::abs(ratio - 1.0) < 1e-9;
+        if (k == 0) remarks += "optimistic: " + run.summary.lower_level_remark + "\n";
       }
     }
     table.Add(row);
+    if (entry.method == "bgs") {
+      const double predicted = game.Phi(game.Selected(entry.y0_share * game.b)) / phi;
+      remarks += entry.name + ": settles at another point, predicted to be " + Percent(predicted) +
+                 " above the minimum\n";
+      gaps.Add(entry.name + ", predicted", predicted - 1.0);
+    }
   }
-  std::printf("%s\n%s", table.ToString().c_str(), refusals.c_str());
-  json.Add("phi", phi).Add("samples", static_cast<double>(game.Size())).Add("gaps", results);
-  examples::WriteFile(FLAGS_summary_json, json.ToString());
-  examples::WriteFile(FLAGS_trace_csv, csv);
+  std::printf("%s\n%s", table.ToString().c_str(), remarks.c_str());
+  json.Add("phi", phi).Add("samples", static_cast<double>(game.Size())).Add("gaps", gaps);
+  good = examples::WriteFile(FLAGS_summary_json, json.ToString()) && good;
+  good = examples::WriteFile(FLAGS_trace_csv, csv) && good;
+  good = examples::Plot(FLAGS_plot, "How far phi is above its minimum", panels) && good;
   return good ? 0 : 1;
 }
