@@ -85,7 +85,7 @@ LevelEvaluator::LevelEvaluator(const LevelFunction* function, ThreadPool* pool)
   ambient_gradient_ = Vector::Zero(function_.y().size());
   int widest = 0;
   for (const Space::Block& block : function_.y().blocks()) {
-    widest = std::max(widest, block.tangent_size);
+    if (block.manifold) widest = std::max(widest, block.tangent_size);
   }
   curvature_.resize(static_cast<size_t>(widest) * widest);
   touched_x_.reserve(stamp_x_.size());
