@@ -50,19 +50,17 @@ void F2sa::IterateWithMomentum(Oracle& o, State& s) {
   const double alpha = options_.alpha.At(o.iteration), gamma = options_.gamma.At(o.iteration);
   const double lambda = gamma / (2.0 * alpha), eta = options_.eta.At(o.iteration);
   // The gradient in x or y of a level over one sample, by STORM.
-  const auto storm = [&](Recursion* recursion, Function level, const Point& y, bool in_x) {
-    return [&o, &s, &y, recursion, level, in_x, eta, this]() -> const Vector& {
-      return recursion->Next(eta,
-                             s.x,
-                             y,
-                             nothing_,
-                             [&](const Point& at_x, const Point& at_y, const Vector&, Vector* g) {
-                               Function function = level;
-                               function.Gradient(
-                                   at_x, at_y, in_x ? &own_x_ : nullptr, in_x ? nullptr : &g_y_);
-                               *g = in_x ? own_x_.dense() : g_y_.dense();
-                             });
-    }();
+  const auto storm =
+      [&](Recursion* recursion, Function level, const Point& y, bool in_x) -> const Vector& {
+    return recursion->Next(
+        eta,
+        s.x,
+        y,
+        nothing_,
+        [&](const Point& at_x, const Point& at_y, const Vector&, Vector* gradient) {
+          level.Gradient(at_x, at_y, in_x ? &own_x_ : nullptr, in_x ? nullptr : &g_y_);
+          *gradient = in_x ? own_x_.dense() : g_y_.dense();
+        });
   };
   for (int t = 0; t < options_.num_lower_steps && o.ok(); ++t) {
     direction_ = storm(&g_w_storm_, o.g(Lower(o, kW)), w_, false);

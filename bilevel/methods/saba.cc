@@ -4,8 +4,8 @@ namespace bilevel {
 namespace {
 
 // The number of a drawn block.
-int Entry(const Batch& batch, const Function& level) {
-  return batch.all() ? 0 : batch.First(level.DrawnFrom()[0]) / batch.size;
+int Entry(const Batch& batch, int num_terms) {
+  return batch.all() ? 0 : batch.First(num_terms) / batch.size;
 }
 
 }  // namespace
@@ -33,6 +33,8 @@ void Saba::Start(Oracle& o, State& s) {
   const int m = s.x.dim(), n = s.y.dim();
   lower_.Start(NumBlocks(o.g, options_.lower_batch), 2 * n + m);
   upper_.Start(NumBlocks(o.f, options_.upper_batch), m + n);
+  lower_terms_ = options_.lower_batch > 0 ? o.g.DrawnFrom()[0] : 0;
+  upper_terms_ = options_.upper_batch > 0 ? o.f.DrawnFrom()[0] : 0;
   g_.resize(2 * n + m);
   f_.resize(m + n);
 }
@@ -40,7 +42,7 @@ void Saba::Start(Oracle& o, State& s) {
 void Saba::Iterate(Oracle& o, State& s) {
   const int m = s.x.dim(), n = s.y.dim();
   Vector& z = s.Get("z", n);
-  const int i = Entry(Lower(o, kY), o.g), j = Entry(Upper(o, kF), o.f);
+  const int i = Entry(Lower(o, kY), lower_terms_), j = Entry(Upper(o, kF), upper_terms_);
   Note(d_.Evaluate(o,
                    Batch::Block(options_.lower_batch, i),
                    Batch::Block(options_.upper_batch, j),
@@ -53,7 +55,8 @@ void Saba::Iterate(Oracle& o, State& s) {
   const Vector& g = lower_.Next(i, g_);
   const Vector& f = upper_.Next(j, f_);
   const double rho = options_.lower.At(o.iteration);
-  MoveY(o, s, rho, g.head(n));
+  d_y_ = g.head(n);
+  MoveY(o, s, rho, d_y_);
   d_z_ = g.segment(n, n) - f.tail(n);
   MoveZ(rho, d_z_, &z);
   d_x_ = f.head(m) - g.tail(m);

@@ -40,7 +40,8 @@ class Saba : public StochasticMethod {
   Options options_;
   JointDirection d_;
   Saga lower_, upper_;
-  Vector g_, f_, d_z_, d_x_;
+  Vector g_, f_, d_y_, d_z_, d_x_;
+  int lower_terms_ = 0, upper_terms_ = 0;
 };
 
 }  // namespace bilevel

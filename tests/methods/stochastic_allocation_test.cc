@@ -53,7 +53,7 @@ class Counter : public Monitor {
 };
 
 TEST(StochasticMethods, AllocateNothingOnceUnderWay) {
-  constexpr int kBlocks = 200;
+  constexpr int kBlocks = 100;
   std::vector<double> q(4 * kBlocks), t(3 * kBlocks);
   double x = 0.1;
   Problem problem;
@@ -107,7 +107,7 @@ TEST(StochasticMethods, AllocateNothingOnceUnderWay) {
     state.y = Point(&program->y);
     program->x.ReadUser(state.x.value().data());
     program->y.ReadUser(state.y.value().data());
-    Counter counter(200);
+    Counter counter(80);
     std::string message;
     EXPECT_EQ(method->Minimize(oracle, state, &counter, &message), Method::Outcome::kNoConvergence)
         << name << ": " << message;
