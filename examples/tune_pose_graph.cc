@@ -708,7 +708,7 @@ int Job<Graph>::Run() {
   };
   Result learned;
   bilevel::Solver::Summary summary;
-  std::vector<std::vector<double>> ends;
+  std::vector<double> end_scores;
   Cost learning{"learned", {}, 0.0};
   bool have_upper = !has_truth();
   for (const auto& from : starts) {
@@ -736,7 +736,7 @@ int Job<Graph>::Run() {
                       std::to_string(counts.cold_solves + counts.warm_solves),
                       trial.termination_type == ceres::CONVERGENCE ? "" : trial.message});
     if (!usable) continue;
-    ends.push_back(noise_.Get());
+    end_scores.push_back(score);
     if (learned.x.empty() || score < learned.train) {
       learned.x = noise_.Get();
       learned.train = score;
@@ -753,6 +753,9 @@ int Job<Graph>::Run() {
     return 1;
   }
   costs.push_back(learning);
+  if (*std::max_element(end_scores.begin(), end_scores.end()) > 1.01 * learned.train) {
+    std::printf("\nThe starts lead to different minima; the best is taken.\n");
+  }
   std::printf("\n%s\n", summary.BriefReport().c_str());
   for (const std::string& flat : summary.flat_upper_directions) {
     std::printf("Flat, and left alone: %s.\n", flat.c_str());
@@ -765,6 +768,7 @@ int Job<Graph>::Run() {
   // The same at the same starts, without derivatives; the first sigma stays as it is.
   std::vector<Result> others = {Evaluate("as in the file", by_hand)};
   std::string jump;
+  double from_elsewhere = std::nan("");
   if (FLAGS_baselines) {
     const auto search = [&](const char* name, auto run) {
       const double start_time = Now();
@@ -821,12 +825,19 @@ int Job<Graph>::Run() {
     learned = Evaluate("learned", learned.x);
   }
   if (noise_.loss != "none") {
-    // As the loss lets go, false loop closures may pull the estimate over into another solution.
-    std::vector<double> no_loss = learned.x;
-    no_loss.back() = std::log(100.0);
-    jump = phi_->FindJump(learned.x, no_loss, 6);
-    std::printf("\nFrom the learned scale of the loss to hardly any loss: %s.\n",
+    // Robust losses have many solutions: from another start the same x may score otherwise, and phi
+    // jumps where a solution ends.
+    SolveCold(by_hand, phi_.get());
+    jump = phi_->FindJump(by_hand, learned.x, 6);
+    from_elsewhere = (*phi_)(learned.x);
+    std::printf("\nOn the straight way from the file's sigmas to the learned ones: %s.\n",
                 jump.empty() ? "no jump of the score" : jump.c_str());
+    if (std::abs(from_elsewhere - learned.train) > 0.01 * learned.train) {
+      std::printf(
+          "Begun at the solution with the file's sigmas, the estimate with the learned ones scores "
+          "%.4g: another solution. Begin with a large scale of the loss, as here.\n",
+          from_elsewhere);
+    }
   }
   others.push_back(learned);
 
@@ -941,6 +952,8 @@ int Job<Graph>::Run() {
       .Add("common_factor", common)
       .Add("flat_directions", static_cast<double>(summary.flat_upper_directions.size()))
       .Add("jump", jump)
+      .Add("scores_of_starts", end_scores)
+      .Add("score_from_elsewhere", from_elsewhere)
       .Add("paste", paste)
       .AddRaw("summary", summary.Json());
   bool ok = examples::WriteFile(FLAGS_summary_json, json.ToString());
