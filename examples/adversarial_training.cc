@@ -162,8 +162,13 @@ std::shared_ptr<bilevel::Method> Configure(const std::string& name,
     options.eta = setting.whitened ? 0.9 : 0.1;  // The paper tuned it among 0.9, 0.5 and 0.1.
     options.x = rule;
     options.y.kind = setting.whitened ? StepRule::kMomentum : StepRule::kGradient;
-    options.x.step = (setting.whitened ? 0.2 : 2.7) / curvature;
-    options.y.step = (setting.whitened ? 0.1 : 0.5) * n;
+    options.x.step = (setting.whitened ? 0.5 : 2.7) / curvature;
+    options.y.step = (setting.whitened ? 0.3 : 0.5) * n;
+    if (setting.whitened) {
+      options.x.momentum = options.y.momentum = 0.5;
+      options.x.decay_exponent = options.y.decay_exponent = 1.0;
+      options.x.decay_time = options.y.decay_time = 100.0;
+    }
     return std::make_shared<bilevel::Bome>(options);
   }
   if (name == "igfm") {

@@ -138,7 +138,11 @@ TEST(BlockJacobi, DirectionsWithoutCurvatureTakeTheLargest) {
   ASSERT_TRUE(program) << error;
   Oracle oracle(program.get(), nullptr, 1);
   BlockJacobi jacobi;
-  jacobi.Compute(oracle, Point(&program->x), Point(&program->y));
+  Point at_x(&program->x), at_y(&program->y);
+  program->x.ReadUser(at_x.value().data());
+  program->y.ReadUser(at_y.value().data());
+  jacobi.Compute(oracle, at_x, at_y);
+  ASSERT_TRUE(oracle.ok()) << oracle.error();
   // The one curvature is 18, along (1, 1) / sqrt 2.
   for (int j = 0; j < 4; ++j) {
     Vector v = Vector::Unit(4, j);
