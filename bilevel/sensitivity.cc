@@ -64,7 +64,9 @@ struct Sensitivity::Implementation {
 
   bool FactorizeStationary() const;
   bool Look(ceres::ResidualBlockId id, bool with_jacobian, Observation* observation) const;
-  bool ScatterAndSolve(const Observation& observation, const Matrix& columns, Matrix* x) const;
+  bool ScatterAndSolve(const Observation& observation,
+                       const Matrix& columns,
+                       Matrix* solution) const;
 
   // The gradient in all of y.
   bool Gather(const std::vector<BlockVector>& lower_gradients, Vector* fy) const {
@@ -102,15 +104,15 @@ struct Sensitivity::Implementation {
         compile->more_upper.push_back(scale.log_sigma);
       }
       for (ceres::ResidualBlockId id : scale.residual_blocks) {
-        const auto owner = owners.find(id);
-        if (owner == owners.end()) {
+        const auto found = owners.find(id);
+        if (found == owners.end()) {
           return Fail("ScaleNoise was given a residual block that is not in the problem");
         }
         if (compile->lower_losses.count(id)) {
           return Fail("ScaleNoise was given the same residual block twice");
         }
         losses.push_back(
-            std::make_unique<NoiseScaleLoss>(owner->second->GetLossFunctionForResidualBlock(id),
+            std::make_unique<NoiseScaleLoss>(found->second->GetLossFunctionForResidualBlock(id),
                                              scale.log_sigma,
                                              ceres::DO_NOT_TAKE_OWNERSHIP));
         compile->lower_losses[id] = losses.back().get();
@@ -253,16 +255,16 @@ bool Sensitivity::Implementation::Look(ceres::ResidualBlockId id,
   return true;
 }
 
-// x = H^-1 E columns, E taking an observation's coordinates to those of its scenario.
+// solution = H^-1 E columns, E taking an observation's coordinates to those of its scenario.
 bool Sensitivity::Implementation::ScatterAndSolve(const Observation& o,
                                                   const Matrix& columns,
-                                                  Matrix* x) const {
+                                                  Matrix* solution) const {
   Matrix all = Matrix::Zero(o.at->scenario->y.tangent_size(), columns.cols());
   for (size_t i = 0; i < o.coordinates.size(); ++i) all.row(o.coordinates[i]) = columns.row(i);
   for (size_t j = 0; j < o.at->fixed.size(); ++j) {
     if (o.at->fixed[j]) all.row(j).setZero();
   }
-  return o.at->system.Solve(all, x) || Fail(o.at->system.message());
+  return o.at->system.Solve(all, solution) || Fail(o.at->system.message());
 }
 
 Sensitivity::Sensitivity() : Sensitivity(Options()) {}

@@ -338,7 +338,8 @@ int Run() {
     learned[k][0] = factor * std::exp(log_odometry);
     learned[k][1] = factor * std::exp(log_gps);
     set(learned[k][0], learned[k][1]);
-    if (k == 0) paste = fusion.odometry.Describe("odometry") + "\n" + fusion.gps.Describe("gps") + "\n";
+    if (k == 0)
+      paste = fusion.odometry.Describe("odometry") + "\n" + fusion.gps.Describe("gps") + "\n";
     learned_phi[k] = add(name, learned[k][0], learned[k][1]);
   }
   std::printf("\nRoot mean square position error\n\n%s\nCost\n\n%s\nTo paste:\n\n%s",

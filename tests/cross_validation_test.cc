@@ -99,7 +99,9 @@ TEST(CrossValidation, FoldsPartitionTheCandidates) {
       int last = -1;
       for (const HeldOutResidual& r : folds[f]) {
         EXPECT_TRUE(seen.insert(r.index).second);
-        if (kind == HoldoutOptions::Kind::kByTime && last >= 0) EXPECT_EQ(r.index, last + 1);
+        if (kind == HoldoutOptions::Kind::kByTime && last >= 0) {
+          EXPECT_EQ(r.index, last + 1);
+        }
         last = r.index;
         EXPECT_NE(r.blocks[0], &ridge.y);
       }

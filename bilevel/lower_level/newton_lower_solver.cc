@@ -93,7 +93,6 @@ NewtonLowerSolver::NewtonLowerSolver(Program* program, const Options& options)
   for (auto& scenario : program->scenarios) {
     parts_.push_back(std::make_unique<Part>(program, scenario.get()));
   }
-  dy_dx_.resize(program->y.tangent_size(), program->x.tangent_size());
 }
 
 NewtonLowerSolver::~NewtonLowerSolver() = default;
@@ -474,6 +473,8 @@ bool NewtonLowerSolver::Differentiate(const Point& x, const Point& y) {
 
 bool NewtonLowerSolver::ComputeColumns(int first, int count) {
   Stopwatch watch(&counts_.seconds_in_linear_algebra);
+  // Only now: with a long x, adjoints are what is asked for.
+  dy_dx_.resize(program_->y.tangent_size(), program_->x.tangent_size());
   Matrix solution;
   for (auto& part : parts_) {
     if (!part->system.Solve(-Matrix(part->yx.middleCols(first, count)), &solution)) {
@@ -486,7 +487,7 @@ bool NewtonLowerSolver::ComputeColumns(int first, int count) {
 }
 
 const Matrix& NewtonLowerSolver::dy_dx() {
-  if (!have_dy_dx_ && !ComputeColumns(0, static_cast<int>(dy_dx_.cols()))) {
+  if (!have_dy_dx_ && !ComputeColumns(0, program_->x.tangent_size())) {
     dy_dx_.setConstant(std::numeric_limits<double>::quiet_NaN());
   }
   have_dy_dx_ = true;

@@ -6,9 +6,9 @@
 #include <variant>
 
 #include "../test_data.h"
-#include "example.h"
 #include "examples/support/g2o.h"
 #include "gtest/gtest.h"
+#include "run_example.h"
 
 namespace bilevel {
 namespace {
@@ -17,27 +17,27 @@ namespace {
 std::string RunExample(const std::string& arguments) {
   const std::string json = testing::TempDir() + "tune_pose_graph.json";
   const std::string command =
-      "'" + Example("tune_pose_graph") + "' --quick --summary_json='" + json + "' " + arguments;
+      "'" + ExamplePath("tune_pose_graph") + "' --quick --summary_json='" + json + "' " + arguments;
   EXPECT_EQ(std::system((command + " >'" + json + ".log' 2>&1").c_str()), 0)
-      << ReadFile(json + ".log");
-  return ReadFile(json);
+      << ReadText(json + ".log");
+  return ReadText(json);
 }
 
 double LowerSolves(const std::string& json, const std::string& of) {
-  return Number(json, of, "cold_solves") + Number(json, of, "warm_solves");
+  return JsonNumber(json, of, "cold_solves") + JsonNumber(json, of, "warm_solves");
 }
 
 TEST(TunePoseGraph, SimulatedGraph) {
-  if (Example("tune_pose_graph").empty()) GTEST_SKIP() << "the examples were not built";
+  if (ExamplePath("tune_pose_graph").empty()) GTEST_SKIP() << "the examples were not built";
   const std::string tuned = testing::TempDir() + "tuned.g2o";
   const std::string json = RunExample("--write_g2o='" + tuned + "'");
-  const double train = Number(json, "learned", "train");
-  EXPECT_LE(train, 1.001 * Number(json, "best_of_the_grid", "train"));
-  EXPECT_LE(train, 1.001 * Number(json, "Nelder-Mead", "train"));
-  EXPECT_LE(train * train, 1.01 * std::pow(Number(json, "true_sigmas", "train"), 2));
-  EXPECT_LE(Number(json, "learned", "test"), 0.7 * Number(json, "as_in_the_file", "test"));
+  const double train = JsonNumber(json, "learned", "train");
+  EXPECT_LE(train, 1.001 * JsonNumber(json, "best_of_the_grid", "train"));
+  EXPECT_LE(train, 1.001 * JsonNumber(json, "Nelder-Mead", "train"));
+  EXPECT_LE(train * train, 1.01 * std::pow(JsonNumber(json, "true_sigmas", "train"), 2));
+  EXPECT_LE(JsonNumber(json, "learned", "test"), 0.7 * JsonNumber(json, "as_in_the_file", "test"));
   EXPECT_LE(LowerSolves(json, "cost_of_learned"), 15);
-  EXPECT_EQ(Number(json, "", "flat_directions"), 1);
+  EXPECT_EQ(JsonNumber(json, "", "flat_directions"), 1);
 
   // The graph returns with information that makes chi2 the degrees of freedom.
   examples::AnyPoseGraph any;
@@ -56,28 +56,30 @@ TEST(TunePoseGraph, SimulatedGraph) {
 }
 
 TEST(TunePoseGraph, FalseLoopClosures) {
-  if (Example("tune_pose_graph").empty()) GTEST_SKIP() << "the examples were not built";
+  if (ExamplePath("tune_pose_graph").empty()) GTEST_SKIP() << "the examples were not built";
   const std::string json = RunExample("--false_loops=0.2 --nobaselines");
-  EXPECT_LE(Number(json, "learned", "train"), 0.7 * Number(json, "as_in_the_file", "train"));
-  EXPECT_LE(Number(json, "learned", "test"), 0.7 * Number(json, "as_in_the_file", "test"));
+  EXPECT_LE(JsonNumber(json, "learned", "train"),
+            0.7 * JsonNumber(json, "as_in_the_file", "train"));
+  EXPECT_LE(JsonNumber(json, "learned", "test"), 0.7 * JsonNumber(json, "as_in_the_file", "test"));
   EXPECT_NE(json.find("new ceres::CauchyLoss("), std::string::npos);
   // More than one start was tried, and they end differently: 3 % apart here.
   const size_t scores = json.find("\"scores_of_starts\": [");
   ASSERT_NE(scores, std::string::npos);
   const double first = std::strtod(json.c_str() + scores + 21, nullptr);
-  EXPECT_GE(first, 1.01 * Number(json, "learned", "train"));
+  EXPECT_GE(first, 1.01 * JsonNumber(json, "learned", "train"));
 }
 
 TEST(TunePoseGraph, HeldOutLoopClosures) {
-  if (Example("tune_pose_graph").empty()) GTEST_SKIP() << "the examples were not built";
+  if (ExamplePath("tune_pose_graph").empty()) GTEST_SKIP() << "the examples were not built";
   BILEVEL_REQUIRE_DATA("posegraph/intel.g2o.gz");
   const std::string json = RunExample("--nobaselines '" + DataPath("posegraph/intel.g2o.gz") + "'");
-  EXPECT_LE(Number(json, "learned", "train"), 0.85 * Number(json, "as_in_the_file", "train"));
-  EXPECT_LE(Number(json, "learned", "test"), Number(json, "as_in_the_file", "test"));
+  EXPECT_LE(JsonNumber(json, "learned", "train"),
+            0.85 * JsonNumber(json, "as_in_the_file", "train"));
+  EXPECT_LE(JsonNumber(json, "learned", "test"), JsonNumber(json, "as_in_the_file", "test"));
 }
 
 TEST(TunePoseGraph, LearnedOnOneRideBetterOnAnother) {
-  if (Example("tune_pose_graph").empty()) GTEST_SKIP() << "the examples were not built";
+  if (ExamplePath("tune_pose_graph").empty()) GTEST_SKIP() << "the examples were not built";
   for (const char* file : {"posegraph/kitti_00.g2o.gz",
                            "posegraph/kitti_02.g2o.gz",
                            "kitti_poses/00.txt.gz",
@@ -89,41 +91,41 @@ TEST(TunePoseGraph, LearnedOnOneRideBetterOnAnother) {
                  DataPath("kitti_poses/00.txt.gz") + "' --test_graph='" +
                  DataPath("posegraph/kitti_02.g2o.gz") + "' --test_truth='" +
                  DataPath("kitti_poses/02.txt.gz") + "'");
-  EXPECT_LE(Number(json, "learned", "train"), 2.01);
-  EXPECT_LE(Number(json, "learned", "test"), 0.95 * Number(json, "as_in_the_file", "test"));
+  EXPECT_LE(JsonNumber(json, "learned", "train"), 2.01);
+  EXPECT_LE(JsonNumber(json, "learned", "test"), 0.95 * JsonNumber(json, "as_in_the_file", "test"));
   EXPECT_LE(LowerSolves(json, "cost_of_learned"), 15);
 }
 
 TEST(TunePoseGraph, BadInputIsNamed) {
-  const std::string example = Example("tune_pose_graph");
+  const std::string example = ExamplePath("tune_pose_graph");
   if (example.empty()) GTEST_SKIP() << "the examples were not built";
   const std::string graph = testing::TempDir() + "bad_graph.g2o";
   std::ofstream(graph) << "EDGE_SE2 0 1 1 0 0 1 0 0 1 0 x\n";
   const std::string log = testing::TempDir() + "bad_graph.log";
   EXPECT_NE(std::system(("'" + example + "' '" + graph + "' >'" + log + "' 2>&1").c_str()), 0);
-  EXPECT_NE(ReadFile(log).find("bad_graph.g2o:1: an entry of the information is \"x\""),
+  EXPECT_NE(ReadText(log).find("bad_graph.g2o:1: an entry of the information is \"x\""),
             std::string::npos)
-      << ReadFile(log);
+      << ReadText(log);
 }
 
 TEST(FilterFusion, FindsTheRatioAndNamesTheFlatDirection) {
-  const std::string example = Example("filter_fusion");
+  const std::string example = ExamplePath("filter_fusion");
   if (example.empty()) GTEST_SKIP() << "the examples were not built";
   const std::string json = testing::TempDir() + "filter_fusion.json";
   for (const char* start : {"", "--start_odometry=5 --start_gps=0.15"}) {
     const std::string command =
         "'" + example + "' --quick --summary_json='" + json + "' " + start + " >'" + json + ".log'";
-    ASSERT_EQ(std::system(command.c_str()), 0) << ReadFile(json + ".log");
-    const std::string text = ReadFile(json);
-    EXPECT_EQ(Number(text, "", "flat_directions"), 1);
+    ASSERT_EQ(std::system(command.c_str()), 0) << ReadText(json + ".log");
+    const std::string text = ReadText(json);
+    EXPECT_EQ(JsonNumber(text, "", "flat_directions"), 1);
     EXPECT_NE(text.find("0.71 'log sigma odometry'[0] "), std::string::npos);
     EXPECT_NE(text.find(" 0.71 'log sigma GPS'[0]"), std::string::npos);
-    EXPECT_LE(Number(text, "learned", "phi"), 1.01 * Number(text, "true", "phi"));
-    EXPECT_LE(Number(text, "learned", "phi"), Number(text, "best_of_the_grid", "phi"));
-    EXPECT_LE(Number(text, "cost_of_learned", "lower_solves"), 15);
-    EXPECT_LE(Number(text, "learned", "filter"), 1.01 * Number(text, "true", "filter"));
-    EXPECT_NEAR(Number(text, "learned", "odometry") / 0.05, 1.0, 0.1);
-    EXPECT_NEAR(Number(text, "learned", "gps") / 1.5, 1.0, 0.1);
+    EXPECT_LE(JsonNumber(text, "learned", "phi"), 1.01 * JsonNumber(text, "true", "phi"));
+    EXPECT_LE(JsonNumber(text, "learned", "phi"), JsonNumber(text, "best_of_the_grid", "phi"));
+    EXPECT_LE(JsonNumber(text, "cost_of_learned", "lower_solves"), 15);
+    EXPECT_LE(JsonNumber(text, "learned", "filter"), 1.01 * JsonNumber(text, "true", "filter"));
+    EXPECT_NEAR(JsonNumber(text, "learned", "odometry") / 0.05, 1.0, 0.1);
+    EXPECT_NEAR(JsonNumber(text, "learned", "gps") / 1.5, 1.0, 0.1);
   }
 }
 
