@@ -1,44 +1,34 @@
 #include "examples/support/text.h"
 
+#include <zlib.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
-#include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <sstream>
 
 namespace examples {
-namespace {
 
-bool ReadCompressed(const std::string& path, std::string* text) {
-  std::string quoted = "'";
-  for (const char c : path) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  FILE* pipe = popen(("gzip -dc -- " + quoted + "' 2>/dev/null").c_str(), "r");
-  if (!pipe) return false;
-  char buffer[1 << 14];
-  for (size_t n; (n = std::fread(buffer, 1, sizeof(buffer), pipe)) > 0;) text->append(buffer, n);
-  return pclose(pipe) == 0;
+bool ReadFile(const std::string& path, std::string* bytes, std::string* error) {
+  bytes->clear();
+  int read = -1;
+  if (gzFile file = gzopen(path.c_str(), "rb")) {  // Passes through what is not compressed.
+    char buffer[1 << 15];
+    while ((read = gzread(file, buffer, sizeof(buffer))) > 0) {
+      bytes->append(buffer, static_cast<size_t>(read));
+    }
+    if (gzclose(file) != Z_OK) read = -1;  // It ended early.
+  }
+  if (read == 0) return true;
+  *error = path + " cannot be read";
+  return false;
 }
-
-}  // namespace
 
 bool LineReader::Open(const std::string& path) {
   *this = LineReader();
   path_ = path;
-  std::ifstream file(path, std::ios::binary);
-  bool ok = file.good();
-  if (ok && path.size() > 3 && path.compare(path.size() - 3, 3, ".gz") == 0) {
-    ok = ReadCompressed(path, &text_);
-  } else if (ok) {
-    std::ostringstream text;
-    text << file.rdbuf();
-    // An empty file fails here and not there; both are told by what follows.
-    text_ = text.str();
-    ok = !file.bad();
-  }
-  if (!ok) error_ = path + " cannot be read";
-  return ok;
+  return ReadFile(path, &text_, &error_);
 }
 
 bool LineReader::Next() {

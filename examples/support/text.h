@@ -6,11 +6,14 @@
 
 namespace examples {
 
+/// The whole file, uncompressed where gzip has compressed it.
+bool ReadFile(const std::string& path, std::string* bytes, std::string* error);
+
 /// A text file, line after line, as fields between white space. Lines that are empty or begin with
 /// '#' are passed over. The first failure is kept as "path:line: what".
 class LineReader {
  public:
-  /// Reads the file whole; one that ends in .gz through gzip.
+  /// Reads the file whole, compressed by gzip or not.
   bool Open(const std::string& path);
 
   /// False at the end of the file.
