@@ -158,20 +158,27 @@ struct Learned {
   double seconds = 0.0;
 };
 
-// The lower level of one image; u is its memory.
-void AddEnergy(
-    const Image& noisy, bool hold_filters, Prior* x, Image* u, bilevel::Scenario* scenario) {
+// Both levels of one image; u is its memory.
+void AddImage(
+    const Pair& pair, bool hold_filters, Prior* x, Image* u, bilevel::Scenario* scenario) {
+  using bilevel::Level;
   const int num_weights = static_cast<int>(x->weights.size());
   const int num_coefficients = static_cast<int>(x->coefficients.size());
   const int n = static_cast<int>(u->pixels.size());
+  scenario->AddTerm(Level::kLower,
+                    std::make_unique<examples::SquaredError>(pair.noisy, 1.0),
+                    {{u->pixels.data(), n}});
+  scenario->AddTerm(Level::kUpper,
+                    std::make_unique<examples::SquaredError>(pair.clean, 1.0 / n),
+                    {{u->pixels.data(), n}});
   if (num_coefficients == 0) {
-    scenario->AddTerm(bilevel::Level::kLower,
-                      std::make_unique<examples::TotalVariation>(noisy),
+    scenario->AddTerm(Level::kLower,
+                      std::make_unique<examples::TotalVariation>(u->width, u->height),
                       {{x->weights.data(), num_weights}, {u->pixels.data(), n}});
     return;
   }
-  scenario->AddTerm(bilevel::Level::kLower,
-                    std::make_unique<FieldsOfExperts>(noisy),
+  scenario->AddTerm(Level::kLower,
+                    std::make_unique<FieldsOfExperts>(u->width, u->height),
                     {{x->weights.data(), num_weights},
                      {x->coefficients.data(), num_coefficients},
                      {u->pixels.data(), n}});
@@ -213,11 +220,7 @@ Learned Learn(const std::vector<Pair>& pairs,
   for (size_t i = 0; i < pairs.size(); ++i) {
     auto* scenario =
         problem.AddScenario(pairs[i].clean.name + " " + std::to_string(i), 1.0 / pairs.size());
-    Image& u = learned.images[i];
-    AddEnergy(pairs[i].noisy, !filters, &x, &u, scenario);
-    scenario->AddTerm(bilevel::Level::kUpper,
-                      std::make_unique<examples::MeanSquaredError>(pairs[i].clean),
-                      {{u.pixels.data(), static_cast<int>(u.pixels.size())}});
+    AddImage(pairs[i], !filters, &x, &learned.images[i], scenario);
   }
   bilevel::Solver::Options options;
   options.num_threads = FLAGS_num_threads;
@@ -246,11 +249,7 @@ bool Denoise(const std::vector<Pair>& pairs, Prior x, std::vector<Image>* images
     Prior own = x;
     bilevel::Problem problem;
     problem.AddUpperParameterBlock(own.weights.data(), static_cast<int>(own.weights.size()));
-    AddEnergy(pairs[i].noisy, true, &own, &(*images)[i], problem.scenario(0));
-    const int n = static_cast<int>(pairs[i].clean.pixels.size());
-    problem.AddTerm(bilevel::Level::kUpper,
-                    std::make_unique<examples::MeanSquaredError>(pairs[i].clean),
-                    {{(*images)[i].pixels.data(), n}});
+    AddImage(pairs[i], true, &own, &(*images)[i], problem.scenario(0));
     const auto program = problem.Compile(bilevel::Problem::CompileOptions(), &errors[i]);
     if (!program) return;
     const auto solver = MakeLowerSolver(program.get(), 1e-3, 200);

@@ -3,20 +3,66 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "bilevel/lower_level/bookkeeping.h"
+#include "bilevel/objective/level_evaluator.h"
 
 namespace bilevel {
 
+// One scenario's solver.
+struct NewtonCgLowerSolver::Part {
+  Part(Program* program, const Program::Scenario* s)
+      : scenario(s),
+        g(s->g.get(), &program->pool),
+        y(&s->y),
+        trial(&s->y),
+        held(s->y.tangent_size(), 0),
+        hp(s->y.tangent_size()) {
+    for (Vector* v : {&gradient, &trial_gradient, &step, &solution}) {
+      v->resize(s->y.tangent_size());
+    }
+    pulled_back.resize(program->x.tangent_size());
+  }
+
+  const Program::Scenario* scenario;
+  LevelEvaluator g;
+  Point y, trial;
+  std::vector<char> held;
+  Vector gradient, trial_gradient, step, r, p, hp, solution, pulled_back;
+  double value = 0.0, relative_decrement = -1.0, linear_residual = -1.0;
+  bool ok = true;
+  std::string message;
+  LowerSolverCounts counts;
+
+  bool Fail(const std::string& what) {
+    message = what;
+    return false;
+  }
+  auto Segment(const Vector& v) const {
+    return v.segment(scenario->tangent_offset, scenario->y.tangent_size());
+  }
+  void FindHeld(Vector* slope) {
+    for (size_t j = 0; scenario->y.has_bounds() && j < held.size(); ++j) {
+      held[j] = scenario->y.IsHeld(y.value().data(), static_cast<int>(j), (*slope)[j]);
+    }
+    ClearHeld(slope);
+  }
+  void ClearHeld(Vector* v) const {
+    for (size_t j = 0; scenario->y.has_bounds() && j < held.size(); ++j) {
+      if (held[j]) (*v)[j] = 0.0;
+    }
+  }
+};
+
 NewtonCgLowerSolver::NewtonCgLowerSolver(Program* program, const Options& options)
-    : program_(program),
-      options_(options),
-      oracle_(program, nullptr, 0),
-      x_(&program->x),
-      y_(&program->y),
-      trial_(&program->y),
-      probe_(&program->x),
-      held_(program->y.tangent_size(), 0) {}
+    : program_(program), options_(options), x_(&program->x) {
+  for (const auto& scenario : program->scenarios) {
+    parts_.push_back(std::make_unique<Part>(program, scenario.get()));
+  }
+}
+
+NewtonCgLowerSolver::~NewtonCgLowerSolver() = default;
 
 std::string NewtonCgLowerSolver::CheckOptions() const {
   return FirstNotPositive(
@@ -30,198 +76,241 @@ std::unique_ptr<LowerSolver> NewtonCgLowerSolver::Fork() const {
   return std::make_unique<NewtonCgLowerSolver>(program_, options_);
 }
 
+double NewtonCgLowerSolver::relative_decrement() const {
+  double largest = -1.0;
+  for (const auto& part : parts_) largest = std::max(largest, part->relative_decrement);
+  return largest;
+}
+
 LowerSolverReport NewtonCgLowerSolver::Report() const {
   LowerSolverReport report;
-  report.linear_residual = linear_residual_;
-  report.num_active_bounds = static_cast<int>(std::count(held_.begin(), held_.end(), char(1)));
+  for (const auto& part : parts_) {
+    report.linear_residual = std::max(report.linear_residual, part->linear_residual);
+    report.num_active_bounds +=
+        static_cast<int>(std::count(part->held.begin(), part->held.end(), char(1)));
+  }
   report.remark = "the lower level was solved by products with its Hessian, without a matrix";
   return report;
 }
 
-bool NewtonCgLowerSolver::Fail(const std::string& what) {
-  message_ = what;
-  const std::string latched = oracle_.Clear();
-  if (message_.empty()) message_ = latched;
-  return false;
+// body(part) for all scenarios in parallel; the first that fails gives the message.
+template <typename Body>
+bool NewtonCgLowerSolver::ForEach(const char* what, Body body) {
+  message_.clear();
+  program_->pool.ParallelFor(static_cast<int>(parts_.size()), 1, [&](int, int i) {
+    parts_[i]->ok = body(parts_[i].get());
+  });
+  for (auto& part : parts_) {
+    counts_ += std::exchange(part->counts, {});
+    if (part->ok || !message_.empty()) continue;
+    message_ = parts_.size() > 1 ? "the lower level of scenario '" + part->scenario->name + "' " +
+                                       what + part->message
+                                 : part->message;
+  }
+  return message_.empty();
 }
 
-double NewtonCgLowerSolver::Gradient(const Point& x, const Point& y, Vector* gradient) {
-  Stopwatch watch(&counts_.seconds_in_evaluation);
-  ++counts_.gradient_steps;
-  return oracle_.g.Gradient(x, y, nullptr, gradient);
+bool NewtonCgLowerSolver::Evaluate(const double* x, const Point& y, Part* part, Vector* gradient) {
+  Stopwatch watch(&part->counts.seconds_in_evaluation);
+  ++part->counts.gradient_steps;
+  return part->g.Gradient(
+             x, y.value().data(), Batch::All(), &part->value, nullptr, gradient->data()) ||
+         part->Fail(part->g.error());
 }
 
 // H s = b in the coordinates that are not held, from s = 0, until |b - H s| <= tolerance |b| or a
-// direction without positive curvature, which replaces s if it is the first. linear_residual_ is
+// direction without positive curvature, which replaces s if it is the first. linear_residual is
 // what was reached.
 NewtonCgLowerSolver::Curvature NewtonCgLowerSolver::Conjugate(
-    const Point& x, const Point& y, const Vector& b, double tolerance, Vector* s) {
-  Stopwatch watch(&counts_.seconds_in_linear_algebra);
-  const auto clear_held = [&](Vector* v) {
-    for (size_t j = 0; j < held_.size(); ++j) {
-      if (held_[j]) (*v)[j] = 0.0;
-    }
-  };
+    const double* x, const Vector& b, double tolerance, Part* part, Vector* s) {
+  Stopwatch watch(&part->counts.seconds_in_linear_algebra);
+  Vector &r = part->r, &p = part->p, &hp = part->hp;
   s->setZero(b.size());
-  r_ = b;
-  clear_held(&r_);
-  p_ = r_;
-  double rr = r_.squaredNorm();
+  r = b;
+  part->ClearHeld(&r);
+  p = r;
+  double rr = r.squaredNorm();
   const double norm = std::sqrt(rr);
-  linear_residual_ = 0.0;
+  part->linear_residual = 0.0;
   for (int k = 0; std::sqrt(rr) > tolerance * norm; ++k) {
-    linear_residual_ = std::sqrt(rr) / norm;
+    part->linear_residual = std::sqrt(rr) / norm;
     if (k == options_.max_num_linear_iterations) break;
-    ++counts_.gradient_steps;
-    oracle_.g.HessianProduct(x, y, p_, &hp_, nullptr);
-    if (!oracle_.ok()) return Curvature::kFailed;
-    clear_held(&hp_);
-    const double curvature = p_.dot(hp_);
-    if (!(curvature > 1e-14 * p_.norm() * hp_.norm())) {
-      if (k == 0) *s = curvature == 0.0 ? p_ : Vector(rr / std::abs(curvature) * p_);
+    ++part->counts.gradient_steps;
+    if (!part->g.HessianProduct(
+            x, part->y.value().data(), Batch::All(), p.data(), hp.data(), nullptr)) {
+      part->Fail(part->g.error());
+      return Curvature::kFailed;
+    }
+    part->ClearHeld(&hp);
+    const double curvature = p.dot(hp);
+    if (!(curvature > 1e-14 * p.norm() * hp.norm())) {
+      if (k == 0) *s = curvature == 0.0 ? p : Vector(rr / std::abs(curvature) * p);
       return Curvature::kNegative;
     }
     const double alpha = rr / curvature;
-    *s += alpha * p_;
-    r_ -= alpha * hp_;
-    const double next = r_.squaredNorm();
-    p_ = r_ + next / rr * p_;
+    *s += alpha * p;
+    r -= alpha * hp;
+    const double next = r.squaredNorm();
+    p = r + next / rr * p;
     rr = next;
-    linear_residual_ = std::sqrt(rr) / norm;
+    part->linear_residual = std::sqrt(rr) / norm;
   }
   return Curvature::kPositive;
 }
 
-bool NewtonCgLowerSolver::Solve(const Point& x, Point* y) {
+bool NewtonCgLowerSolver::Minimize(const double* x, Part* part) {
   constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
   constexpr int kMostHalvings = 40;
-  message_.clear();
-  have_dy_dx_ = false;
-  ++counts_.warm_solves;
-  ++counts_.failed_solves;  // Taken back in the end.
-  y_ = *y;
-  double value = Gradient(x, y_, &gradient_), first_norm = -1.0;
+  Vector& gradient = part->gradient;
+  if (!Evaluate(x, part->y, part, &gradient)) return false;
+  double first_norm = -1.0;
   for (int iteration = 0;; ++iteration) {
-    if (!oracle_.ok()) return Fail("");
-    const Space& space = y_.space();
-    for (int j = 0; j < space.tangent_size(); ++j) {
-      held_[j] = space.IsHeld(y_.value().data(), j, gradient_[j]);
-      if (held_[j]) gradient_[j] = 0.0;
-    }
-    const double norm = gradient_.norm(), unit = std::sqrt(2.0 * std::abs(value));
+    part->FindHeld(&gradient);
+    const double value = part->value, norm = gradient.norm();
+    const double unit = std::sqrt(2.0 * std::abs(value));
     if (first_norm < 0.0) first_norm = norm;
     const double tolerance = norm == 0.0 ? 0.1 : std::min(0.1, std::sqrt(norm / first_norm));
-    step_ = -gradient_;
-    const Curvature curvature = Conjugate(x, y_, step_, tolerance, &z_);
-    if (curvature == Curvature::kFailed) return Fail("");
-    step_ = z_;
-    const double decrement2 = std::max(0.0, -gradient_.dot(step_));
-    relative_decrement_ = unit > 0.0 ? std::sqrt(decrement2) / unit : std::sqrt(decrement2);
+    part->trial_gradient = -gradient;
+    const Curvature curvature = Conjugate(x, part->trial_gradient, tolerance, part, &part->step);
+    if (curvature == Curvature::kFailed) return false;
+    const double decrement2 = std::max(0.0, -gradient.dot(part->step));
+    part->relative_decrement = unit > 0.0 ? std::sqrt(decrement2) / unit : std::sqrt(decrement2);
     const bool convex = curvature == Curvature::kPositive;
-    if (convex && relative_decrement_ <= options_.tolerance) break;
+    if (convex && part->relative_decrement <= options_.tolerance) {
+      part->trial = part->y;
+      if (part->trial.Move(part->step)) std::swap(part->y, part->trial);
+      return true;
+    }
     if (iteration == options_.max_num_iterations) {
-      return Fail("no stationary point of the lower level after " + std::to_string(iteration) +
-                  " Newton iterations by conjugate gradients (relative decrement " +
-                  Scientific(relative_decrement_) + ")");
+      return part->Fail("no stationary point of the lower level after " +
+                        std::to_string(iteration) +
+                        " Newton iterations by conjugate gradients (relative decrement " +
+                        Scientific(part->relative_decrement) + ")");
     }
     // Below the rounding of the value, the gradient decides.
     const bool hidden = convex && decrement2 < 1e3 * kEpsilon * std::abs(value);
     bool moved = false;
     double length = 1.0;
     for (int k = 0; k < kMostHalvings && !moved; ++k, length *= 0.5) {
-      trial_ = y_;
-      if (!trial_.Move(length * step_)) continue;
-      const double trial_value = Gradient(x, trial_, &trial_gradient_);
-      if (!oracle_.ok()) {
-        oracle_.Clear();
-        continue;
-      }
-      moved = hidden ? trial_gradient_.norm() < 0.5 * norm
-                     : trial_value <= value - 1e-4 * length * decrement2;
-      if (moved) value = trial_value;
+      part->trial = part->y;
+      if (!part->trial.Move(length * part->step)) continue;
+      if (!Evaluate(x, part->trial, part, &part->trial_gradient)) continue;
+      moved = hidden ? part->trial_gradient.norm() < 0.5 * norm
+                     : part->value <= value - 1e-4 * length * decrement2;
       if (hidden) break;
     }
-    if (!moved && hidden) break;
+    if (!moved && hidden) return true;
     if (!moved) {
-      return Fail(
+      return part->Fail(
           "no step along the lower level's Newton direction lowers it (relative decrement " +
-          Scientific(relative_decrement_) + "): its gradient may be wrong");
+          Scientific(part->relative_decrement) + "): its gradient may be wrong");
     }
-    y_ = trial_;
-    gradient_ = trial_gradient_;
-    if (!y_.value().allFinite() || y_.value().norm() > 1e100) {
-      return Fail("the lower level seems unbounded below");
+    std::swap(part->y, part->trial);
+    gradient.swap(part->trial_gradient);
+    if (!part->y.value().allFinite() || part->y.value().norm() > 1e100) {
+      return part->Fail("the lower level seems unbounded below");
     }
   }
-  --counts_.failed_solves;
-  *y = y_;
+}
+
+bool NewtonCgLowerSolver::Solve(const Point& x, Point* y) {
+  have_dy_dx_ = false;
+  ++counts_.warm_solves;
+  const bool ok = ForEach("was not solved: ", [&](Part* part) {
+    part->y.value() = y->value().segment(part->scenario->offset, part->scenario->y.size());
+    return Minimize(x.value().data(), part);
+  });
+  if (!ok) {
+    ++counts_.failed_solves;
+    return false;
+  }
+  for (const auto& part : parts_) {
+    y->value().segment(part->scenario->offset, part->scenario->y.size()) = part->y.value();
+  }
   return true;
 }
 
 bool NewtonCgLowerSolver::Differentiate(const Point& x, const Point& y) {
-  message_.clear();
   have_dy_dx_ = false;
   x_ = x;
-  y_ = y;
-  Gradient(x, y, &gradient_);
-  if (!oracle_.ok()) return Fail("");
-  for (int j = 0; j < y.dim(); ++j) {
-    held_[j] = y.space().IsHeld(y.value().data(), j, gradient_[j]);
-  }
-  return true;
+  return ForEach("was not differentiated: ", [&](Part* part) {
+    part->y.value() = y.value().segment(part->scenario->offset, part->scenario->y.size());
+    if (!part->scenario->y.has_bounds()) return true;
+    if (!Evaluate(x_.value().data(), part->y, part, &part->gradient)) return false;
+    part->FindHeld(&part->gradient);
+    return true;
+  });
 }
 
-bool NewtonCgLowerSolver::SolveLinear(const Vector& b, Vector* solution) {
-  const Curvature curvature = Conjugate(x_, y_, b, options_.linear_tolerance, solution);
-  if (curvature == Curvature::kFailed) return Fail("");
+bool NewtonCgLowerSolver::SolveLinear(const Vector& b, Part* part, Vector* solution) {
+  const Curvature curvature =
+      Conjugate(x_.value().data(), b, options_.linear_tolerance, part, solution);
+  if (curvature == Curvature::kFailed) return false;
   if (curvature == Curvature::kNegative) {
-    return Fail(
+    return part->Fail(
         "conjugate gradients met a direction without positive curvature in the lower level: "
         "y*(x) is not determined there, or no minimiser");
   }
-  if (linear_residual_ > options_.linear_tolerance) {
-    return Fail("the adjoint of the lower level was not solved in " +
-                std::to_string(options_.max_num_linear_iterations) +
-                " products (relative residual " + Scientific(linear_residual_) + ")");
+  if (part->linear_residual > options_.linear_tolerance) {
+    return part->Fail("the adjoint of the lower level was not solved in " +
+                      std::to_string(options_.max_num_linear_iterations) +
+                      " products (relative residual " + Scientific(part->linear_residual) + ")");
   }
   return true;
 }
 
 bool NewtonCgLowerSolver::Adjoint(const Vector& fy, Vector* product) {
-  if (!SolveLinear(fy, &z_)) return false;
-  oracle_.g.HessianProduct(x_, y_, z_, &hp_, product);
-  if (!oracle_.ok()) return Fail("");
-  *product = -*product;
+  const bool ok = ForEach("was not differentiated: ", [&](Part* part) {
+    part->step = part->Segment(fy);
+    return SolveLinear(part->step, part, &part->solution) &&
+           (part->g.HessianProduct(x_.value().data(),
+                                   part->y.value().data(),
+                                   Batch::All(),
+                                   part->solution.data(),
+                                   part->hp.data(),
+                                   part->pulled_back.data()) ||
+            part->Fail(part->g.error()));
+  });
+  if (!ok) return false;
+  product->setZero(x_.dim());
+  for (const auto& part : parts_) *product -= part->pulled_back;
   return true;
 }
 
-bool NewtonCgLowerSolver::IsDetermined(const Vector& fy) { return SolveLinear(fy, &z_); }
+bool NewtonCgLowerSolver::IsDetermined(const Vector& fy) {
+  return ForEach("was not differentiated: ", [&](Part* part) {
+    part->step = part->Segment(fy);
+    return SolveLinear(part->step, part, &part->solution);
+  });
+}
 
-const Matrix& NewtonCgLowerSolver::dy_dx() {
+bool NewtonCgLowerSolver::FillColumns(Part* part) {
   constexpr double kWeights[4][2] = {{1, 8.0}, {-1, -8.0}, {2, -1.0}, {-2, 1.0}};
-  if (have_dy_dx_) return dy_dx_;
-  have_dy_dx_ = true;
-  const int m = x_.dim(), n = y_.dim();
-  dy_dx_.setConstant(n, m, std::numeric_limits<double>::quiet_NaN());
   const double h = 1e-3 * std::max(1.0, x_.value().lpNorm<Eigen::Infinity>());
-  Vector mixed(n), direction = Vector::Zero(m);
-  for (int k = 0; k < m; ++k) {
+  Point probe = x_;
+  Vector mixed(part->y.dim()), direction = Vector::Zero(x_.dim());
+  for (int k = 0; k < x_.dim(); ++k) {
     mixed.setZero();
     for (const auto& weight : kWeights) {
-      probe_ = x_;
+      probe = x_;
       direction[k] = weight[0] * h;
-      if (!probe_.Move(direction)) return dy_dx_;
-      Gradient(probe_, y_, &gradient_);
-      if (!oracle_.ok()) {
-        Fail("");
-        return dy_dx_;
-      }
-      mixed -= weight[1] / (12.0 * h) * gradient_;
+      if (!probe.Move(direction)) return part->Fail("x cannot move: its manifold failed");
+      if (!Evaluate(probe.value().data(), part->y, part, &part->gradient)) return false;
+      mixed -= weight[1] / (12.0 * h) * part->gradient;
     }
     direction[k] = 0.0;
-    if (!SolveLinear(mixed, &z_)) return dy_dx_;
-    dy_dx_.col(k) = z_;
+    if (!SolveLinear(mixed, part, &part->solution)) return false;
+    dy_dx_.col(k).segment(part->scenario->tangent_offset, part->y.dim()) = part->solution;
   }
+  return true;
+}
+
+const Matrix& NewtonCgLowerSolver::dy_dx() {
+  if (have_dy_dx_) return dy_dx_;
+  have_dy_dx_ = true;
+  dy_dx_.setConstant(
+      program_->y.tangent_size(), x_.dim(), std::numeric_limits<double>::quiet_NaN());
+  ForEach("was not differentiated: ", [&](Part* part) { return FillColumns(part); });
   return dy_dx_;
 }
 

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "bilevel/lower_level/lower_solver.h"
-#include "bilevel/objective/oracle.h"
 #include "bilevel/objective/program.h"
 
 namespace bilevel {
@@ -14,7 +13,7 @@ namespace bilevel {
 /// y*(x) without a matrix: truncated Newton (Dembo and Steihaug, 1983) with conjugate gradients on
 /// products with H = d^2g/dy^2 and a line search on g, and adjoints by conjugate gradients. For
 /// lower levels with a general term too long for an assembled Hessian, such as a softmax regression
-/// on all pixels; Solve takes it by itself there.
+/// on all pixels; Solve takes it by itself there. Scenarios run in parallel.
 ///
 /// Negative curvature is followed downhill. Bounds on y hold a coordinate while g's gradient pushes
 /// outwards. A singular H will do where f_y lies in its range, and y then stays where the start has
@@ -22,8 +21,9 @@ namespace bilevel {
 class NewtonCgLowerSolver : public LowerSolver {
  public:
   struct Options {
-    /// Stop when the Newton decrement sqrt(g' H^-1 g) <= tolerance * sqrt(2 |value|), or when
-    /// rounding of the value hides all progress.
+    /// The last step is that whose Newton decrement sqrt(g' H^-1 g) is <= tolerance *
+    /// sqrt(2 |value|) before it is taken, or the last before rounding of the value hides all
+    /// progress.
     double tolerance = 1e-10;
     int max_num_iterations = 200;
     /// Products, for a Newton step or an adjoint.
@@ -33,6 +33,7 @@ class NewtonCgLowerSolver : public LowerSolver {
 
   /// The program is not owned.
   NewtonCgLowerSolver(Program* program, const Options& options);
+  ~NewtonCgLowerSolver() override;
 
   std::string CheckOptions() const override;
   bool Solve(const Point& x, Point* y) override;
@@ -44,26 +45,28 @@ class NewtonCgLowerSolver : public LowerSolver {
   std::unique_ptr<LowerSolver> Fork() const override;
   const std::string& message() const override { return message_; }
   const LowerSolverCounts& counts() const override { return counts_; }
-  double relative_decrement() const override { return relative_decrement_; }
+  /// Of the last solve, the largest of all scenarios.
+  double relative_decrement() const override;
   LowerSolverReport Report() const override;
 
  private:
   enum class Curvature { kPositive, kNegative, kFailed };
-  double Gradient(const Point& x, const Point& y, Vector* gradient);
+  struct Part;
+  bool Evaluate(const double* x, const Point& y, Part* part, Vector* gradient);
   Curvature Conjugate(
-      const Point& x, const Point& y, const Vector& b, double tolerance, Vector* solution);
-  bool SolveLinear(const Vector& b, Vector* solution);
-  bool Fail(const std::string& what);
+      const double* x, const Vector& b, double tolerance, Part* part, Vector* solution);
+  bool Minimize(const double* x, Part* part);
+  bool SolveLinear(const Vector& b, Part* part, Vector* solution);
+  bool FillColumns(Part* part);
+  template <typename Body>
+  bool ForEach(const char* what, Body body);
 
   Program* program_;
   Options options_;
-  Oracle oracle_;
-  Point x_, y_, trial_, probe_;
-  std::vector<char> held_;
-  Vector gradient_, trial_gradient_, step_, r_, p_, hp_, z_;
+  std::vector<std::unique_ptr<Part>> parts_;
+  Point x_;
   Matrix dy_dx_;
   bool have_dy_dx_ = false;
-  double relative_decrement_ = -1.0, linear_residual_ = -1.0;
   std::string message_;
   LowerSolverCounts counts_;
 };

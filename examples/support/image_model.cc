@@ -38,64 +38,133 @@ const std::array<std::array<double, kTaps>, kFilters>& Basis() {
   return basis;
 }
 
-// An image with a frame, row after row.
+// Loops go through rows in steps of kStep pixels; memory is laid out for that.
+typedef double Pack __attribute__((vector_size(64)));
+typedef double LoosePack __attribute__((vector_size(64), aligned(8), may_alias));
+constexpr int kLanes = 8, kStep = 2 * kLanes;
+LoosePack& At(double* p) { return *reinterpret_cast<LoosePack*>(p); }
+const LoosePack& At(const double* p) { return *reinterpret_cast<const LoosePack*>(p); }
+int RoundUp(int n) { return (n + kStep - 1) / kStep * kStep; }
+
+// An image in a frame of kHalf pixels.
 struct Framed {
-  int width = 0, height = 0, stride = 0;  // Of the whole.
+  int width = 0, height = 0, stride = 0;  // With the frame.
   std::vector<double> data;
   void Resize(int w, int h) {
-    width = stride = w;
-    height = h;
-    data.resize(static_cast<size_t>(w) * h);
+    width = w + 2 * kHalf;
+    height = h + 2 * kHalf;
+    stride = RoundUp(width);
+    data.resize(static_cast<size_t>(stride) * height + 2 * kStep);
   }
   double* row(int y) { return data.data() + static_cast<size_t>(y) * stride; }
   const double* row(int y) const { return data.data() + static_cast<size_t>(y) * stride; }
 };
 
-// out[x] (+)= sum_i f[i] in[x + i].
+// A row of an image for each filter, between zeros.
+struct Rows {
+  static constexpr int kFront = kLanes;
+  int width = 0, pitch = 0;
+  std::vector<double> data;
+  void Resize(int w) {
+    width = w;
+    pitch = kFront + RoundUp(w + 2 * kHalf) + kStep;
+    data.assign(static_cast<size_t>(kFilters) * pitch, 0.0);
+  }
+  double* row(int k) { return data.data() + static_cast<size_t>(k) * pitch + kFront; }
+  const double* row(int k) const { return data.data() + static_cast<size_t>(k) * pitch + kFront; }
+};
+
+// All filters: taps[tap][filter].
+struct Bank {
+  double taps[kTaps][kFilters];
+};
+
+Bank MakeBank(const double* coefficients) {
+  Bank bank;
+  for (int k = 0; k < kFilters; ++k) {
+    const auto filter = FieldsOfExperts::Filter(coefficients, k);
+    for (int t = 0; t < kTaps; ++t) bank.taps[t][k] = filter[t];
+  }
+  return bank;
+}
+
+// Row y of all filters' responses to an image.
 EXAMPLES_VECTORIZED
-void FilterRow(const double* f, const double* in, int n, bool add, double* out) {
-  const double f0 = f[0], f1 = f[1], f2 = f[2], f3 = f[3], f4 = f[4];
-  if (add) {
-    for (int x = 0; x < n; ++x) {
-      out[x] += f0 * in[x] + f1 * in[x + 1] + f2 * in[x + 2] + f3 * in[x + 3] + f4 * in[x + 4];
-    }
-  } else {
-    for (int x = 0; x < n; ++x) {
-      out[x] = f0 * in[x] + f1 * in[x + 1] + f2 * in[x + 2] + f3 * in[x + 3] + f4 * in[x + 4];
+void Respond(const Bank& bank, const Framed& in, int y, bool add, Rows* out) {
+  constexpr int kGroup = 6;
+  static_assert(kFilters % kGroup == 0);
+  for (int k = 0; k < kFilters; k += kGroup) {
+    for (int x = 0; x < out->width; x += kStep) {
+      Pack sums[kGroup][2] = {};
+      for (int j = 0; j < kSize; ++j) {
+        for (int i = 0; i < kSize; ++i) {
+          const double* taps = bank.taps[j * kSize + i] + k;
+          const double* from = in.row(y + j) + x + i;
+          const Pack left = At(from), right = At(from + kLanes);
+          for (int m = 0; m < kGroup; ++m) {
+            sums[m][0] += taps[m] * left;
+            sums[m][1] += taps[m] * right;
+          }
+        }
+      }
+      for (int m = 0; m < kGroup; ++m) {
+        double* to = out->row(k + m) + x;
+        for (int half = 0; half < 2; ++half) {
+          if (add) sums[m][half] += At(to + half * kLanes);
+          At(to + half * kLanes) = sums[m][half];
+        }
+      }
     }
   }
 }
 
-// sums[i] += sum_x b[x] in[x + i].
+// Adds the adjoint of Respond.
 EXAMPLES_VECTORIZED
-void CorrelateRow(const double* b, const double* in, int n, double* sums) {
-  constexpr int kLanes = 8;
-  double lanes[kSize][kLanes] = {};
-  int x = 0;
-  for (; x + kLanes <= n; x += kLanes) {
-    for (int i = 0; i < kSize; ++i) {
-      for (int l = 0; l < kLanes; ++l) lanes[i][l] += b[x + l] * in[x + i + l];
+void AddAdjoint(const Bank& bank, const Rows& in, int y, Framed* out) {
+  for (int x = 0; x < out->width; x += kStep) {
+    Pack sums[kSize][2] = {};
+    for (int k = 0; k < kFilters; ++k) {
+      for (int i = 0; i < kSize; ++i) {
+        const double* from = in.row(k) + x - i;
+        const Pack left = At(from), right = At(from + kLanes);
+        for (int j = 0; j < kSize; ++j) {
+          sums[j][0] += bank.taps[j * kSize + i][k] * left;
+          sums[j][1] += bank.taps[j * kSize + i][k] * right;
+        }
+      }
     }
-  }
-  for (int i = 0; i < kSize; ++i) {
-    for (int l = 0; l < kLanes; ++l) sums[i] += lanes[i][l];
-  }
-  for (; x < n; ++x) {
-    for (int i = 0; i < kSize; ++i) sums[i] += b[x] * in[x + i];
+    for (int j = 0; j < kSize; ++j) {
+      double* to = out->row(y + j) + x;
+      At(to) += sums[j][0];
+      At(to + kLanes) += sums[j][1];
+    }
   }
 }
 
-// d rho and, where wanted, d^2 rho of rho(a) = log(1 + a^2).
+// Adds the derivatives by the taps of the sum over row y of rows times responses.
 EXAMPLES_VECTORIZED
-void PenaltyRow(const double* a, int n, double* first, double* second) {
-  if (second) {
-    for (int x = 0; x < n; ++x) {
-      const double inverse = 1.0 / (1.0 + a[x] * a[x]);
-      first[x] = 2.0 * a[x] * inverse;
-      second[x] = 2.0 * (1.0 - a[x] * a[x]) * inverse * inverse;
+void AddByTaps(const Rows& rows, const Framed& in, int y, Bank* out) {
+  for (int k = 0; k < kFilters; ++k) {
+    for (int j = 0; j < kSize; ++j) {
+      Pack sums[kSize] = {};
+      for (int x = 0; x < rows.width; x += kLanes) {
+        const Pack row = At(rows.row(k) + x);
+        for (int i = 0; i < kSize; ++i) sums[i] += row * At(in.row(y + j) + x + i);
+      }
+      for (int i = 0; i < kSize; ++i) {
+        for (int l = 0; l < kLanes; ++l) out->taps[j * kSize + i][k] += sums[i][l];
+      }
     }
-  } else {
-    for (int x = 0; x < n; ++x) first[x] = 2.0 * a[x] / (1.0 + a[x] * a[x]);
+  }
+}
+
+// Scaled by w, the derivatives of rho(a) = log(1 + a^2); second may be nullptr.
+EXAMPLES_VECTORIZED
+void Penalty(const double* a, int n, double w, double* first, double* second) {
+  for (int x = 0; x < n; ++x) {
+    const double inverse = 1.0 / (1.0 + a[x] * a[x]);
+    first[x] = 2.0 * w * a[x] * inverse;
+    if (second) second[x] = 2.0 * w * (1.0 - a[x] * a[x]) * inverse * inverse;
   }
 }
 
@@ -114,87 +183,65 @@ double PenaltySum(const double* a, int n, double* t) {
   return sum;
 }
 
-// u with a frame of kHalf pixels by reflection, and the adjoint of that.
+// Continues u by reflection into the frame, and the adjoint of that.
+int Mirror(int i, int n) { return i < 0 ? -1 - i : i >= n ? 2 * n - 1 - i : i; }
 void Reflect(const double* u, int width, int height, Framed* framed) {
-  framed->Resize(width + 2 * kHalf, height + 2 * kHalf);
-  const auto mirror = [](int i, int n) { return i < 0 ? -1 - i : i >= n ? 2 * n - 1 - i : i; };
+  framed->Resize(width, height);
   for (int y = 0; y < framed->height; ++y) {
-    const double* from = u + static_cast<size_t>(mirror(y - kHalf, height)) * width;
+    const double* from = u + static_cast<size_t>(Mirror(y - kHalf, height)) * width;
     double* to = framed->row(y);
     std::copy_n(from, width, to + kHalf);
     for (int i = 0; i < kHalf; ++i) {
-      to[i] = from[mirror(i - kHalf, width)];
-      to[kHalf + width + i] = from[mirror(width + i, width)];
+      to[i] = from[Mirror(i - kHalf, width)];
+      to[kHalf + width + i] = from[Mirror(width + i, width)];
     }
+    std::fill(to + framed->width, to + framed->stride, 0.0);
   }
 }
 void AddFolded(const Framed& framed, int width, int height, double* u) {
-  const auto mirror = [](int i, int n) { return i < 0 ? -1 - i : i >= n ? 2 * n - 1 - i : i; };
   for (int y = 0; y < framed.height; ++y) {
-    double* to = u + static_cast<size_t>(mirror(y - kHalf, height)) * width;
+    double* to = u + static_cast<size_t>(Mirror(y - kHalf, height)) * width;
     const double* from = framed.row(y);
     for (int x = 0; x < width; ++x) to[x] += from[kHalf + x];
     for (int i = 0; i < kHalf; ++i) {
-      to[mirror(i - kHalf, width)] += from[i];
-      to[mirror(width + i, width)] += from[kHalf + width + i];
-    }
-  }
-}
-
-// a (+)= f * framed, of the image's size.
-void Convolve(const double* f, const Framed& in, int width, int height, bool add, double* a) {
-  for (int y = 0; y < height; ++y) {
-    for (int j = 0; j < kSize; ++j) {
-      FilterRow(
-          f + j * kSize, in.row(y + j), width, add || j > 0, a + static_cast<size_t>(y) * width);
-    }
-  }
-}
-
-// Adds the adjoint of Convolve: b stands in a frame of 2 kHalf zeros.
-void AddTransposed(const double* f, const Framed& b, Framed* out) {
-  std::array<double, kTaps> flipped;
-  for (int t = 0; t < kTaps; ++t) flipped[t] = f[kTaps - 1 - t];
-  for (int y = 0; y < out->height; ++y) {
-    for (int j = 0; j < kSize; ++j) {
-      FilterRow(flipped.data() + j * kSize, b.row(y + j), out->width, true, out->row(y));
-    }
-  }
-}
-
-// taps[t] += sum over pixels of b times the pixel of `in` under tap t.
-void AddCorrelation(const Framed& b, const Framed& in, int width, int height, double* taps) {
-  for (int y = 0; y < height; ++y) {
-    for (int j = 0; j < kSize; ++j) {
-      CorrelateRow(b.row(y + 2 * kHalf) + 2 * kHalf, in.row(y + j), width, taps + j * kSize);
+      to[Mirror(i - kHalf, width)] += from[i];
+      to[Mirror(width + i, width)] += from[kHalf + width + i];
     }
   }
 }
 
 // Gradient in the taps to gradient in the coefficients.
-void ToCoefficients(const double* taps, double* coefficients) {
-  for (int j = 0; j < kFilters; ++j) {
-    coefficients[j] = 0.0;
-    for (int t = 0; t < kTaps; ++t) coefficients[j] += Basis()[j][t] * taps[t];
+void ToCoefficients(const Bank& bank, double* coefficients) {
+  for (int k = 0; k < kFilters; ++k) {
+    for (int j = 0; j < kFilters; ++j) {
+      double sum = 0.0;
+      for (int t = 0; t < kTaps; ++t) sum += Basis()[j][t] * bank.taps[t][k];
+      coefficients[k * kFilters + j] = sum;
+    }
   }
 }
 
 struct Scratch {
-  Framed u, v, b, c, out;
-  std::vector<double> a, da, first, second, row;
+  Framed u, v, out;
+  Rows a, da, b, c;
+  std::vector<double> row;
+  // For the products of one Newton step: at which point, its filters, and w rho''(a), row after
+  // row of all filters.
+  std::vector<double> key, curvature;
+  Bank bank;
+
+  void Resize(int width, int height) {
+    for (Rows* rows : {&a, &da, &b, &c}) {
+      if (rows->width != width) rows->Resize(width);
+    }
+    row.resize(width);
+    out.Resize(width, height);
+    std::fill(out.data.begin(), out.data.end(), 0.0);
+  }
 };
 
-Scratch& ThreadScratch(int width, int height) {
+Scratch& ThreadScratch() {
   static thread_local Scratch scratch;
-  const size_t n = static_cast<size_t>(width) * height;
-  for (auto* field : {&scratch.a, &scratch.da, &scratch.first, &scratch.second}) field->resize(n);
-  scratch.row.resize(n);
-  for (Framed* frame : {&scratch.b, &scratch.c}) {
-    frame->Resize(width + 4 * kHalf, height + 4 * kHalf);
-    std::fill(frame->data.begin(), frame->data.end(), 0.0);
-  }
-  scratch.out.Resize(width + 2 * kHalf, height + 2 * kHalf);
-  std::fill(scratch.out.data.begin(), scratch.out.data.end(), 0.0);
   return scratch;
 }
 
@@ -202,7 +249,32 @@ Scratch& ThreadScratch(int width, int height) {
 
 // ------------------------------------------------------------------------------------------------
 
-FieldsOfExperts::FieldsOfExperts(Image noisy) : noisy_(std::move(noisy)) {}
+bool SquaredError::Evaluate(double const* const* blocks,
+                            const bilevel::Batch& batch,
+                            double* value,
+                            double** gradients) const {
+  if (!batch.all()) return false;
+  *value = 0.0;
+  for (size_t i = 0; i < target_.pixels.size(); ++i) {
+    const double error = blocks[0][i] - target_.pixels[i];
+    *value += 0.5 * scale_ * error * error;
+    if (gradients && gradients[0]) gradients[0][i] = scale_ * error;
+  }
+  return true;
+}
+
+bool SquaredError::HessianProduct(double const* const* /*blocks*/,
+                                  const bilevel::Batch& batch,
+                                  double const* const* direction,
+                                  double** products) const {
+  if (!batch.all()) return false;
+  for (size_t i = 0; products[0] && i < target_.pixels.size(); ++i) {
+    products[0][i] = direction[0] ? scale_ * direction[0][i] : 0.0;
+  }
+  return true;
+}
+
+// ------------------------------------------------------------------------------------------------
 
 std::array<double, kTaps> FieldsOfExperts::Filter(const double* coefficients, int k) {
   std::array<double, kTaps> filter{};
@@ -217,40 +289,74 @@ bool FieldsOfExperts::Evaluate(double const* const* blocks,
                                double* value,
                                double** gradients) const {
   if (!batch.all()) return false;
-  const int width = noisy_.width, height = noisy_.height, n = width * height;
+  const int width = width_, height = height_, n = width * height;
   const double* u = blocks[2];
   double* gw = gradients ? gradients[0] : nullptr;
   double* gc = gradients ? gradients[1] : nullptr;
   double* gu = gradients ? gradients[2] : nullptr;
-  Scratch& s = ThreadScratch(width, height);
+  Scratch& s = ThreadScratch();
+  s.Resize(width, height);
   Reflect(u, width, height, &s.u);
+  const Bank bank = MakeBank(blocks[1]);
+  Bank by_taps{};
+  double sums[kFilters] = {};
+  for (int y = 0; y < height; ++y) {
+    Respond(bank, s.u, y, false, &s.a);
+    for (int k = 0; k < kFilters; ++k) {
+      sums[k] += PenaltySum(s.a.row(k), width, s.row.data());
+      if (gu || gc) Penalty(s.a.row(k), width, std::exp(blocks[0][k]), s.b.row(k), nullptr);
+    }
+    if (gu) AddAdjoint(bank, s.b, y, &s.out);
+    if (gc) AddByTaps(s.b, s.u, y, &by_taps);
+  }
   *value = 0.0;
-  for (int i = 0; i < n; ++i) *value += 0.5 * (u[i] - noisy_.pixels[i]) * (u[i] - noisy_.pixels[i]);
   for (int k = 0; k < kFilters; ++k) {
-    const auto filter = Filter(blocks[1], k);
-    const double w = std::exp(blocks[0][k]);
-    Convolve(filter.data(), s.u, width, height, false, s.a.data());
-    const double sum = PenaltySum(s.a.data(), n, s.row.data());
-    *value += w * sum;
-    if (gw) gw[k] = w * sum;
-    if (!gc && !gu) continue;
-    PenaltyRow(s.a.data(), n, s.first.data(), nullptr);
-    for (int y = 0; y < height; ++y) {
-      double* to = s.b.row(y + 2 * kHalf) + 2 * kHalf;
-      for (int x = 0; x < width; ++x) to[x] = w * s.first[static_cast<size_t>(y) * width + x];
-    }
-    if (gu) AddTransposed(filter.data(), s.b, &s.out);
-    if (gc) {
-      double taps[kTaps] = {};
-      AddCorrelation(s.b, s.u, width, height, taps);
-      ToCoefficients(taps, gc + k * kFilters);
-    }
+    *value += std::exp(blocks[0][k]) * sums[k];
+    if (gw) gw[k] = std::exp(blocks[0][k]) * sums[k];
   }
   if (gu) {
-    for (int i = 0; i < n; ++i) gu[i] = u[i] - noisy_.pixels[i];
+    std::fill_n(gu, n, 0.0);
     AddFolded(s.out, width, height, gu);
   }
+  if (gc) ToCoefficients(by_taps, gc);
   return std::isfinite(*value);
+}
+
+// The product in u alone, for which the curvature at the last point is kept.
+void FieldsOfExperts::ProductInPixels(double const* const* blocks,
+                                      const double* du,
+                                      double* pu) const {
+  const int width = width_, height = height_, n = width * height;
+  const size_t sizes[] = {kFilters, size_t{kFilters} * kFilters, static_cast<size_t>(n)};
+  Scratch& s = ThreadScratch();
+  s.Resize(width, height);
+  size_t at = 1;
+  bool known = s.key.size() == at + sizes[0] + sizes[1] + sizes[2] && s.key[0] == width;
+  for (int p = 0; p < 3; at += sizes[p++]) {
+    known = known && std::equal(blocks[p], blocks[p] + sizes[p], s.key.begin() + at);
+  }
+  if (!known) {
+    s.key.assign(1, width);
+    for (int p = 0; p < 3; ++p) s.key.insert(s.key.end(), blocks[p], blocks[p] + sizes[p]);
+    s.curvature.resize(static_cast<size_t>(kFilters) * n);
+    s.bank = MakeBank(blocks[1]);
+    Reflect(blocks[2], width, height, &s.u);
+  }
+  Reflect(du, width, height, &s.v);
+  for (int y = 0; y < height; ++y) {
+    if (!known) Respond(s.bank, s.u, y, false, &s.a);
+    Respond(s.bank, s.v, y, false, &s.da);
+    for (int k = 0; k < kFilters; ++k) {
+      double* curvature = &s.curvature[(static_cast<size_t>(y) * kFilters + k) * width];
+      double* b = s.b.row(k);
+      const double* da = s.da.row(k);
+      if (!known) Penalty(s.a.row(k), width, std::exp(blocks[0][k]), s.row.data(), curvature);
+      for (int x = 0; x < width; ++x) b[x] = curvature[x] * da[x];
+    }
+    AddAdjoint(s.bank, s.b, y, &s.out);
+  }
+  std::fill_n(pu, n, 0.0);
+  AddFolded(s.out, width, height, pu);
 }
 
 bool FieldsOfExperts::HessianProduct(double const* const* blocks,
@@ -258,57 +364,55 @@ bool FieldsOfExperts::HessianProduct(double const* const* blocks,
                                      double const* const* direction,
                                      double** products) const {
   if (!batch.all()) return false;
-  const int width = noisy_.width, height = noisy_.height, n = width * height;
   const double *dw = direction[0], *dc = direction[1], *du = direction[2];
   double *pw = products[0], *pc = products[1], *pu = products[2];
-  Scratch& s = ThreadScratch(width, height);
+  if (du && pu && !dw && !dc && !pw && !pc) {
+    ProductInPixels(blocks, du, pu);
+    return true;
+  }
+  const int width = width_, height = height_, n = width * height;
+  Scratch& s = ThreadScratch();
+  s.Resize(width, height);
   Reflect(blocks[2], width, height, &s.u);
   if (du) Reflect(du, width, height, &s.v);
-  for (int k = 0; k < kFilters; ++k) {
-    const auto filter = Filter(blocks[1], k);
-    const double w = std::exp(blocks[0][k]), weight_change = dw ? w * dw[k] : 0.0;
-    std::array<double, kTaps> change{};
-    if (dc) change = Filter(dc, k);
-    Convolve(filter.data(), s.u, width, height, false, s.a.data());
+  const Bank bank = MakeBank(blocks[1]), change = dc ? MakeBank(dc) : Bank{};
+  Bank by_taps{};
+  if (pw) std::fill_n(pw, kFilters, 0.0);
+  for (int y = 0; y < height; ++y) {
+    Respond(bank, s.u, y, false, &s.a);
     if (du) {
-      Convolve(filter.data(), s.v, width, height, false, s.da.data());
+      Respond(bank, s.v, y, false, &s.da);
     } else {
-      std::fill(s.da.begin(), s.da.end(), 0.0);
+      std::fill(s.da.data.begin(), s.da.data.end(), 0.0);
     }
-    if (dc) Convolve(change.data(), s.u, width, height, true, s.da.data());
-    PenaltyRow(s.a.data(), n, s.first.data(), s.second.data());
-    // b: change of w rho'(a);  c: w rho'(a).
-    double first_change = 0.0;
-    for (int y = 0; y < height; ++y) {
-      double* b = s.b.row(y + 2 * kHalf) + 2 * kHalf;
-      double* c = s.c.row(y + 2 * kHalf) + 2 * kHalf;
-      const size_t at = static_cast<size_t>(y) * width;
+    if (dc) Respond(change, s.u, y, true, &s.da);
+    for (int k = 0; k < kFilters; ++k) {
+      const double w = std::exp(blocks[0][k]), weight_change = dw ? dw[k] : 0.0;
+      const double* da = s.da.row(k);
+      double *b = s.b.row(k), *c = s.c.row(k);  // The change of w rho'(a), and w rho'(a).
+      if (pw && dw) pw[k] += w * weight_change * PenaltySum(s.a.row(k), width, s.row.data());
+      Penalty(s.a.row(k), width, w, c, s.row.data());
+      double change_of_value = 0.0;
       for (int x = 0; x < width; ++x) {
-        const double first = s.first[at + x], da = s.da[at + x];
-        b[x] = w * s.second[at + x] * da + weight_change * first;
-        c[x] = w * first;
-        first_change += c[x] * da;
+        b[x] = s.row[x] * da[x] + weight_change * c[x];
+        change_of_value += c[x] * da[x];
       }
-    }
-    if (pw) {
-      pw[k] = first_change;
-      if (dw) pw[k] += weight_change * PenaltySum(s.a.data(), n, s.row.data());
+      if (pw) pw[k] += change_of_value;
     }
     if (pu) {
-      AddTransposed(filter.data(), s.b, &s.out);
-      if (dc) AddTransposed(change.data(), s.c, &s.out);
+      AddAdjoint(bank, s.b, y, &s.out);
+      if (dc) AddAdjoint(change, s.c, y, &s.out);
     }
     if (pc) {
-      double taps[kTaps] = {};
-      AddCorrelation(s.b, s.u, width, height, taps);
-      if (du) AddCorrelation(s.c, s.v, width, height, taps);
-      ToCoefficients(taps, pc + k * kFilters);
+      AddByTaps(s.b, s.u, y, &by_taps);
+      if (du) AddByTaps(s.c, s.v, y, &by_taps);
     }
   }
   if (pu) {
-    for (int i = 0; i < n; ++i) pu[i] = du ? du[i] : 0.0;
+    std::fill_n(pu, n, 0.0);
     AddFolded(s.out, width, height, pu);
   }
+  if (pc) ToCoefficients(by_taps, pc);
   return true;
 }
 
@@ -319,16 +423,13 @@ bool TotalVariation::Evaluate(double const* const* blocks,
                               double* value,
                               double** gradients) const {
   if (!batch.all()) return false;
-  const int width = noisy_.width, height = noisy_.height, n = width * height;
+  const int width = width_, height = height_, n = width * height;
   const double w = std::exp(blocks[0][0]), e2 = std::exp(2.0 * blocks[0][1]);
   const double* u = blocks[1];
   double* gx = gradients ? gradients[0] : nullptr;
   double* gu = gradients ? gradients[1] : nullptr;
-  double sum = 0.0, by_eps = 0.0, data = 0.0;
-  for (int i = 0; i < n; ++i) {
-    data += 0.5 * (u[i] - noisy_.pixels[i]) * (u[i] - noisy_.pixels[i]);
-    if (gu) gu[i] = u[i] - noisy_.pixels[i];
-  }
+  double sum = 0.0, by_eps = 0.0;
+  if (gu) std::fill_n(gu, n, 0.0);
   for (int y = 0; y < height; ++y) {
     const int down = y + 1 < height ? width : 0;
     for (int x = 0; x < width; ++x) {
@@ -343,7 +444,7 @@ bool TotalVariation::Evaluate(double const* const* blocks,
       gu[i] -= w * (gr + gd) / s;
     }
   }
-  *value = data + w * sum;
+  *value = w * sum;
   if (gx) {
     gx[0] = w * sum;
     gx[1] = w * by_eps;
@@ -356,16 +457,14 @@ bool TotalVariation::HessianProduct(double const* const* blocks,
                                     double const* const* direction,
                                     double** products) const {
   if (!batch.all()) return false;
-  const int width = noisy_.width, height = noisy_.height, n = width * height;
+  const int width = width_, height = height_, n = width * height;
   const double w = std::exp(blocks[0][0]), e2 = std::exp(2.0 * blocks[0][1]);
   const double dlw = direction[0] ? direction[0][0] : 0.0,
                dle = direction[0] ? direction[0][1] : 0.0;
   const double *u = blocks[1], *du = direction[1];
   double *px = products[0], *pu = products[1];
   double by_weight = 0.0, by_eps = 0.0;
-  if (pu) {
-    for (int i = 0; i < n; ++i) pu[i] = du ? du[i] : 0.0;
-  }
+  if (pu) std::fill_n(pu, n, 0.0);
   for (int y = 0; y < height; ++y) {
     const int down = y + 1 < height ? width : 0;
     for (int x = 0; x < width; ++x) {
@@ -387,35 +486,6 @@ bool TotalVariation::HessianProduct(double const* const* blocks,
   if (px) {
     px[0] = by_weight;
     px[1] = by_eps;
-  }
-  return true;
-}
-
-// ------------------------------------------------------------------------------------------------
-
-bool MeanSquaredError::Evaluate(double const* const* blocks,
-                                const bilevel::Batch& batch,
-                                double* value,
-                                double** gradients) const {
-  if (!batch.all()) return false;
-  const double scale = 1.0 / static_cast<double>(truth_.pixels.size());
-  *value = 0.0;
-  for (size_t i = 0; i < truth_.pixels.size(); ++i) {
-    const double error = blocks[0][i] - truth_.pixels[i];
-    *value += 0.5 * scale * error * error;
-    if (gradients && gradients[0]) gradients[0][i] = scale * error;
-  }
-  return true;
-}
-
-bool MeanSquaredError::HessianProduct(double const* const* /*blocks*/,
-                                      const bilevel::Batch& batch,
-                                      double const* const* direction,
-                                      double** products) const {
-  if (!batch.all()) return false;
-  const double scale = 1.0 / static_cast<double>(truth_.pixels.size());
-  for (size_t i = 0; products[0] && i < truth_.pixels.size(); ++i) {
-    products[0][i] = direction[0] ? scale * direction[0][i] : 0.0;
   }
   return true;
 }

@@ -9,15 +9,12 @@
 
 namespace examples {
 
-/// Denoising by total variation, smoothed as Charbonnier does:
-///
-///     |u - v|^2 / 2 + w sum over pixels sqrt(|grad u|^2 + eps^2),
-///
-/// with forward differences. Blocks: log w and log eps (2), u (pixels). Second derivatives are
-/// products, in all blocks.
-class TotalVariation : public bilevel::Objective {
+// The parts of variational denoising, as general terms with exact products with their Hessians.
+
+/// scale |u - target|^2 / 2. Block: u (pixels).
+class SquaredError : public bilevel::Objective {
  public:
-  explicit TotalVariation(Image noisy) : noisy_(std::move(noisy)) {}
+  SquaredError(Image target, double scale) : target_(std::move(target)), scale_(scale) {}
   bool Evaluate(double const* const* blocks,
                 const bilevel::Batch& batch,
                 double* value,
@@ -29,24 +26,43 @@ class TotalVariation : public bilevel::Objective {
   bool has_hessian_product() const override { return true; }
 
  private:
-  Image noisy_;
+  Image target_;
+  double scale_;
 };
 
-/// Denoising by fields of experts (Roth and Black, CVPR 2005; learned as by Chen, Ranftl and Pock,
-/// TIP 2014):
+/// Total variation, smoothed as Charbonnier does: w sum over pixels sqrt(|grad u|^2 + eps^2), with
+/// forward differences. Blocks: log w and log eps (2), u (pixels).
+class TotalVariation : public bilevel::Objective {
+ public:
+  TotalVariation(int width, int height) : width_(width), height_(height) {}
+  bool Evaluate(double const* const* blocks,
+                const bilevel::Batch& batch,
+                double* value,
+                double** gradients) const override;
+  bool HessianProduct(double const* const* blocks,
+                      const bilevel::Batch& batch,
+                      double const* const* direction,
+                      double** products) const override;
+  bool has_hessian_product() const override { return true; }
+
+ private:
+  int width_, height_;
+};
+
+/// Fields of experts (Roth and Black, CVPR 2005; learned as by Chen, Ranftl and Pock, TIP 2014):
 ///
-///     |u - v|^2 / 2 + sum over filters w_k sum over pixels log(1 + (f_k * u)^2),
+///     sum over filters w_k sum over pixels log(1 + (f_k * u)^2),
 ///
 /// with kFilters filters of 5 x 5 taps without mean, f_k = sum_j c_kj b_j in the basis of the
 /// discrete cosine transform; u is continued by reflection at the border. Blocks: log w (kFilters),
-/// c (kFilters x kFilters, row by row), u (pixels). Second derivatives are products, in all blocks.
+/// c (kFilters x kFilters, row by row), u (pixels).
 class FieldsOfExperts : public bilevel::Objective {
  public:
   static constexpr int kSize = 5, kTaps = kSize * kSize, kFilters = kTaps - 1;
   /// The norm of a basis filter, so that coefficients are of the order of one, as log weights are.
   static constexpr double kUnit = 0.04;
 
-  explicit FieldsOfExperts(Image noisy);
+  FieldsOfExperts(int width, int height) : width_(width), height_(height) {}
   bool Evaluate(double const* const* blocks,
                 const bilevel::Batch& batch,
                 double* value,
@@ -61,25 +77,9 @@ class FieldsOfExperts : public bilevel::Objective {
   static std::array<double, kTaps> Filter(const double* coefficients, int k);
 
  private:
-  Image noisy_;
-};
+  void ProductInPixels(double const* const* blocks, const double* du, double* pu) const;
 
-/// |u - truth|^2 / (2 pixels): what a denoised image is scored by. Block: u.
-class MeanSquaredError : public bilevel::Objective {
- public:
-  explicit MeanSquaredError(Image truth) : truth_(std::move(truth)) {}
-  bool Evaluate(double const* const* blocks,
-                const bilevel::Batch& batch,
-                double* value,
-                double** gradients) const override;
-  bool HessianProduct(double const* const* blocks,
-                      const bilevel::Batch& batch,
-                      double const* const* direction,
-                      double** products) const override;
-  bool has_hessian_product() const override { return true; }
-
- private:
-  Image truth_;
+  int width_, height_;
 };
 
 }  // namespace examples
