@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <memory>
+#include <type_traits>
 #include <vector>
 
 #include "Eigen/Core"
@@ -41,7 +42,7 @@ void Tape::Grow() {
 //   a_adj += fa w,  a_adj' += fa c_adj' + w (faa a' + fab b'),
 //   b_adj += fb w,  b_adj' += fb c_adj' + w (fab a' + fbb b').
 template <int kWidth>
-void Tape::Sweep(const double* weights, Lanes<kWidth>* lanes) {
+void Tape::Sweep(const Outer& outer, Lanes<kWidth>* lanes) {
   TapeNode* nodes = nodes_.data();
   const int num_nodes = this->num_nodes();
   const int num_arguments = this->num_arguments();
@@ -60,23 +61,37 @@ void Tape::Sweep(const double* weights, Lanes<kWidth>* lanes) {
     lanes[2 * c + 1].setZero();
   }
 
+  const bool loss = outer.residuals;
+  Lanes<kWidth> along = Lanes<kWidth>::Zero();  // r'J times the directions.
   for (std::size_t k = 0; k < residuals_.size(); ++k) {
     const TapeScalar& residual = residuals_[k].a;
-    if (weights[k] == 0.0 || residual.node < 0) continue;
+    if (residual.node < 0 || (outer.weights[k] == 0.0 && !loss)) continue;
     nodes[residual.node].live = 1;
-    adjoints[residual.node] += weights[k] * residual.factor;
+    adjoints[residual.node] += outer.weights[k] * residual.factor;
+    if (loss) along += (outer.residuals[k] * residual.factor) * lanes[2 * residual.node];
   }
+  for (std::size_t k = 0; loss && k < residuals_.size(); ++k) {
+    const TapeScalar& residual = residuals_[k].a;
+    if (residual.node < 0) continue;
+    // The loss's gradient rho' r changes by rho' Jv + 2 rho'' r (r'Jv).
+    lanes[2 * residual.node + 1] +=
+        (outer.rho1 * residual.factor * residual.factor) * lanes[2 * residual.node] +
+        (2.0 * outer.rho2 * outer.residuals[k] * residual.factor) * along;
+  }
+
   for (int c = num_nodes - 1; c >= num_arguments; --c) {
     const TapeNode& node = nodes[c];
     if (!node.live) continue;
     const double w = adjoints[c];
+    // Where only a residual of zero hangs on the node, an infinite second derivative is no matter.
+    const auto times_w = [w](double second) { return w == 0.0 ? 0.0 : w * second; };
     const auto& adjoint = lanes[2 * c + 1];
     const auto& a = lanes[2 * node.a];
     auto& a_adjoint = lanes[2 * node.a + 1];
     nodes[node.a].live = 1;
     adjoints[node.a] += node.fa * w;
     if (node.kind == TapeNode::kUnary) {
-      a_adjoint += node.fa * adjoint + (w * node.faa) * a;
+      a_adjoint += node.fa * adjoint + times_w(node.faa) * a;
       continue;
     }
     const auto& b = lanes[2 * node.b];
@@ -87,11 +102,13 @@ void Tape::Sweep(const double* weights, Lanes<kWidth>* lanes) {
       a_adjoint += node.fa * adjoint;
       b_adjoint += node.fb * adjoint;
     } else if (node.kind == TapeNode::kProduct) {
-      a_adjoint += node.fa * adjoint + (w * node.fab) * b;
-      b_adjoint += node.fb * adjoint + (w * node.fab) * a;
+      const double fab = times_w(node.fab);
+      a_adjoint += node.fa * adjoint + fab * b;
+      b_adjoint += node.fb * adjoint + fab * a;
     } else {
-      a_adjoint += node.fa * adjoint + (w * node.faa) * a + (w * node.fab) * b;
-      b_adjoint += node.fb * adjoint + (w * node.fab) * a + (w * node.fbb) * b;
+      const double fab = times_w(node.fab);
+      a_adjoint += node.fa * adjoint + times_w(node.faa) * a + fab * b;
+      b_adjoint += node.fb * adjoint + fab * a + times_w(node.fbb) * b;
     }
   }
 }
@@ -120,27 +137,57 @@ Tape::Lanes<kWidth>* Tape::PrepareLanes() {
   return reinterpret_cast<Lanes<kWidth>*>(lanes_.data());
 }
 
-// The columns of the Hessian from `first` on, and the rows that mirror them; those of the Jacobian.
+// kWidth of the directions, from `first` on.
 template <int kWidth>
-void Tape::HessianColumns(const double* weights, int first, double* hessian, double* jacobian) {
-  const int n = num_arguments();
-  const int end = std::min(n, first + kWidth);
+void Tape::Products(const Outer& outer,
+                    const double* directions,
+                    int num_directions,
+                    int first,
+                    double* products,
+                    double* along) {
+  const int n = num_arguments(), count = std::min(kWidth, num_directions - first);
   auto* lanes = PrepareLanes<kWidth>();
-  for (int i = 0; i < n; ++i) lanes[2 * i].setZero();
-  for (int j = first; j < end; ++j) lanes[2 * j][j - first] = 1.0;
-  Sweep<kWidth>(weights, lanes);
-  for (int i = first; i < n; ++i) {
-    for (int j = first; j < std::min(end, i + 1); ++j) {
-      hessian[i * n + j] = hessian[j * n + i] = lanes[2 * i + 1][j - first];
-    }
+  for (int i = 0; i < n; ++i) {
+    lanes[2 * i].setZero();
+    std::copy_n(directions + i * num_directions + first, count, lanes[2 * i].data());
   }
-  if (!jacobian) return;
+  Sweep<kWidth>(outer, lanes);
+  for (int i = 0; i < n; ++i) {
+    std::copy_n(lanes[2 * i + 1].data(), count, products + i * num_directions + first);
+  }
+  if (!along) return;
   for (const TapeJet& residual : residuals_) {
     const TapeScalar& r = residual.a;
-    for (int j = first; j < end; ++j) {
-      jacobian[j] = r.node < 0 ? 0.0 : r.factor * lanes[2 * r.node][j - first];
+    for (int j = 0; j < count; ++j) {
+      along[first + j] = r.node < 0 ? 0.0 : r.factor * lanes[2 * r.node][j];
     }
-    jacobian += n;
+    along += num_directions;
+  }
+}
+
+void Tape::AllProducts(const Outer& outer,
+                       const double* directions,
+                       int num_directions,
+                       double* products,
+                       double* along) {
+  for (int first = 0; first < num_directions;) {
+    const int left = num_directions - first;
+    const auto run = [&](auto width) {
+      constexpr int kWidth = decltype(width)::value;
+      Products<kWidth>(outer, directions, num_directions, first, products, along);
+      first += kWidth;
+    };
+    if (left > 12) {
+      run(std::integral_constant<int, 16>());
+    } else if (left > 8) {
+      run(std::integral_constant<int, 12>());
+    } else if (left > 4) {
+      run(std::integral_constant<int, 8>());
+    } else if (left > 1) {
+      run(std::integral_constant<int, 4>());
+    } else {
+      run(std::integral_constant<int, 1>());
+    }
   }
 }
 
@@ -181,23 +228,37 @@ void Recording::Gradient(const double* weights, double* gradient) {
   std::copy_n(tape_->adjoints_.data(), tape_->num_arguments(), gradient);
 }
 
-void Recording::Hessian(const double* weights, double* hessian, double* jacobian) {
+void Recording::Hessian(const double* weights, double* hessian) {
   const int n = tape_->num_arguments();
-  int first = 0;
-  for (; n - first > 8; first += 16) tape_->HessianColumns<16>(weights, first, hessian, jacobian);
-  if (n - first > 4) {
-    tape_->HessianColumns<8>(weights, first, hessian, jacobian);
-  } else if (first < n) {
-    tape_->HessianColumns<4>(weights, first, hessian, jacobian);
+  std::vector<double>& identity = tape_->identity_;
+  identity.assign(n * n, 0.0);
+  for (int i = 0; i < n; ++i) identity[i * (n + 1)] = 1.0;
+  tape_->AllProducts({weights}, identity.data(), n, hessian, nullptr);
+  for (int i = 0; i < n; ++i) {  // The two triangles differ by rounding.
+    for (int j = 0; j < i; ++j) hessian[j * n + i] = hessian[i * n + j];
   }
 }
 
 void Recording::HessianProduct(const double* weights, const double* direction, double* product) {
-  auto* lanes = tape_->PrepareLanes<1>();
-  const int n = tape_->num_arguments();
-  for (int i = 0; i < n; ++i) lanes[2 * i][0] = direction[i];
-  tape_->Sweep<1>(weights, lanes);
-  for (int i = 0; i < n; ++i) product[i] = lanes[2 * i + 1][0];
+  tape_->AllProducts({weights}, direction, 1, product, nullptr);
+}
+
+void Recording::LossHessianProducts(const double* rho,
+                                    const double* directions,
+                                    int num_directions,
+                                    double* products,
+                                    double* along,
+                                    double* gradient) {
+  std::vector<double>&values = tape_->values_, &weights = tape_->weights_;
+  values.resize(tape_->residuals_.size());
+  weights.resize(values.size());
+  Values(values.data());
+  for (std::size_t k = 0; k < values.size(); ++k) weights[k] = rho[1] * values[k];
+  tape_->AllProducts(
+      {weights.data(), values.data(), rho[1], rho[2]}, directions, num_directions, products, along);
+  if (!gradient) return;
+  if (rho[1] == 0.0 || num_directions == 0) return Gradient(values.data(), gradient);
+  for (int i = 0; i < tape_->num_arguments(); ++i) gradient[i] = tape_->adjoints_[i] / rho[1];
 }
 
 }  // namespace internal

@@ -214,13 +214,30 @@ class Tape {
   int num_arguments() const { return static_cast<int>(arguments_.size()); }
   int num_nodes() const { return static_cast<int>(next_ - nodes_.data()); }
   void Grow();
+  // What the residuals go into: sum_k weights[k] * residual k, or a loss of them all.
+  struct Outer {
+    const double* weights;              // Its derivatives by the residuals.
+    const double* residuals = nullptr;  // Their values; null: no loss.
+    double rho1 = 0.0, rho2 = 0.0;
+  };
+
   void Backpropagate(const double* weights);
   template <int kWidth>
   Lanes<kWidth>* PrepareLanes();
   template <int kWidth>
-  void Sweep(const double* weights, Lanes<kWidth>* lanes);
+  void Sweep(const Outer& outer, Lanes<kWidth>* lanes);
   template <int kWidth>
-  void HessianColumns(const double* weights, int first, double* hessian, double* jacobian);
+  void Products(const Outer& outer,
+                const double* directions,
+                int num_directions,
+                int first,
+                double* products,
+                double* along);
+  void AllProducts(const Outer& outer,
+                   const double* directions,
+                   int num_directions,
+                   double* products,
+                   double* along);
 
   // One for all shared libraries; unlike thread_local, without a call to look for an initialiser.
   static __thread Tape* current_;
@@ -230,7 +247,7 @@ class Tape {
   TapeNode* end_ = nullptr;
   std::vector<TapeJet> arguments_, residuals_;
   std::vector<const TapeJet*> blocks_;
-  std::vector<double> adjoints_;
+  std::vector<double> adjoints_, values_, weights_, identity_;
   struct alignas(64) Lane8 {
     double value[8];
   };
@@ -258,10 +275,20 @@ class Recording {
   void Values(double* values) const;
   // The gradient of sum_k weights[k] * residual k.
   void Gradient(const double* weights, double* gradient);
-  // Its n x n Hessian; with it comes the residuals' Jacobian, row-major, where wanted.
-  void Hessian(const double* weights, double* hessian, double* jacobian = nullptr);
+  // Its n x n Hessian.
+  void Hessian(const double* weights, double* hessian);
   // The same times `direction`; n values both.
   void HessianProduct(const double* weights, const double* direction, double* product);
+  // The Hessian H of rho(|r|^2) / 2, Gauss-Newton's part and the loss's curvature included, times
+  // directions: n x num_directions, row-major, as are the products. `along` takes the residuals'
+  // own derivatives along the directions, num_residuals x num_directions, and `gradient` J'r; they
+  // may be null. rho: a loss's value and derivatives at |r|^2.
+  void LossHessianProducts(const double* rho,
+                           const double* directions,
+                           int num_directions,
+                           double* products,
+                           double* along,
+                           double* gradient);
 
  private:
   static Tape* Acquire(double const* const* parameters,

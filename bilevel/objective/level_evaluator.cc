@@ -55,9 +55,15 @@ LevelEvaluator::LevelEvaluator(const LevelFunction* function, ThreadPool* pool)
     s.weights.resize(residuals);
     s.gradient.resize(ambient);
     s.direction.resize(ambient);
+    s.product.resize(ambient);
     s.jv.resize(std::max(residuals, ambient));
-    s.hessian.resize(function_.has_sparse_hessian_ ? ambient * ambient : 0);
-    s.half.resize(function_.has_sparse_hessian_ ? ambient * local : 0);
+    if (function_.has_sparse_hessian_) {
+      s.hessian.resize(ambient * ambient);
+      s.directions.resize(ambient * local);
+      s.products.resize(ambient * local);
+      s.half.resize(ambient * local);
+      s.along.resize(residuals * local);
+    }
     NumericHessianWorkspace& w = s.workspace;  // Whichever thread differences first.
     for (auto* v : {&w.point, &w.gradient, &w.direction, &w.difference, &w.estimate}) {
       v->reserve(ambient);

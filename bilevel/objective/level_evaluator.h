@@ -86,11 +86,10 @@ class LevelEvaluator {
   void FindArguments(int index, bool want_x, bool want_y, Scratch* scratch);
   bool EvaluateCost(int index, bool derivatives, internal::Recording* recording, Scratch* scratch);
   bool EvaluateResidual(Order order, int index, Scratch* scratch, double* slot);
-  bool FillHessian(int index,
-                   internal::Recording* recording,
-                   const double* gradient,
-                   double* ambient_gradient,
-                   Scratch* scratch);
+  void LiftDirection(int index, Scratch* scratch) const;
+  bool MultiplyHessian(int index, Scratch* scratch);
+  bool MultiplyDirections(int index, internal::Recording* recording, Scratch* scratch);
+  void FillHessian(int index, double* ambient_gradient, Scratch* scratch);
   bool AddGradient(int index, double scale, double* value);
   bool AddGradient(int index, internal::Recording* recording, double scale, double* value);
   const double* Value(const LevelFunction::Argument& argument) const;

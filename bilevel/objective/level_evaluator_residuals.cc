@@ -94,9 +94,10 @@ bool LevelEvaluator::EvaluateResidual(Order order, int index, Scratch* s, double
   // Variables of x are skipped where nobody asks for them.
   const bool want_x = gx_ || yx_ || order == Order::kRows;
   FindArguments(index, want_x, true, s);
-  // One recording gives the gradient without a Jacobian, and the Hessian with it.
+  // One recording gives gradient, Hessian and products without a Jacobian.
   std::optional<internal::Recording> recording;
   if ((order == Order::kGradient && r.TapesGradient()) ||
+      ((order == Order::kProduct || order == Order::kBoth) && r.taped) ||
       (order == Order::kHessian && r.taped && (kind_ == HessianKind::kExact || yx_))) {
     recording.emplace(s->parameters.data(), r.cost->parameter_block_sizes(), num_rows);
   }
@@ -136,7 +137,16 @@ bool LevelEvaluator::EvaluateResidual(Order order, int index, Scratch* s, double
 
   // J'r, ambient.
   double* gradient = s->gradient.data();
-  if (recording) recording->Gradient(residuals, gradient);
+  if (recording && (order == Order::kProduct || order == Order::kBoth)) {
+    // Comes with the product.
+    LiftDirection(index, s);
+    recording->LossHessianProducts(
+        rho, s->direction.data(), 1, s->product.data(), s->jv.data(), gradient);
+  } else if (recording && order == Order::kHessian) {
+    MultiplyDirections(index, &*recording, s);
+  } else if (recording) {
+    recording->Gradient(residuals, gradient);
+  }
   for (int p = 0; p < r.num_arguments && !recording; ++p) {
     const Argument& a = arguments[p];
     const double* jacobian = s->jacobian_pointers[p];
@@ -173,21 +183,6 @@ bool LevelEvaluator::EvaluateResidual(Order order, int index, Scratch* s, double
   for (int i = 0; i < num_rows; ++i) weights[i] = rho[1] * residuals[i];
 
   if (order == Order::kProduct || order == Order::kBoth) {
-    double* direction = s->direction.data();
-    double* jv = s->jv.data();
-    std::fill_n(direction, ambient, 0.0);
-    std::fill_n(jv, num_rows, 0.0);
-    for (int p = 0; p < r.num_arguments; ++p) {
-      const Argument& a = arguments[p];
-      if (a.kind != Argument::kY) continue;
-      const double* v = direction_ + a.tangent_offset;
-      Lift(PlusJacobian(a), a.size, a.tangent_size, v, direction + a.ambient);
-      for (int i = 0; i < num_rows; ++i) {
-        for (int j = 0; j < a.size; ++j) {
-          jv[i] += s->jacobian_pointers[p][i * a.size + j] * direction[a.ambient + j];
-        }
-      }
-    }
     if (order == Order::kBoth) {
       double* own = ambient_gradient + ambient + r.theta_size;
       for (int p = 0; p < r.num_arguments; ++p) {
@@ -201,25 +196,14 @@ bool LevelEvaluator::EvaluateResidual(Order order, int index, Scratch* s, double
                 own + a.local);
       }
     }
-    double* product = gradient;  // Curvature first, then the Jacobian terms on top.
+    if (!recording && !MultiplyHessian(index, s)) return false;
+    const double* const product = s->product.data();
+    const double* const jv = s->jv.data();
     double r_jv = 0.0;
     for (int i = 0; i < num_rows; ++i) r_jv += residuals[i] * jv[i];
-    const bool ok =
-        r.exact ? r.exact->EvaluateHessianProduct(s->parameters.data(), weights, direction, product)
-                : NumericHessianProduct(
-                      *r.cost, s->parameters.data(), weights, direction, product, &s->workspace);
-    if (!ok) {
-      return FailResidual(index, "has second derivatives that could not be evaluated", s);
-    }
-    for (int i = 0; i < num_rows; ++i) jv[i] = rho[1] * jv[i] + 2.0 * rho[2] * r_jv * residuals[i];
     for (int p = 0; p < r.num_arguments; ++p) {
       const Argument& a = arguments[p];
-      if (!s->jacobian_pointers[p]) continue;
-      for (int i = 0; i < num_rows; ++i) {
-        for (int j = 0; j < a.size; ++j) {
-          product[a.ambient + j] += s->jacobian_pointers[p][i * a.size + j] * jv[i];
-        }
-      }
+      if (!s->jacobian_pointers[p]) continue;  // Nobody asks for it.
       Project(PlusJacobian(a), a.size, a.tangent_size, 1.0, product + a.ambient, out + a.local);
     }
     for (int p = r.num_arguments; p < r.num_arguments + r.num_thetas; ++p) {
@@ -235,94 +219,175 @@ bool LevelEvaluator::EvaluateResidual(Order order, int index, Scratch* s, double
     return true;
   }
 
-  return FillHessian(index, recording ? &*recording : nullptr, gradient, ambient_gradient, s);
+  if (!recording && !MultiplyDirections(index, nullptr, s)) return false;
+  FillHessian(index, ambient_gradient, s);
+  return true;
 }
 
-// The Hessian of a residual block, after its ambient gradient in the slot.
-bool LevelEvaluator::FillHessian(int index,
-                                 internal::Recording* recording,
-                                 const double* gradient,
-                                 double* ambient_gradient,
-                                 Scratch* s) {
+// direction_ in the ambient coordinates of a residual block's arguments.
+inline void LevelEvaluator::LiftDirection(int index, Scratch* s) const {
+  const LevelFunction::Residual& r = function_.residuals_[index];
+  const LevelFunction::Argument* a = &function_.arguments_[r.first];
+  for (const LevelFunction::Argument* const end = a + r.num_arguments; a != end; ++a) {
+    double* to = s->direction.data() + a->ambient;
+    if (a->kind == LevelFunction::Argument::kY) {
+      Lift(PlusJacobian(*a), a->size, a->tangent_size, direction_ + a->tangent_offset, to);
+    } else {
+      std::fill_n(to, a->size, 0.0);
+    }
+  }
+}
+
+// The Hessian of a residual block's cost along direction_, and its residuals' derivatives, from
+// the Jacobians.
+bool LevelEvaluator::MultiplyHessian(int index, Scratch* s) {
   using Argument = LevelFunction::Argument;
   const LevelFunction::Residual& r = function_.residuals_[index];
-  const Argument* arguments = &function_.arguments_[r.first];
-  const int num_rows = r.num_residuals, ambient = r.ambient_size, local = r.local_size;
-  const double* rho = s->rho;
-  const double* weights = s->weights.data();
-  // The Hessian in ambient coordinates: curvature + rho' J'J + 2 rho'' (J'r)(J'r)'.
-  double* h = s->hessian.data();
-  MatrixMap hessian(h, ambient, ambient);
-  double* stacked = s->stacked.data();
-  if (recording) recording->Hessian(weights, h, stacked);
-  for (int p = 0; p < r.num_arguments && !recording; ++p) {
-    const Argument& a = arguments[p];
-    for (int i = 0; i < num_rows; ++i) {
-      double* row = stacked + i * ambient + a.ambient;
-      if (s->jacobian_pointers[p]) {
-        std::copy_n(s->jacobian_pointers[p] + i * a.size, a.size, row);
-      } else {
-        std::fill_n(row, a.size, 0.0);
-      }
-    }
-  }
-  const bool exact = kind_ == HessianKind::kExact;
-  if (exact || yx_) {
-    const bool ok =
-        recording ||
-        (r.exact ? r.exact->EvaluateHessian(s->parameters.data(), weights, h)
-                 : NumericHessian(*r.cost, s->parameters.data(), weights, h, &s->workspace));
-    if (!ok) {
-      return FailResidual(index, "has second derivatives that could not be evaluated", s);
-    }
-    for (int i = 0; i < num_rows; ++i) AddOuterProduct(rho[1], stacked + i * ambient, ambient, h);
-    AddOuterProduct(2.0 * rho[2], gradient, ambient, h);
-  }
-  if (!exact) {
-    ConstMatrixMap jacobian(stacked, num_rows, ambient);
-    for (int p = 0; p < r.num_arguments; ++p) {
-      for (int q = 0; q < r.num_arguments; ++q) {
-        const Argument &a = arguments[p], &b = arguments[q];
-        if (a.kind != Argument::kY || b.kind != Argument::kY) continue;
-        hessian.block(a.ambient, b.ambient, a.size, b.size) =
-            rho[1] * jacobian.middleCols(a.ambient, a.size)
-                         .transpose()
-                         .lazyProduct(jacobian.middleCols(b.ambient, b.size));
-      }
-    }
-  }
-
-  // Into tangent coordinates: columns, then rows.
-  double* local_hessian = ambient_gradient + ambient + r.theta_size;
-  MatrixMap to(local_hessian, local, local);
-  MatrixMap half(s->half.data(), ambient, local);
-  for (int q = 0; q < r.num_arguments; ++q) {
-    const Argument& a = arguments[q];
-    if (a.kind == Argument::kConstant) continue;
-    const double* plus = PlusJacobian(a);
-    auto columns = half.middleCols(a.local, a.tangent_size);
-    if (plus) {
-      columns = hessian.middleCols(a.ambient, a.size)
-                    .lazyProduct(ConstMatrixMap(plus, a.size, a.tangent_size));
-    } else {
-      columns = hessian.middleCols(a.ambient, a.size);
-    }
-  }
-  const int cost_local = [&] {  // The local size of the cost function's own arguments.
-    return r.num_thetas > 0 ? arguments[r.num_arguments].local : local;
-  }();
+  const Argument* const arguments = &function_.arguments_[r.first];
+  const double* const residuals = s->residuals.data();
+  const double* const direction = s->direction.data();
+  double* const product = s->product.data();
+  double* const jv = s->jv.data();
+  LiftDirection(index, s);
+  std::fill_n(jv, r.num_residuals, 0.0);
   for (int p = 0; p < r.num_arguments; ++p) {
     const Argument& a = arguments[p];
-    if (a.kind == Argument::kConstant) continue;
-    const double* plus = PlusJacobian(a);
-    auto rows = to.block(a.local, 0, a.tangent_size, cost_local);
-    if (plus) {
-      rows = ConstMatrixMap(plus, a.size, a.tangent_size)
-                 .transpose()
-                 .lazyProduct(half.block(a.ambient, 0, a.size, cost_local));
-    } else {
-      rows = half.block(a.ambient, 0, a.size, cost_local);
+    if (a.kind != Argument::kY) continue;
+    for (int i = 0; i < r.num_residuals; ++i) {
+      for (int j = 0; j < a.size; ++j) {
+        jv[i] += s->jacobian_pointers[p][i * a.size + j] * direction[a.ambient + j];
+      }
     }
+  }
+  // Curvature first, then the Jacobian terms on top.
+  const double* const* parameters = s->parameters.data();
+  const double* const weights = s->weights.data();
+  const bool ok = r.exact ? r.exact->EvaluateHessianProduct(parameters, weights, direction, product)
+                          : NumericHessianProduct(
+                                *r.cost, parameters, weights, direction, product, &s->workspace);
+  if (!ok) return FailResidual(index, "has second derivatives that could not be evaluated", s);
+  double r_jv = 0.0;
+  for (int i = 0; i < r.num_residuals; ++i) r_jv += residuals[i] * jv[i];
+  for (int p = 0; p < r.num_arguments; ++p) {
+    const Argument& a = arguments[p];
+    if (!s->jacobian_pointers[p]) continue;
+    for (int i = 0; i < r.num_residuals; ++i) {
+      const double factor = s->rho[1] * jv[i] + 2.0 * s->rho[2] * r_jv * residuals[i];
+      for (int j = 0; j < a.size; ++j) {
+        product[a.ambient + j] += s->jacobian_pointers[p][i * a.size + j] * factor;
+      }
+    }
+  }
+  return true;
+}
+
+// The Hessian of a residual block's cost times the tangent directions of y, and the residuals'
+// derivatives along them: s->products and s->along. With a recording comes s->gradient; without,
+// it must be there.
+bool LevelEvaluator::MultiplyDirections(int index, internal::Recording* recording, Scratch* s) {
+  using Argument = LevelFunction::Argument;
+  const LevelFunction::Residual& r = function_.residuals_[index];
+  const Argument* const arguments = &function_.arguments_[r.first];
+  const Argument* const end = arguments + r.num_arguments;
+  const int num_rows = r.num_residuals, ambient = r.ambient_size;
+  const double* const rho = s->rho;
+
+  int count = 0;
+  for (const Argument* a = arguments; a != end; ++a) {
+    if (a->kind == Argument::kY) count += a->tangent_size;
+  }
+  MatrixMap directions(s->directions.data(), ambient, count);
+  directions.setZero();
+  int column = 0;
+  for (const Argument* a = arguments; a != end; ++a) {
+    if (a->kind != Argument::kY) continue;
+    auto block = directions.block(a->ambient, column, a->size, a->tangent_size);
+    if (const double* plus = PlusJacobian(*a)) {
+      block = ConstMatrixMap(plus, a->size, a->tangent_size);
+    } else {
+      block.setIdentity();
+    }
+    column += a->tangent_size;
+  }
+
+  if (recording) {
+    recording->LossHessianProducts(
+        rho, directions.data(), count, s->products.data(), s->along.data(), s->gradient.data());
+    return true;
+  }
+  double* const stacked = s->stacked.data();
+  for (const Argument* a = arguments; a != end; ++a) {
+    const double* jacobian = s->jacobian_pointers[a - arguments];
+    for (int i = 0; i < num_rows; ++i) {
+      double* row = stacked + i * ambient + a->ambient;
+      if (jacobian) {
+        std::copy_n(jacobian + i * a->size, a->size, row);
+      } else {
+        std::fill_n(row, a->size, 0.0);
+      }
+    }
+  }
+  MatrixMap(s->along.data(), num_rows, count).noalias() =
+      ConstMatrixMap(stacked, num_rows, ambient).lazyProduct(directions);
+  if (kind_ == HessianKind::kGaussNewton && !yx_) return true;
+  // Curvature + rho' J'J + 2 rho'' (J'r)(J'r)'.
+  double* const h = s->hessian.data();
+  const double* const weights = s->weights.data();
+  const bool ok = r.exact
+                      ? r.exact->EvaluateHessian(s->parameters.data(), weights, h)
+                      : NumericHessian(*r.cost, s->parameters.data(), weights, h, &s->workspace);
+  if (!ok) return FailResidual(index, "has second derivatives that could not be evaluated", s);
+  for (int i = 0; i < num_rows; ++i) AddOuterProduct(rho[1], stacked + i * ambient, ambient, h);
+  AddOuterProduct(2.0 * rho[2], s->gradient.data(), ambient, h);
+  MatrixMap(s->products.data(), ambient, count).noalias() =
+      ConstMatrixMap(h, ambient, ambient).lazyProduct(directions);
+  return true;
+}
+
+// The Hessian of a residual block, after its ambient gradient in the slot, from what
+// MultiplyDirections left: the blocks that ForEachHessianBlock looks at.
+void LevelEvaluator::FillHessian(int index, double* ambient_gradient, Scratch* s) {
+  using Argument = LevelFunction::Argument;
+  const LevelFunction::Residual& r = function_.residuals_[index];
+  const Argument* const arguments = &function_.arguments_[r.first];
+  const Argument* const end = arguments + r.num_arguments;
+  const int ambient = r.ambient_size, local = r.local_size;
+  const double* const gradient = s->gradient.data();
+  int count = 0;
+  for (const Argument* a = arguments; a != end; ++a) {
+    if (a->kind == Argument::kY) count += a->tangent_size;
+  }
+  const ConstMatrixMap products(s->products.data(), ambient, count);
+  const ConstMatrixMap along(s->along.data(), r.num_residuals, count);
+  // Their rows in tangent coordinates.
+  MatrixMap to(ambient_gradient + ambient + r.theta_size, local, local);
+  MatrixMap half(s->half.data(), function_.max_ambient_, count);
+  int column = 0;  // Of the row's own block, where it is of y.
+  for (const Argument* a = arguments; a != end; ++a) {
+    if (a->kind == Argument::kConstant || (a->kind == Argument::kX && !yx_)) continue;
+    const bool in_y = a->kind == Argument::kY;
+    auto rows = half.topRows(a->tangent_size);
+    if (in_y && kind_ == HessianKind::kGaussNewton) {
+      rows = s->rho[1] * along.middleCols(column, a->tangent_size).transpose().lazyProduct(along);
+    } else if (const double* plus = PlusJacobian(*a)) {
+      rows = ConstMatrixMap(plus, a->size, a->tangent_size)
+                 .transpose()
+                 .lazyProduct(products.middleRows(a->ambient, a->size));
+    } else {
+      rows = products.middleRows(a->ambient, a->size);
+    }
+    int first = 0;
+    for (const Argument* b = arguments; b != end; ++b) {
+      if (b->kind != Argument::kY) continue;
+      const auto block = rows.middleCols(first, b->tangent_size);
+      first += b->tangent_size;
+      if (in_y) {
+        to.block(a->local, b->local, a->tangent_size, b->tangent_size) = block;
+      } else {
+        to.block(b->local, a->local, b->tangent_size, a->tangent_size) = block.transpose();
+      }
+    }
+    if (in_y) column += a->tangent_size;
   }
   // d/dtheta of rho' J'r.
   double* slope = s->direction.data();
@@ -347,7 +412,6 @@ bool LevelEvaluator::FillHessian(int index,
       }
     }
   }
-  return true;
 }
 
 // The serial way to a gradient: as EvaluateResidual and Reduce, entry by entry the same arithmetic,

@@ -23,7 +23,7 @@ struct LevelEvaluator::Scratch {
   std::vector<const double*> parameters;
   std::vector<double*> jacobian_pointers;
   std::vector<double> residuals, jacobians, stacked, weights, gradient, direction, jv, hessian,
-      half, theta_value, theta_slope;
+      product, directions, products, along, half, theta_value, theta_slope;
   double rho[3];
   NumericHessianWorkspace workspace;
   std::string error;
