@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "Eigen/Cholesky"
 #include "Eigen/SparseCholesky"
 #include "bilevel/lower_level/schur_elimination.h"
 #ifdef BILEVEL_USE_CHOLMOD
@@ -14,6 +15,11 @@
 namespace bilevel {
 namespace {
 
+// A matrix this full gains nothing from sparsity; a tiny one neither.
+constexpr double kDenseShare = 0.3;
+constexpr int kTiny = 24, kLargestDense = 5000;
+
+using Dense = Eigen::LLT<Matrix, Eigen::Lower>;
 using Simplicial = Eigen::SimplicialLDLT<SparseMatrix, Eigen::Lower, Eigen::AMDOrdering<int>>;
 
 #ifdef BILEVEL_USE_CHOLMOD
@@ -51,6 +57,11 @@ struct Factorization::Implementation {
       if (!schur->Pays()) schur.reset();
     }
     const SparseMatrix& matrix = schur ? schur->reduced() : lower;
+    const double n = static_cast<double>(matrix.rows());
+    if (n <= kTiny || (n <= kLargestDense && matrix.nonZeros() >= kDenseShare * 0.5 * n * n)) {
+      dense = std::make_unique<Dense>(matrix.rows());
+      return;
+    }
 #ifdef BILEVEL_USE_CHOLMOD
     if (matrix.nonZeros() > 0) {
       supernodal = std::make_unique<Supernodal>();
@@ -70,6 +81,12 @@ struct Factorization::Implementation {
     if (schur) smallest = schur->Reduce(lower);
     if (!(smallest > 0.0)) return 0.0;
     const SparseMatrix& matrix = schur ? schur->reduced() : lower;
+    if (dense) {
+      if (matrix.rows() == 0) return smallest;
+      dense->compute(matrix);
+      if (dense->info() != Eigen::Success) return 0.0;
+      return std::min(smallest, dense->matrixLLT().diagonal().cwiseAbs2().minCoeff());
+    }
 #ifdef BILEVEL_USE_CHOLMOD
     if (supernodal) {
       const OneOpenMpThread one_thread;
@@ -85,6 +102,10 @@ struct Factorization::Implementation {
 
   template <typename T>
   void SolveReduced(const T& b, T* x) const {
+    if (dense) {
+      *x = dense->solve(b);
+      return;
+    }
 #ifdef BILEVEL_USE_CHOLMOD
     if (supernodal) {
       *x = supernodal->solve(b);
@@ -111,6 +132,7 @@ struct Factorization::Implementation {
   }
 
   std::unique_ptr<SchurElimination> schur;
+  std::unique_ptr<Dense> dense;
   std::unique_ptr<Simplicial> simplicial;
 #ifdef BILEVEL_USE_CHOLMOD
   std::unique_ptr<Supernodal> supernodal;
@@ -127,8 +149,9 @@ Factorization::Factorization(const SparseMatrix& lower, const Space* space)
 Factorization::~Factorization() = default;
 
 std::string Factorization::Describe() const {
-  std::string text =
-      implementation_->simplicial ? "simplicial Cholesky" : "supernodal Cholesky (CHOLMOD)";
+  std::string text = implementation_->dense        ? "dense Cholesky"
+                     : implementation_->simplicial ? "simplicial Cholesky"
+                                                   : "supernodal Cholesky (CHOLMOD)";
   if (implementation_->schur) {
     text += " of " + std::to_string(implementation_->schur->reduced().rows()) +
             " unknowns, after Schur elimination of the other " +

@@ -16,8 +16,9 @@ namespace bilevel {
 ///
 /// so that damping and rank tolerances are free of units. Independent small blocks that make up
 /// nearly all of it, such as the points of a bundle adjustment, are eliminated block by block. The
-/// rest is for CHOLMOD's supernodal factorisation where it is built in and the factor is dense
-/// enough to pay, for Eigen's simplicial one otherwise.
+/// rest is factorised as a dense matrix where it is tiny or nearly full, by CHOLMOD's supernodal
+/// method where that is built in and the factor is dense enough to pay, and by Eigen's simplicial
+/// one otherwise.
 class Factorization {
  public:
   /// lower: the pattern of the lower triangle, diagonal included. space: its blocks, for

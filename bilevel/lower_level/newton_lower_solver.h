@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "bilevel/lower_level/hessian_system.h"
-#include "bilevel/lower_level/lower_solver.h"
 #include "bilevel/objective/level_evaluator.h"
+#include "bilevel/objective/lower_solver.h"
 #include "bilevel/objective/program.h"
 #include "ceres/solver.h"
 
@@ -44,6 +44,7 @@ class NewtonLowerSolver : public LowerSolver {
   bool Differentiate(const Point& x, const Point& y) override;
   const Matrix& dy_dx() override;
   bool Adjoint(const Vector& fy, Vector* product) override;
+  bool Tangent(const Vector& direction, Vector* motion) override;
   bool IsDetermined(const Vector& fy) override;
   /// Newton alone: one ceres::Problem cannot be solved twice at once.
   std::unique_ptr<LowerSolver> Fork() const override;
@@ -53,8 +54,6 @@ class NewtonLowerSolver : public LowerSolver {
   /// dy*/dx for some coordinates of x only, into columns().
   bool ComputeColumns(int first, int count);
   const Matrix& columns() const { return dy_dx_; }
-  /// (dy*/dx) direction, by one solve.
-  bool Tangent(const Vector& direction, Vector* motion);
   /// After Differentiate: the decrement there, relative as Options::tolerance.
   double MeasureDecrement();
   /// Whether that decrement is as small as rounding of y allows.

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "bilevel/lower_level/lower_solver.h"
+#include "bilevel/objective/lower_solver.h"
 #include "bilevel/objective/program.h"
 
 namespace bilevel {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "bilevel/lower_level/block_jacobi.h"
-#include "bilevel/lower_level/lower_solver.h"
+#include "bilevel/objective/lower_solver.h"
 #include "bilevel/objective/oracle.h"
 #include "bilevel/objective/program.h"
 

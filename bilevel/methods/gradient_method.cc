@@ -1,7 +1,7 @@
 #include "bilevel/methods/gradient_method.h"
 
-#include "bilevel/lower_level/lower_solver.h"
 #include "bilevel/methods/estimators/held.h"
+#include "bilevel/objective/lower_solver.h"
 
 namespace bilevel {
 

@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "bilevel/lower_level/newton_lower_solver.h"
+#include "bilevel/objective/lower_solver.h"
 
 namespace bilevel {
 
@@ -30,8 +30,7 @@ void HyperObjective::Predict(const Point& x) {
   if (!(length > 0.0)) return;
   if (may_ask_tangent_) {
     may_ask_tangent_ = false;  // The solve to come replaces the factorisation.
-    auto* newton = dynamic_cast<NewtonLowerSolver*>(&oracle_->lower());
-    if (newton && newton->Tangent(dx_, &motion_)) line_ = dx_;
+    if (oracle_->lower().Tangent(dx_, &motion_)) line_ = dx_;
   }
   if (line_.size() == 0) return;
   const double share = dx_.dot(line_) / line_.squaredNorm();

@@ -8,7 +8,7 @@
 #include "Eigen/Cholesky"
 #include "Eigen/Eigenvalues"
 #include "bilevel/lower_level/bookkeeping.h"
-#include "bilevel/lower_level/lower_solver.h"
+#include "bilevel/objective/lower_solver.h"
 
 namespace bilevel {
 namespace {

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "Eigen/Cholesky"
-#include "bilevel/lower_level/lower_solver.h"
 #include "bilevel/methods/hyper_objective.h"
+#include "bilevel/objective/lower_solver.h"
 #include "ceres/gradient_problem.h"
 
 namespace bilevel {

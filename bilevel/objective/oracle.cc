@@ -6,9 +6,9 @@
 #include <random>
 #include <utility>
 
-#include "bilevel/lower_level/lower_solver.h"
 #include "bilevel/lower_level/scenario_groups.h"
 #include "bilevel/objective/level_evaluator.h"
+#include "bilevel/objective/lower_solver.h"
 
 namespace bilevel {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "bilevel/lower_level/lower_solver.h"
+#include "bilevel/objective/lower_solver.h"
 
 namespace bilevel {
 namespace {

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstdio>
 
-#include "bilevel/lower_level/lower_solver.h"
+#include "bilevel/objective/lower_solver.h"
 
 namespace bilevel {
 namespace {

@@ -1,5 +1,5 @@
-#ifndef BILEVEL_LOWER_LEVEL_LOWER_SOLVER_H_
-#define BILEVEL_LOWER_LEVEL_LOWER_SOLVER_H_
+#ifndef BILEVEL_OBJECTIVE_LOWER_SOLVER_H_
+#define BILEVEL_OBJECTIVE_LOWER_SOLVER_H_
 
 #include <memory>
 #include <string>
@@ -58,6 +58,9 @@ class LowerSolver {
   /// (dy*/dx)' fy for a gradient fy in y: one solve for any number of x.
   virtual bool Adjoint(const Vector& fy, Vector* product) = 0;
 
+  /// (dy*/dx) direction, by one solve, where the solver can: false otherwise.
+  virtual bool Tangent(const Vector& /*direction*/, Vector* /*motion*/) { return false; }
+
   /// Whether a function with gradient fy in y has a derivative along y*: false, with message(),
   /// where it depends on directions that the lower level leaves free.
   virtual bool IsDetermined(const Vector& fy) = 0;
@@ -76,4 +79,4 @@ class LowerSolver {
 
 }  // namespace bilevel
 
-#endif  // BILEVEL_LOWER_LEVEL_LOWER_SOLVER_H_
+#endif  // BILEVEL_OBJECTIVE_LOWER_SOLVER_H_

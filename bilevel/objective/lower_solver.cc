@@ -1,4 +1,4 @@
-#include "bilevel/lower_level/lower_solver.h"
+#include "bilevel/objective/lower_solver.h"
 
 namespace bilevel {
 
