@@ -464,7 +464,9 @@ class ProblemCompiler {
       scenario->f->AddResidual(
           s.upper_->GetCostFunctionForResidualBlock(id), loss, arguments, weight_of(id));
     }
-    for (const Scenario::Term& term : s.lower_terms_) AddTerm(term, scenario->g.get());
+    for (const Scenario::Term& term : s.lower_terms_) {
+      if (!AddTerm(term, scenario->g.get())) return false;
+    }
     for (const Scenario::Term& term : s.upper_terms_) {
       if (!term.objective)
         return Refuse("a general term of the upper problem" + suffix + " is null");
@@ -474,7 +476,7 @@ class ProblemCompiler {
           return false;
         }
       }
-      AddTerm(term, scenario->f.get());
+      if (!AddTerm(term, scenario->f.get())) return false;
     }
     scenario->g->SetCallback(s.lower_callback_);
     scenario->f->SetCallback(s.upper_callback_);
@@ -568,14 +570,19 @@ class ProblemCompiler {
                   " is variable in the upper problem only: declare it upper, or constant");
   }
 
-  static void AddTerm(const Scenario::Term& term, LevelFunction* function) {
+  bool AddTerm(const Scenario::Term& term, LevelFunction* function) {
     std::vector<double*> blocks;
     std::vector<int> sizes;
     for (const Scenario::TermBlock& block : term.blocks) {
       blocks.push_back(block.values);
       sizes.push_back(block.size);
     }
+    if (const std::string complaint = term.objective->CheckBlocks(sizes); !complaint.empty()) {
+      return Refuse("general term " + std::to_string(function->num_terms()) + " of " +
+                    function->name() + ": " + complaint);
+    }
     function->AddTerm(term.objective.get(), blocks, sizes);
+    return true;
   }
 
   void JoinScenarios() {

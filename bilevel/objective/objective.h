@@ -1,6 +1,9 @@
 #ifndef BILEVEL_OBJECTIVE_OBJECTIVE_H_
 #define BILEVEL_OBJECTIVE_OBJECTIVE_H_
 
+#include <string>
+#include <vector>
+
 #include "bilevel/objective/batch.h"
 
 namespace bilevel {
@@ -21,6 +24,10 @@ class Objective {
   /// one term is a part of every batch. kStream: an expectation, of which every batch is a sample.
   virtual int num_terms() const { return 1; }
   static constexpr int kStream = 0;
+
+  /// Sentence on blocks of these sizes, in their order, that the function is not made for; empty if
+  /// it is. Asked once, before anything is evaluated.
+  virtual std::string CheckBlocks(const std::vector<int>& /*sizes*/) const { return ""; }
 
   /// How often to draw which term (kIndependent); nullptr: all equally often. Must not change.
   virtual const Importance* importance() const { return nullptr; }

@@ -1,0 +1,65 @@
+#ifndef BILEVEL_MODELS_FEATURE_STORAGE_H_
+#define BILEVEL_MODELS_FEATURE_STORAGE_H_
+
+#include <cstdlib>
+#include <memory>
+#include <variant>
+
+#include "Eigen/SparseCore"
+#include "bilevel/models/simd_kernels.h"
+
+namespace bilevel {
+namespace internal {
+
+// Zeros in whole registers, aligned to them.
+template <typename T>
+class AlignedArray {
+ public:
+  // Makes room; keeps nothing. Allocates only when it grows.
+  void Resize(size_t size) {
+    if (size <= capacity_) return;
+    const size_t bytes = (size * sizeof(T) + kSimdBytes - 1) / kSimdBytes * kSimdBytes;
+    data_.reset(static_cast<T*>(std::aligned_alloc(kSimdBytes, bytes)));
+    if (!data_) throw std::bad_alloc();
+    capacity_ = bytes / sizeof(T);
+    for (size_t i = 0; i < capacity_; ++i) data_.get()[i] = T(0);
+  }
+  T* data() { return data_.get(); }
+  const T* data() const { return data_.get(); }
+
+ private:
+  struct Free {
+    void operator()(T* p) const { std::free(p); }
+  };
+  std::unique_ptr<T, Free> data_;
+  size_t capacity_ = 0;
+};
+
+template <typename T>
+struct DenseFeatures {
+  using Scalar = T;
+  int rows, columns, stride;  // Whole registers a row.
+  AlignedArray<T> values;
+  const T* row(int i) const { return values.data() + static_cast<size_t>(i) * stride; }
+};
+
+// By samples and by features.
+template <typename T>
+struct SparseFeatures {
+  using Scalar = T;
+  Eigen::SparseMatrix<T, Eigen::RowMajor> by_row;
+  Eigen::SparseMatrix<T, Eigen::ColMajor> by_column;
+};
+
+struct FeatureStorage {
+  std::variant<DenseFeatures<float>,
+               DenseFeatures<double>,
+               SparseFeatures<float>,
+               SparseFeatures<double>>
+      matrix;
+};
+
+}  // namespace internal
+}  // namespace bilevel
+
+#endif  // BILEVEL_MODELS_FEATURE_STORAGE_H_

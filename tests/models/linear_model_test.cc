@@ -1,0 +1,457 @@
+#include "bilevel/models/linear_model.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <new>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "bilevel/models/simd_kernels.h"
+#include "bilevel/problem.h"
+#include "bilevel/solver.h"
+#include "ceres/jet.h"
+#include "gtest/gtest.h"
+
+namespace {
+long allocations = 0;
+}  // namespace
+
+__attribute__((noinline)) void* operator new(std::size_t size) {
+  ++allocations;
+  if (void* memory = std::malloc(size)) return memory;
+  throw std::bad_alloc();
+}
+__attribute__((noinline)) void operator delete(void* memory) noexcept { std::free(memory); }
+__attribute__((noinline)) void operator delete(void* memory, std::size_t) noexcept {
+  std::free(memory);
+}
+
+namespace bilevel {
+namespace {
+
+using RowMatrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+// A small problem of any kind, with every derivative in one vector (Theta, then w).
+struct Setup {
+  Setup(LinearModel::Loss kind,
+        LinearModel::Weights weights,
+        bool by_class,
+        int samples,
+        int features)
+      : loss(kind), n(samples), d(features), c(kind == LinearModel::kLogistic ? 1 : 3), a(n, d) {
+    std::mt19937 generator(5);
+    std::normal_distribution<double> normal;
+    for (int i = 0; i < n; ++i) {
+      for (int j = 0; j < d; ++j) a(i, j) = (i + j) % 3 ? normal(generator) : 0.0;
+    }
+    const int classes = loss == LinearModel::kLogistic ? 2 : 3;
+    for (int i = 0; i < n * (loss == LinearModel::kSquared ? c : 1); ++i) {
+      targets.push_back(loss == LinearModel::kSquared ? normal(generator) : i % classes);
+    }
+    options.weights = weights;
+    options.weights_by_class = by_class;
+    num_weights = weights == LinearModel::kNone ? 0 : by_class ? classes : n;
+    point = Vector::NullaryExpr(c * d + num_weights, [&] { return 0.5 * normal(generator); });
+    direction = Vector::NullaryExpr(point.size(), [&] { return normal(generator); });
+    // Not at a corner of the clipped weights.
+    for (int i = 0; i < num_weights; ++i) point[c * d + i] = 0.7 * std::sin(1.0 + i);
+  }
+
+  std::unique_ptr<LinearModel> Model(const Features& features) const {
+    return std::make_unique<LinearModel>(loss, features, targets, c, options);
+  }
+  std::vector<const double*> Blocks(const Vector& v) const { return {v.data(), v.data() + c * d}; }
+
+  // The definition, sample by sample.
+  template <typename T>
+  T Naive(const T* theta, const T* w) const {
+    using std::exp;
+    using std::log;
+    T sum(0.0);
+    for (int i = 0; i < n; ++i) {
+      std::vector<T> o(c, T(0.0));
+      for (int k = 0; k < c; ++k) {
+        for (int j = 0; j < d; ++j) o[k] += theta[k * d + j] * a(i, j);
+      }
+      T value(0.0);
+      if (loss == LinearModel::kSoftmax) {
+        T total(0.0);
+        for (const T& output : o) total += exp(output);
+        value = log(total) - o[static_cast<int>(targets[i])];
+      } else if (loss == LinearModel::kLogistic) {
+        value = log(1.0 + exp(o[0])) - targets[i] * o[0];
+      } else {
+        for (int k = 0; k < c; ++k)
+          value += 0.5 * (o[k] - targets[i * c + k]) * (o[k] - targets[i * c + k]);
+      }
+      const T* own = num_weights > 0
+                         ? &w[options.weights_by_class ? static_cast<int>(targets[i]) : i]
+                         : nullptr;
+      if (options.weights == LinearModel::kClipped) {
+        value *= *own < T(0.0) ? T(0.0) : *own > T(1.0) ? T(1.0) : *own;
+      } else if (options.weights == LinearModel::kSigmoid) {
+        value /= 1.0 + exp(-*own);
+      } else if (options.weights == LinearModel::kExp) {
+        value *= exp(*own);
+      }
+      sum += value;
+    }
+    return sum / static_cast<double>(n);
+  }
+
+  LinearModel::Loss loss;
+  int n, d, c, num_weights;
+  RowMatrix a;
+  std::vector<double> targets;
+  LinearModel::Options options;
+  Vector point, direction;
+};
+
+double Gradient(
+    const LinearModel& model, const Setup& s, const Vector& at, const Batch& batch, Vector* g) {
+  g->resize(s.point.size());
+  double value = 0.0;
+  double* gradients[] = {g->data(), g->data() + s.c * s.d};
+  EXPECT_TRUE(model.Evaluate(s.Blocks(at).data(), batch, &value, gradients));
+  return value;
+}
+
+Vector Product(const LinearModel& model, const Setup& s, const Batch& batch) {
+  Vector product(s.point.size());
+  double* products[] = {product.data(), product.data() + s.c * s.d};
+  EXPECT_TRUE(model.HessianProduct(
+      s.Blocks(s.point).data(), batch, s.Blocks(s.direction).data(), products));
+  return product;
+}
+
+std::vector<Setup> AllKinds(int n, int d) {
+  std::vector<Setup> kinds;
+  for (const auto loss : {LinearModel::kSoftmax, LinearModel::kLogistic, LinearModel::kSquared}) {
+    kinds.emplace_back(loss, LinearModel::kNone, false, n, d);
+    for (const auto weights : {LinearModel::kClipped, LinearModel::kSigmoid, LinearModel::kExp}) {
+      kinds.emplace_back(loss, weights, false, n, d);
+      if (loss != LinearModel::kSquared) kinds.emplace_back(loss, weights, true, n, d);
+    }
+  }
+  return kinds;
+}
+
+TEST(LinearModel, IsItsDefinitionByAutomaticDifferentiation) {
+  constexpr int kSamples = 6, kFeatures = 4;
+  constexpr int kMost = 3 * kFeatures + kSamples;
+  using Jet = ceres::Jet<double, kMost>;
+  for (const Setup& s : AllKinds(kSamples, kFeatures)) {
+    const int size = static_cast<int>(s.point.size());
+    std::vector<Jet> jets(size);
+    for (int j = 0; j < size; ++j) jets[j] = Jet(s.point[j], j);
+    const Jet expected = s.Naive(jets.data(), jets.data() + s.c * s.d);
+    Vector gradient;
+    const double value = Gradient(*s.Model(Features(s.a)), s, s.point, Batch::All(), &gradient);
+    EXPECT_NEAR(value, expected.a, 1e-14);
+    EXPECT_LT((gradient - expected.v.head(size)).norm(), 1e-14);
+  }
+}
+
+// Central differences of the gradient: fourth order after one extrapolation, both with the error
+// that their order says.
+TEST(LinearModel, ProductsAreDerivativesOfGradients) {
+  for (const Setup& s : AllKinds(7, 5)) {
+    const auto model = s.Model(Features(s.a));
+    const auto difference = [&](double h) {
+      Vector plus, minus;
+      Gradient(*model, s, s.point + h * s.direction, Batch::All(), &plus);
+      Gradient(*model, s, s.point - h * s.direction, Batch::All(), &minus);
+      return Vector((plus - minus) / (2.0 * h));
+    };
+    const Vector product = Product(*model, s, Batch::All());
+    const double h = 0.02;
+    const Vector coarse = difference(h), fine = difference(h / 2.0);
+    const double first = (coarse - product).norm(), second = (fine - product).norm();
+    const double extrapolated = ((4.0 * fine - coarse) / 3.0 - product).norm();
+    EXPECT_LT(extrapolated, 1e-5 * product.norm());
+    if (first < 1e-10) continue;  // A quadratic.
+    EXPECT_NEAR(std::log2(first / second), 2.0, 0.1) << first << " " << second;
+  }
+}
+
+TEST(LinearModel, DenseSparseFloatAndDoubleAgree) {
+  for (const Setup& s : AllKinds(150, 37)) {
+    const Eigen::SparseMatrix<double> sparse = s.a.sparseView();
+    Vector expected, gradient;
+    const auto exact = s.Model(Features(s.a));
+    const Features others[] = {Features(sparse),
+                               Features(s.a.cast<float>()),
+                               Features(Eigen::SparseMatrix<float>(sparse.cast<float>()))};
+    const Batch batches[] = {Batch::All(), Batch{20, 3}, Batch::Block(64, 1)};
+    for (int k = 0; k < 3; ++k) {
+      const auto model = s.Model(others[k]);
+      const double tolerance = k == 0 ? 1e-13 : 3e-6;
+      for (const Batch& batch : batches) {
+        const double value = Gradient(*exact, s, s.point, batch, &expected);
+        EXPECT_NEAR(
+            Gradient(*model, s, s.point, batch, &gradient), value, tolerance * (1.0 + value));
+        EXPECT_LT((gradient - expected).norm(), tolerance * (1.0 + expected.norm()));
+        const Vector product = Product(*exact, s, batch);
+        EXPECT_LT((Product(*model, s, batch) - product).norm(), tolerance * (1.0 + product.norm()));
+      }
+    }
+  }
+}
+
+TEST(LinearModel, ThreadsDoNotChangeABit) {
+  for (Setup s : AllKinds(2500, 19)) {
+    const Eigen::SparseMatrix<double> sparse = s.a.sparseView();
+    for (const Features& features :
+         {Features(s.a), Features(s.a.cast<float>()), Features(sparse)}) {
+      s.options.num_threads = 1;
+      const auto one = s.Model(features);
+      s.options.num_threads = 2;
+      const auto two = s.Model(features);
+      Vector g1, g2;
+      EXPECT_EQ(Gradient(*one, s, s.point, Batch::All(), &g1),
+                Gradient(*two, s, s.point, Batch::All(), &g2));
+      EXPECT_EQ(g1, g2);
+      EXPECT_EQ(Product(*one, s, Batch::All()), Product(*two, s, Batch::All()));
+      const Batch large{1500, 1};
+      EXPECT_EQ(Product(*one, s, large), Product(*two, s, large));
+    }
+  }
+}
+
+TEST(LinearModel, MinibatchesAreUnbiased) {
+  for (const Setup& s : AllKinds(90, 6)) {
+    const auto model = s.Model(Features(s.a));
+    Vector whole, gradient, sum = Vector::Zero(s.point.size()), products = sum;
+    const double value = Gradient(*model, s, s.point, Batch::All(), &whole);
+    double values = 0.0;
+    const Batch any = Batch::Block(8, 0);
+    const int blocks = any.NumBlocks(s.n);  // 12, the last one short.
+    for (int b = 0; b < blocks; ++b) {
+      values += Gradient(*model, s, s.point, Batch::Block(8, b), &gradient) / blocks;
+      sum += gradient / blocks;
+      products += Product(*model, s, Batch::Block(8, b)) / blocks;
+    }
+    EXPECT_NEAR(values, value, 1e-13);
+    EXPECT_LT((sum - whole).norm(), 1e-13);
+    EXPECT_LT((products - Product(*model, s, Batch::All())).norm(), 1e-12);
+
+    // With weights of its own, terms drawn twice included: the same as its terms one by one.
+    std::vector<double> weights(s.n);
+    for (int i = 0; i < s.n; ++i) weights[i] = 1.0 + i % 4;
+    const Importance importance(weights);
+    Batch drawn{40, 9};
+    drawn.importance = &importance;
+    Vector expected = Vector::Zero(s.point.size());
+    for (int k = 0; k < 40; ++k) {
+      Gradient(*model, s, s.point, Batch::One(drawn.Term(k, s.n)), &gradient);
+      expected += drawn.Weight(k, s.n) / s.n * gradient;
+    }
+    Gradient(*model, s, s.point, drawn, &gradient);
+    EXPECT_LT((gradient - expected).norm(), 1e-12 * (1.0 + expected.norm()));
+  }
+}
+
+TEST(LinearModel, AllAtOnceIsOneByOneAndAllocatesNothing) {
+  for (const Setup& s : AllKinds(200, 11)) {
+    const Eigen::SparseMatrix<float> sparse = s.a.cast<float>().sparseView();
+    for (const Features& features : {Features(s.a), Features(sparse)}) {
+      const auto model = s.Model(features);
+      const auto blocks = s.Blocks(s.point), direction = s.Blocks(s.direction);
+      for (const Batch& batch : {Batch::All(), Batch{64, 2}}) {
+        Vector gradient, both(s.point.size()), product(s.point.size());
+        const double value = Gradient(*model, s, s.point, batch, &gradient);
+        double own = 0.0;
+        double* gradients[] = {both.data(), both.data() + s.c * s.d};
+        double* products[] = {product.data(), product.data() + s.c * s.d};
+        const auto evaluate = [&] {
+          ASSERT_TRUE(model->EvaluateWithProduct(
+              blocks.data(), batch, direction.data(), &own, gradients, products));
+        };
+        evaluate();
+        EXPECT_EQ(own, value);
+        EXPECT_EQ(both, gradient);
+        EXPECT_EQ(product, Product(*model, s, batch));
+        const long before = allocations;
+        evaluate();
+        EXPECT_EQ(allocations, before);
+      }
+    }
+  }
+}
+
+// Far out, where e^o overflows.
+TEST(LinearModel, LossesOfLargeOutputsAreFinite) {
+  for (const auto loss : {LinearModel::kSoftmax, LinearModel::kLogistic}) {
+    Setup s(loss, LinearModel::kNone, false, 4, 3);
+    const auto model = s.Model(Features(s.a.cast<float>()));
+    s.point *= 1e4;
+    Vector gradient;
+    EXPECT_TRUE(std::isfinite(Gradient(*model, s, s.point, Batch::All(), &gradient)));
+    EXPECT_TRUE(gradient.allFinite());
+    EXPECT_TRUE(Product(*model, s, Batch::All()).allFinite());
+  }
+}
+
+TEST(LinearModel, OutputsAndAccuracy) {
+  const Setup s(LinearModel::kSoftmax, LinearModel::kNone, false, 150, 9);
+  const auto model = s.Model(Features(s.a));
+  const Eigen::Map<const RowMatrix> theta(s.point.data(), s.c, s.d);
+  const RowMatrix expected = s.a * theta.transpose();
+  RowMatrix outputs(s.n, s.c);
+  model->Outputs(s.point.data(), outputs.data());
+  EXPECT_LT((outputs - expected).norm(), 1e-13 * expected.norm());
+  int right = 0;
+  for (int i = 0; i < s.n; ++i) {
+    int best;
+    expected.row(i).maxCoeff(&best);
+    right += best == s.targets[i];
+  }
+  EXPECT_EQ(model->Accuracy(s.point.data()), static_cast<double>(right) / s.n);
+}
+
+// Ridge regression from its normal equations, found by the library's own lower solver.
+TEST(LinearModel, LeastSquaresAreTheNormalEquations) {
+  const Setup s(LinearModel::kSquared, LinearModel::kNone, false, 60, 5);
+  std::vector<double> theta(s.c * s.d, 0.0);
+  double x = std::log(0.3);
+  Problem problem;
+  problem.AddUpperParameterBlock(&x, 1);
+  problem.AddTerm(Level::kLower, s.Model(Features(s.a)), {{theta.data(), s.c * s.d}});
+  problem.AddTerm(Level::kLower,
+                  std::make_unique<L2Regularizer>(s.c, s.d, 0.5, L2Regularizer::kScalar),
+                  {{theta.data(), s.c * s.d}, {&x, 1}});
+  problem.AddTerm(Level::kUpper, s.Model(Features(s.a)), {{theta.data(), s.c * s.d}});
+  Solver::Options options;
+  options.max_num_iterations = 0;
+  Solver::Summary summary;
+  Solve(options, &problem, &summary);
+  const Eigen::Map<const RowMatrix> b(s.targets.data(), s.n, s.c);
+  const Matrix h = s.a.transpose() * s.a / s.n + 0.3 * Matrix::Identity(s.d, s.d);
+  const RowMatrix expected = h.ldlt().solve(s.a.transpose() * b / s.n).transpose();
+  EXPECT_LT((Eigen::Map<const RowMatrix>(theta.data(), s.c, s.d) - expected).norm(), 1e-9)
+      << summary.message;
+}
+
+TEST(LinearModel, WhatDoesNotFitIsTold) {
+  const Setup s(LinearModel::kSoftmax, LinearModel::kSigmoid, false, 10, 4);
+  const Features features(s.a);
+  std::vector<double> theta(12), w(10);
+  const auto error_of = [&](std::unique_ptr<Objective> term,
+                            std::vector<Scenario::TermBlock> blocks) {
+    Problem problem;
+    problem.AddUpperParameterBlock(w.data(), 10);
+    problem.AddTerm(Level::kLower, std::move(term), std::move(blocks));
+    problem.AddTerm(Level::kUpper, std::make_unique<L2Regularizer>(3, 4), {{theta.data(), 12}});
+    std::string error;
+    EXPECT_FALSE(problem.IsValid(&error));
+    return error;
+  };
+  EXPECT_EQ(error_of(s.Model(features), {{theta.data(), 12}}),
+            "general term 0 of the lower problem: a linear model takes two blocks, Theta and its "
+            "weights, not 1");
+  EXPECT_EQ(error_of(s.Model(features), {{theta.data(), 11}, {w.data(), 10}}),
+            "general term 0 of the lower problem: a linear model's Theta has the size 11, not 12");
+  EXPECT_EQ(
+      error_of(SoftmaxRegression(features, {0, 1, 2, 3, 0, 0, 0, 0, 0, 0}, 3),
+               {{theta.data(), 12}}),
+      "general term 0 of the lower problem: sample 3 of a linear model has the label 3.000000, "
+      "which is not one of 0 ... 2");
+  EXPECT_EQ(error_of(SoftmaxRegression(features, {0, 1}, 3), {{theta.data(), 12}}),
+            "general term 0 of the lower problem: a linear model has 2 targets for 10 samples: 10 "
+            "are needed");
+  EXPECT_EQ(
+      error_of(std::make_unique<L2Regularizer>(3, 4, 1.0, L2Regularizer::kPerFeature),
+               {{theta.data(), 12}, {w.data(), 10}}),
+      "general term 0 of the lower problem: an L2 regulariser's weights have the size 10, not 4");
+}
+
+TEST(L2Regularizer, IsItsDefinition) {
+  constexpr int kOutputs = 3, kFeatures = 5;
+  using Jet = ceres::Jet<double, kOutputs * kFeatures + kFeatures>;
+  for (const auto weights : {L2Regularizer::kNone,
+                             L2Regularizer::kScalar,
+                             L2Regularizer::kPerFeature,
+                             L2Regularizer::kPerOutput}) {
+    const int size = weights == L2Regularizer::kNone        ? 0
+                     : weights == L2Regularizer::kScalar    ? 1
+                     : weights == L2Regularizer::kPerOutput ? kOutputs
+                                                            : kFeatures;
+    const int theta_size = kOutputs * kFeatures;
+    const L2Regularizer term(kOutputs, kFeatures, 0.7, weights);
+    Vector point = Vector::NullaryExpr(theta_size + size,
+                                       [](Eigen::Index i) { return std::sin(1.0 + 3.0 * i); });
+    Vector direction =
+        Vector::NullaryExpr(point.size(), [](Eigen::Index i) { return std::cos(2.0 * i); });
+    const auto gradient_at = [&](const Vector& at, double* value) {
+      Vector g(at.size());
+      const double* blocks[] = {at.data(), at.data() + theta_size};
+      double* gradients[] = {g.data(), g.data() + theta_size};
+      EXPECT_TRUE(term.Evaluate(blocks, Batch{4, 1}, value, gradients));
+      return g;
+    };
+    Jet sum(0.0);
+    for (int k = 0; k < kOutputs; ++k) {
+      for (int j = 0; j < kFeatures; ++j) {
+        const int i = k * kFeatures + j;
+        const int at = theta_size + (weights == L2Regularizer::kScalar      ? 0
+                                     : weights == L2Regularizer::kPerOutput ? k
+                                                                            : j);
+        const Jet own = size > 0 ? exp(Jet(point[at], at)) : Jet(1.0);
+        sum += 0.7 * own * Jet(point[i], i) * Jet(point[i], i);
+      }
+    }
+    double value;
+    const Vector gradient = gradient_at(point, &value);
+    EXPECT_NEAR(value, sum.a, 1e-14);
+    EXPECT_LT((gradient - sum.v.head(point.size())).norm(), 1e-13);
+    Vector product(point.size());
+    const double* blocks[] = {point.data(), point.data() + theta_size};
+    const double* along[] = {direction.data(), direction.data() + theta_size};
+    double* products[] = {product.data(), product.data() + theta_size};
+    ASSERT_TRUE(term.HessianProduct(blocks, Batch::All(), along, products));
+    const double h = 1e-3;
+    const auto difference = [&](double step) {
+      double unused;
+      return Vector((gradient_at(point + step * direction, &unused) -
+                     gradient_at(point - step * direction, &unused)) /
+                    (2.0 * step));
+    };
+    const Vector extrapolated = (4.0 * difference(h / 2.0) - difference(h)) / 3.0;
+    EXPECT_LT((extrapolated - product).norm(), 1e-10 * product.norm());
+  }
+}
+
+// Every remainder of tiles, registers and panels.
+template <typename T>
+void CheckKernels() {
+  const auto& kernels = internal::GetDenseKernels<T>();
+  constexpr int kLanes = internal::kSimdBytes / static_cast<int>(sizeof(T));
+  for (int m = 1; m <= 12; ++m) {
+    for (const int rows : {1, 3, 4, 7, 64}) {
+      for (const int stride : {kLanes, 3 * kLanes, 9 * kLanes}) {
+        const auto number = [](Eigen::Index i, Eigen::Index j) {
+          return static_cast<T>((i * 7 + j * 3) % 11 - 5);  // Integers: sums are exact.
+        };
+        using M = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+        const M a = M::NullaryExpr(rows, stride, number), w = M::NullaryExpr(m, stride, number);
+        M out(rows, m), g = M::Constant(m, stride, T(2));
+        std::vector<const T*> pointers(rows);
+        for (int i = 0; i < rows; ++i) pointers[i] = a.row(i).data();
+        kernels.outputs(pointers.data(), rows, w.data(), m, stride, out.data());
+        EXPECT_EQ(out, M(a * w.transpose()));
+        const M r = M::NullaryExpr(rows, m, number);
+        kernels.add_gradient(pointers.data(), rows, r.data(), m, stride, g.data());
+        EXPECT_EQ(g, M(r.transpose() * a + M::Constant(m, stride, T(2))));
+      }
+    }
+  }
+}
+
+TEST(DenseKernels, AreMatrixProducts) {
+  CheckKernels<float>();
+  CheckKernels<double>();
+}
+
+}  // namespace
+}  // namespace bilevel
