@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "Eigen/Cholesky"
 #include "bilevel/models/simd_kernels.h"
 #include "bilevel/problem.h"
 #include "bilevel/solver.h"
@@ -33,12 +34,12 @@ namespace {
 using RowMatrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 // A small problem of any kind, with every derivative in one vector (Theta, then w).
-struct Setup {
-  Setup(LinearModel::Loss kind,
-        LinearModel::Weights weights,
-        bool by_class,
-        int samples,
-        int features)
+struct Case {
+  Case(LinearModel::Loss kind,
+       LinearModel::Weights weights,
+       bool by_class,
+       int samples,
+       int features)
       : loss(kind), n(samples), d(features), c(kind == LinearModel::kLogistic ? 1 : 3), a(n, d) {
     std::mt19937 generator(5);
     std::normal_distribution<double> normal;
@@ -109,7 +110,7 @@ struct Setup {
 };
 
 double Gradient(
-    const LinearModel& model, const Setup& s, const Vector& at, const Batch& batch, Vector* g) {
+    const LinearModel& model, const Case& s, const Vector& at, const Batch& batch, Vector* g) {
   g->resize(s.point.size());
   double value = 0.0;
   double* gradients[] = {g->data(), g->data() + s.c * s.d};
@@ -117,7 +118,7 @@ double Gradient(
   return value;
 }
 
-Vector Product(const LinearModel& model, const Setup& s, const Batch& batch) {
+Vector Product(const LinearModel& model, const Case& s, const Batch& batch) {
   Vector product(s.point.size());
   double* products[] = {product.data(), product.data() + s.c * s.d};
   EXPECT_TRUE(model.HessianProduct(
@@ -125,8 +126,8 @@ Vector Product(const LinearModel& model, const Setup& s, const Batch& batch) {
   return product;
 }
 
-std::vector<Setup> AllKinds(int n, int d) {
-  std::vector<Setup> kinds;
+std::vector<Case> AllKinds(int n, int d) {
+  std::vector<Case> kinds;
   for (const auto loss : {LinearModel::kSoftmax, LinearModel::kLogistic, LinearModel::kSquared}) {
     kinds.emplace_back(loss, LinearModel::kNone, false, n, d);
     for (const auto weights : {LinearModel::kClipped, LinearModel::kSigmoid, LinearModel::kExp}) {
@@ -141,7 +142,7 @@ TEST(LinearModel, IsItsDefinitionByAutomaticDifferentiation) {
   constexpr int kSamples = 6, kFeatures = 4;
   constexpr int kMost = 3 * kFeatures + kSamples;
   using Jet = ceres::Jet<double, kMost>;
-  for (const Setup& s : AllKinds(kSamples, kFeatures)) {
+  for (const Case& s : AllKinds(kSamples, kFeatures)) {
     const int size = static_cast<int>(s.point.size());
     std::vector<Jet> jets(size);
     for (int j = 0; j < size; ++j) jets[j] = Jet(s.point[j], j);
@@ -156,7 +157,7 @@ TEST(LinearModel, IsItsDefinitionByAutomaticDifferentiation) {
 // Central differences of the gradient: fourth order after one extrapolation, both with the error
 // that their order says.
 TEST(LinearModel, ProductsAreDerivativesOfGradients) {
-  for (const Setup& s : AllKinds(7, 5)) {
+  for (const Case& s : AllKinds(7, 5)) {
     const auto model = s.Model(Features(s.a));
     const auto difference = [&](double h) {
       Vector plus, minus;
@@ -176,7 +177,7 @@ TEST(LinearModel, ProductsAreDerivativesOfGradients) {
 }
 
 TEST(LinearModel, DenseSparseFloatAndDoubleAgree) {
-  for (const Setup& s : AllKinds(150, 37)) {
+  for (const Case& s : AllKinds(150, 37)) {
     const Eigen::SparseMatrix<double> sparse = s.a.sparseView();
     Vector expected, gradient;
     const auto exact = s.Model(Features(s.a));
@@ -200,7 +201,7 @@ TEST(LinearModel, DenseSparseFloatAndDoubleAgree) {
 }
 
 TEST(LinearModel, ThreadsDoNotChangeABit) {
-  for (Setup s : AllKinds(2500, 19)) {
+  for (Case s : AllKinds(2500, 19)) {
     const Eigen::SparseMatrix<double> sparse = s.a.sparseView();
     for (const Features& features :
          {Features(s.a), Features(s.a.cast<float>()), Features(sparse)}) {
@@ -220,7 +221,7 @@ TEST(LinearModel, ThreadsDoNotChangeABit) {
 }
 
 TEST(LinearModel, MinibatchesAreUnbiased) {
-  for (const Setup& s : AllKinds(90, 6)) {
+  for (const Case& s : AllKinds(90, 6)) {
     const auto model = s.Model(Features(s.a));
     Vector whole, gradient, sum = Vector::Zero(s.point.size()), products = sum;
     const double value = Gradient(*model, s, s.point, Batch::All(), &whole);
@@ -253,7 +254,7 @@ TEST(LinearModel, MinibatchesAreUnbiased) {
 }
 
 TEST(LinearModel, AllAtOnceIsOneByOneAndAllocatesNothing) {
-  for (const Setup& s : AllKinds(200, 11)) {
+  for (const Case& s : AllKinds(200, 11)) {
     const Eigen::SparseMatrix<float> sparse = s.a.cast<float>().sparseView();
     for (const Features& features : {Features(s.a), Features(sparse)}) {
       const auto model = s.Model(features);
@@ -283,7 +284,7 @@ TEST(LinearModel, AllAtOnceIsOneByOneAndAllocatesNothing) {
 // Far out, where e^o overflows.
 TEST(LinearModel, LossesOfLargeOutputsAreFinite) {
   for (const auto loss : {LinearModel::kSoftmax, LinearModel::kLogistic}) {
-    Setup s(loss, LinearModel::kNone, false, 4, 3);
+    Case s(loss, LinearModel::kNone, false, 4, 3);
     const auto model = s.Model(Features(s.a.cast<float>()));
     s.point *= 1e4;
     Vector gradient;
@@ -294,7 +295,7 @@ TEST(LinearModel, LossesOfLargeOutputsAreFinite) {
 }
 
 TEST(LinearModel, OutputsAndAccuracy) {
-  const Setup s(LinearModel::kSoftmax, LinearModel::kNone, false, 150, 9);
+  const Case s(LinearModel::kSoftmax, LinearModel::kNone, false, 150, 9);
   const auto model = s.Model(Features(s.a));
   const Eigen::Map<const RowMatrix> theta(s.point.data(), s.c, s.d);
   const RowMatrix expected = s.a * theta.transpose();
@@ -312,7 +313,7 @@ TEST(LinearModel, OutputsAndAccuracy) {
 
 // Ridge regression from its normal equations, found by the library's own lower solver.
 TEST(LinearModel, LeastSquaresAreTheNormalEquations) {
-  const Setup s(LinearModel::kSquared, LinearModel::kNone, false, 60, 5);
+  const Case s(LinearModel::kSquared, LinearModel::kNone, false, 60, 5);
   std::vector<double> theta(s.c * s.d, 0.0);
   double x = std::log(0.3);
   Problem problem;
@@ -334,7 +335,7 @@ TEST(LinearModel, LeastSquaresAreTheNormalEquations) {
 }
 
 TEST(LinearModel, WhatDoesNotFitIsTold) {
-  const Setup s(LinearModel::kSoftmax, LinearModel::kSigmoid, false, 10, 4);
+  const Case s(LinearModel::kSoftmax, LinearModel::kSigmoid, false, 10, 4);
   const Features features(s.a);
   std::vector<double> theta(12), w(10);
   const auto error_of = [&](std::unique_ptr<Objective> term,
