@@ -125,6 +125,7 @@ const std::vector<std::pair<std::string, Factory>>& Methods() {
       {"normalized", [] { return Exact("normalized", StepRule::kNormalized); }},
       {"adam", [] { return Exact("adam", StepRule::kAdam); }},
       {"aid_cg", [] { return Aid("aid_cg", AdjointSteps::kConjugateGradients); }},
+      {"aid_minres", [] { return Aid("aid_minres", AdjointSteps::kMinimalResidual); }},
       {"aid_fp", [] { return Aid("aid_fp", AdjointSteps::kFixedPoint); }},
       {"aid_neumann", [] { return Aid("aid_neumann", AdjointSteps::kNeumann); }},
       {"itd", [] { return Unrolled("itd", 0, 0.0); }},

@@ -193,6 +193,7 @@ TEST(GradientMethods, AllReachTheMinimiser) {
                            "momentum",
                            "adam",
                            "aid_cg",
+                           "aid_minres",
                            "aid_fp",
                            "aid_neumann",
                            "itd",

@@ -1,5 +1,6 @@
 #include "bilevel/methods/estimators/adjoint_solver.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "bilevel/methods/estimators/held.h"
@@ -43,6 +44,7 @@ bool AdjointSolver::Solve(Oracle& o, const Point& x, const Point& y, const Vecto
     }
     return o.ok();
   }
+  if (steps_.kind == AdjointSteps::kMinimalResidual) return MinimizeResidual(o, x, y, z);
 
   // Conjugate gradients on H z = b, or on H^2 z = H b with the residual s = H r. The latter ends
   // where |s| <= tolerance |H| |r|, or where only directions are left that are null to the accuracy
@@ -86,6 +88,51 @@ bool AdjointSolver::Solve(Oracle& o, const Point& x, const Point& y, const Vecto
     const double next = s_.squaredNorm();
     p_ = s_ + (next / ss) * p_;
     ss = next;
+  }
+  return o.ok();
+}
+
+// z += the minimiser of |H z - (r_ - H z)| over growing Krylov spaces: Lanczos' tridiagonalisation
+// of H, with its QR factorisation updated by rotations.
+bool AdjointSolver::MinimizeResidual(Oracle& o, const Point& x, const Point& y, Vector* z) {
+  const double bb = r_.norm();
+  Multiply(o, x, y, *z, &hp_);
+  r_ -= hp_;
+  // v, the one before and w = (v - ...) / gamma, of two iterations back as well.
+  Vector &before = lanczos_[0], &now = lanczos_[1], &v = lanczos_[2];
+  before.setZero(r_.size());
+  now = r_;
+  for (Vector& w : w_) w.setZero(r_.size());
+  double beta = r_.norm(), last_beta = 1.0;  // Off the diagonal.
+  double residual = beta, largest = 0.0;     // An estimate of |H| from below.
+  double cosine = -1.0, sine = 0.0, epsilon = 0.0, bar = 0.0;
+  for (int k = 0; k < steps_.num_linear_iterations && o.ok(); ++k) {
+    if (beta == 0.0 || residual <= steps_.linear_tolerance * bb) break;
+    v = now / beta;
+    Multiply(o, x, y, v, &hp_);
+    hp_ -= (beta / last_beta) * before;
+    const double alpha = v.dot(hp_);
+    hp_ -= (alpha / beta) * now;
+    before.swap(now);
+    now = hp_;
+    last_beta = beta;
+    beta = now.norm();
+    largest = std::max(largest, std::hypot(alpha, beta));
+
+    const double last_epsilon = epsilon;
+    const double delta = cosine * bar + sine * alpha, g = sine * bar - cosine * alpha;
+    epsilon = sine * beta;
+    bar = -cosine * beta;
+    const double gamma = std::hypot(g, beta);
+    // Only directions are left that H does not see: b has no more in its range.
+    if (gamma <= kNull * largest) break;
+    cosine = g / gamma;
+    sine = beta / gamma;
+    w_[0].swap(w_[1]);
+    w_[1].swap(w_[2]);
+    w_[2] = (v - last_epsilon * w_[0] - delta * w_[1]) / gamma;
+    *z += (cosine * residual) * w_[2];
+    residual *= sine;
   }
   return o.ok();
 }

@@ -12,6 +12,9 @@ struct AdjointSteps {
   enum Kind {
     /// H must be positive definite: refused where it is not.
     kConjugateGradients,
+    /// MINRES (Paige and Saunders, 1975): H may be singular, if b lies in its range, or indefinite,
+    /// and differenced; as many products as conjugate gradients, and the smallest residual.
+    kMinimalResidual,
     /// z <- z - linear_step (H z - b): K gradient steps.
     kFixedPoint,
     /// The same from z = 0 every time: K terms of the series, whatever came before. The relative
@@ -43,9 +46,11 @@ class AdjointSolver {
 
  private:
   void Multiply(Oracle& oracle, const Point& x, const Point& y, const Vector& v, Vector* hv);
+  bool MinimizeResidual(Oracle& oracle, const Point& x, const Point& y, Vector* z);
 
   AdjointSteps steps_;
   Vector gy_, r_, p_, s_, hp_;
+  Vector w_[3], lanczos_[3];  // MINRES.
 };
 
 }  // namespace bilevel
