@@ -8,26 +8,45 @@
 // directions free, and a robust loss makes the lower level multivalued: so every lower level is
 // begun by graduation (no loss, then ever smaller scales), and every solution is polished by
 // Newton's method and refused unless it is a minimum. The grid search beside it does the same.
+//
+// --per_camera learns a noise level for each camera instead of Barron's shape, together with the
+// Cauchy scale: sigma_c in the loss rho(|r|^2 / sigma_c^2; x), with a prior on log sigma_c that
+// counts against the held-out errors as their own variance says. Beside it, Nelder and Mead's
+// simplex on the same x.
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bilevel/bilevel.h"
+#include "bilevel/learnable/noise.h"
 #include "bilevel/methods/levenberg_marquardt.h"
 #include "ceres/ceres.h"
 #include "examples/support/bal.h"
+#include "examples/support/baselines.h"
 #include "examples/support/flags.h"
+#include "examples/support/left_out_cost.h"
 #include "examples/support/plot.h"
 #include "examples/support/table.h"
 
 DEFINE_string(bal,
               "build/data/problem-16-22106-pre.txt",
-              "the scene, as examples/fetch_bal.sh gets it");
+              "the scene: BAL, as examples/fetch_bal.sh gets it, or libmv's binary format");
+DEFINE_string(holdout,
+              "observation",
+              "what is held out: single observations, or tracks whole (a point with all its "
+              "observations, which then judges the cameras alone)");
+DEFINE_bool(per_camera, false, "learn a noise level for each camera too");
+DEFINE_int32(share, 1, "neighbouring cameras that share a noise level, with --per_camera");
+DEFINE_double(prior, 0.5, "standard deviation of log noise expected among cameras; 0: no prior");
+DEFINE_int32(simplex, 40, "lower solves for Nelder and Mead's simplex, with --per_camera");
+DEFINE_string(write, "", "write the scene, adjusted with all observations, to this BAL file");
 DEFINE_double(start, 10.0, "the Cauchy scale to start from, in pixels");
 DEFINE_bool(grid, true, "search 13 scales from 0.1 to 100 px as well");
 DEFINE_int32(seed, 0, "of the split into training, validation and test");
@@ -41,11 +60,26 @@ using Sets = std::vector<std::vector<bilevel::HeldOutResidual>>;
 constexpr double kNoLoss = 1e8;  // Pixels: a Cauchy loss of this scale is the square itself.
 constexpr char kFree[] = "-";
 
+bool ByTrack() { return FLAGS_holdout == "track"; }
+
+int NumObservations(const bilevel::HeldOutResidual& r) { return r.cost->num_residuals() / 2; }
+
+double NumObservations(const std::vector<bilevel::HeldOutResidual>& set) {
+  double sum = 0.0;
+  for (const auto& r : set) sum += NumObservations(r);
+  return sum;
+}
+
+// Huber(1 px) of an observation, or of a track's RMS error times its number of observations.
+ceres::HuberLoss ScoreLoss(const bilevel::HeldOutResidual& r) {
+  return ceres::HuberLoss(std::sqrt(NumObservations(r)));
+}
+
 double Now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// The scene's memory, y. Both problems below work on it, one after the other.
+// The scene's memory, y. All problems below work on it, one after the other.
 struct Memory {
   examples::BalScene scene;
   std::vector<double> Get() const {
@@ -67,33 +101,97 @@ struct Memory {
   }
 };
 
-// Bundle adjustment under `loss` on the training part, scored on the validation part. Points give
-// an observation up only while they keep three.
-bool Build(bilevel::LearnableLoss* loss, Memory* memory, bilevel::Problem* problem, Sets* sets) {
-  for (const auto& o : memory->scene.observations) {
-    problem->lower()->AddResidualBlock(
-        new bilevel::AutoDiffCostFunction<examples::ReprojectionError, 2, 9, 3>(
-            new examples::ReprojectionError{o.u, o.v}),
-        loss,
-        memory->scene.cameras[o.camera].data(),
-        memory->scene.points[o.point].data());
+// A held-out track as a function of its cameras, the point being the best one for them.
+ceres::CostFunction* LeftOutTrack(const examples::BalScene& scene,
+                                  const std::vector<int>& observations) {
+  std::vector<examples::LeftOutCost::Part> parts;
+  for (const int i : observations) {
+    const auto& o = scene.observations[i];
+    parts.push_back(
+        {std::make_shared<ceres::AutoDiffCostFunction<examples::ReprojectionError, 2, 9, 3>>(
+             new examples::ReprojectionError{o.u, o.v}),
+         {static_cast<int>(parts.size()), examples::LeftOutCost::kUnknown}});
   }
-  for (const auto& block : loss->parameter_blocks()) {
-    problem->AddUpperParameterBlock(block.values, block.size);
-  }
-  for (size_t i = 0; i < memory->scene.cameras.size(); ++i) {
-    problem->SetParameterName(memory->scene.cameras[i].data(), "camera " + std::to_string(i));
-  }
+  const auto& point = scene.points[scene.observations[observations[0]].point];
+  return new examples::LeftOutCost(std::move(parts),
+                                   std::vector<int>(observations.size(), 9),
+                                   std::vector<double>(point.begin(), point.end()));
+}
+
+// Bundle adjustment under the cameras' losses on the training part, scored on the validation part
+// by ScoreLoss. Points give an observation up only while they keep three.
+bool Build(const std::vector<bilevel::LearnableLoss*>& losses,
+           Memory* memory,
+           bilevel::Problem* problem,
+           Sets* sets) {
+  examples::BalScene& scene = memory->scene;
   bilevel::HoldoutOptions holdout;
   holdout.fractions = {0.1, 0.1};
   holdout.min_left = 3;
   holdout.seed = FLAGS_seed;
-  std::string error;
-  if (bilevel::SplitHoldout(holdout, {}, new ceres::HuberLoss(1.0), problem, sets, &error)) {
-    return true;
+  if (ByTrack()) {
+    holdout.kind = bilevel::HoldoutOptions::Kind::kByBlock;
+    for (const auto& point : scene.points) holdout.blocks.push_back(point.data());
+    holdout.min_left = 0;
   }
-  std::fprintf(stderr, "The scene cannot be split: %s.\n", error.c_str());
-  return false;
+  std::vector<std::vector<const double*>> blocks;
+  for (const auto& o : scene.observations) {
+    blocks.push_back({scene.cameras[o.camera].data(), scene.points[o.point].data()});
+  }
+  std::vector<int> set;
+  std::string error;
+  if (!bilevel::ChooseHoldout(holdout, blocks, &set, &error)) {
+    std::fprintf(stderr, "The scene cannot be split: %s.\n", error.c_str());
+    return false;
+  }
+  sets->assign(2, {});
+  std::map<int, std::vector<int>> left_out;  // Observations by track.
+  for (size_t i = 0; i < set.size(); ++i) {
+    const auto& o = scene.observations[i];
+    double* camera = scene.cameras[o.camera].data();
+    double* point = scene.points[o.point].data();
+    if (set[i] > 0 && ByTrack()) {
+      left_out[o.point].push_back(static_cast<int>(i));
+      continue;
+    }
+    auto* cost = new bilevel::AutoDiffCostFunction<examples::ReprojectionError, 2, 9, 3>(
+        new examples::ReprojectionError{o.u, o.v});
+    if (set[i] == 0) {
+      problem->lower()->AddResidualBlock(cost, losses[o.camera], camera, point);
+    } else {
+      (*sets)[set[i] - 1].push_back({static_cast<int>(i), cost, {camera, point}});
+    }
+  }
+  for (const auto& [point, observations] : left_out) {
+    if (observations.size() < 2) continue;  // One never disagrees with the best point.
+    bilevel::HeldOutResidual track{observations[0], LeftOutTrack(scene, observations), {}};
+    for (const int i : observations) {
+      track.blocks.push_back(scene.cameras[scene.observations[i].camera].data());
+    }
+    (*sets)[set[observations[0]] - 1].push_back(std::move(track));
+  }
+  for (const auto& r : (*sets)[0]) {
+    problem->upper()->AddResidualBlock(const_cast<ceres::CostFunction*>(r.cost),
+                                       new ceres::HuberLoss(ScoreLoss(r)),
+                                       r.blocks.data(),
+                                       static_cast<int>(r.blocks.size()));
+  }
+  for (const auto& r : (*sets)[1]) {
+    problem->Own(std::unique_ptr<ceres::CostFunction>(const_cast<ceres::CostFunction*>(r.cost)));
+  }
+  for (size_t i = 0; i < scene.cameras.size(); ++i) {
+    double* camera = scene.cameras[i].data();
+    problem->SetParameterName(camera, "camera " + std::to_string(i));
+    if (scene.fixed_intrinsics && problem->lower()->HasParameterBlock(camera)) {
+      problem->lower()->SetManifold(camera, new ceres::SubsetManifold(9, {6, 7, 8}));
+    }
+    for (const auto& block : losses[i]->parameter_blocks()) {
+      if (!problem->IsUpperParameterBlock(block.values)) {
+        problem->AddUpperParameterBlock(block.values, block.size);
+      }
+    }
+  }
+  return true;
 }
 
 ceres::Solver::Options LowerOptions() {
@@ -156,6 +254,7 @@ struct Result {
   long lower_solves = 0, factorizations = 0;
   double seconds = 0.0;
   std::vector<double> y;
+  std::vector<double> test_errors;  // Their mean square is twice the test score.
   bilevel::Solver::Summary summary;
 };
 
@@ -163,20 +262,31 @@ struct Result {
 struct Level {
   bilevel::Problem problem;
   Sets sets;
-  double train_size = 0.0;
 
-  // Learns the loss from where memory is; max_num_iterations = 0 solves the lower level alone.
-  Result Solve(const std::string& name, int max_num_iterations, const Memory& memory) {
+  bilevel::Solver::Options SolverOptions() const {
     bilevel::Solver::Options options;
     options.lower_solver_options = LowerOptions();
     options.num_threads = FLAGS_num_threads;
-    options.max_num_iterations = max_num_iterations;
     // Lower solves find their way more easily where the scale changes by a factor e at most.
     bilevel::LevenbergMarquardt::Options method;
     method.max_trust_region_radius = 1.0;
     options.method = std::make_shared<bilevel::LevenbergMarquardt>(method);
     options.max_num_lower_newton_iterations = 100;
     options.function_tolerance = 1e-7;
+    return options;
+  }
+
+  // Of a residual held out for validation, at the score `mean`.
+  double Variance(double mean) const {
+    double degrees = 0.0;
+    for (const auto& r : sets[0]) degrees += r.cost->num_residuals() - (ByTrack() ? 3 : 0);
+    return 2.0 * mean * NumObservations(sets[0]) / degrees;
+  }
+
+  // Learns the loss from where memory is; max_num_iterations = 0 solves the lower level alone.
+  Result Solve(const std::string& name, int max_num_iterations, const Memory& memory) {
+    bilevel::Solver::Options options = SolverOptions();
+    options.max_num_iterations = max_num_iterations;
     options.minimizer_progress_to_stdout = FLAGS_progress && max_num_iterations > 0;
     Result result;
     result.name = name;
@@ -193,17 +303,24 @@ struct Level {
   }
 
   void Score(const Memory& memory, Result* result) const {
-    const ceres::HuberLoss huber(1.0);
     Sets all = sets;
     all.push_back(Training());
     double* scores[] = {&result->validation, &result->test, &result->train};
     for (int k = 0; k < 3; ++k) {
-      const double size = static_cast<double>(all[k].size());
-      *scores[k] = bilevel::EvaluateHoldout(all[k], &huber) / size;
+      const double size = NumObservations(all[k]);
+      *scores[k] = 0.0;
       for (const auto& r : all[k]) {
+        const ceres::HuberLoss loss = ScoreLoss(r);
+        const double score = bilevel::EvaluateHoldout({r}, &loss) / size;
+        *scores[k] += score;
+        if (k == 1) {
+          result->test_errors.push_back(
+              std::sqrt(2.0 * score * static_cast<double>(all[k].size())));
+        }
+        if (k == 2 || ByTrack()) continue;
         double p[3];
         examples::ToCamera(r.blocks[0], r.blocks[1], p);
-        result->behind += k < 2 && p[2] >= 0.0;
+        result->behind += p[2] >= 0.0;
       }
     }
     result->y = memory.Get();
@@ -222,17 +339,210 @@ struct Level {
   }
 };
 
+// A noise level for FLAGS_share neighbouring cameras each and the Cauchy scale, in these sigmas.
+struct CameraNoise {
+  Level level;
+  double log_scale = 0.0;
+  std::vector<double> log_sigma;
+  std::vector<bilevel::LearnableLoss*> losses;  // By camera.
+  Result learned, simplex;
+  double objective = std::nan(""), simplex_objective = std::nan("");  // With the prior.
+  int simplex_evaluations = 0;
+  std::vector<double> errors;  // Standard errors of log_sigma, less their mean, and of log_scale.
+
+  size_t GroupOf(size_t camera) const { return camera / FLAGS_share; }
+  std::string Name(size_t group) const {
+    const size_t first = group * FLAGS_share;
+    const size_t last = std::min(first + FLAGS_share, losses.size()) - 1;
+    return first == last ? Format("camera %zu", first) : Format("cameras %zu-%zu", first, last);
+  }
+
+  // variance: of a held-out residual, which the prior is to count against.
+  bool Build(Memory* memory, double variance) {
+    const size_t cameras = memory->scene.cameras.size();
+    log_sigma.assign((cameras + FLAGS_share - 1) / FLAGS_share, 0.0);
+    bilevel::Problem& problem = level.problem;
+    auto* cauchy = problem.Own(std::make_unique<bilevel::CauchyLoss>(&log_scale));
+    std::vector<bilevel::LearnableLoss*> by_group;
+    for (double& value : log_sigma) {
+      by_group.push_back(problem.Own(
+          std::make_unique<bilevel::NoiseScaleLoss>(cauchy, &value, ceres::DO_NOT_TAKE_OWNERSHIP)));
+    }
+    for (size_t c = 0; c < cameras; ++c) losses.push_back(by_group[GroupOf(c)]);
+    if (!::Build(losses, memory, &problem, &level.sets)) return false;
+    problem.SetParameterName(&log_scale, "log scale");
+    problem.SetParameterLowerBound(&log_scale, 0, std::log(0.03));
+    problem.SetParameterUpperBound(&log_scale, 0, std::log(100.0));
+    for (size_t g = 0; g < log_sigma.size(); ++g) {
+      problem.SetParameterName(&log_sigma[g], "log noise of " + Name(g));
+      problem.SetParameterLowerBound(&log_sigma[g], 0, -std::log(100.0));
+      problem.SetParameterUpperBound(&log_sigma[g], 0, std::log(100.0));
+      if (FLAGS_prior > 0.0) {
+        problem.upper()->AddResidualBlock(
+            new bilevel::NormalPrior({0.0}, FLAGS_prior / std::sqrt(variance)),
+            nullptr,
+            &log_sigma[g]);
+      }
+    }
+    return true;
+  }
+
+  // From one noise level for all and the scale learned with it, at whose solution memory is. The
+  // lower level sees noise relative to its mean and the scale times the mean: the mean becomes 1.
+  void Learn(double start, const Memory& memory) {
+    log_scale = start;
+    learned = level.Solve("learned noise and scale", 50, memory);
+    if (!learned.solved) return;
+    objective = learned.summary.final_objective;
+    const bilevel::Uncertainty& uncertainty = learned.summary.assessment.uncertainty;
+    const double one = 1.0, share = 1.0 / static_cast<double>(log_sigma.size());
+    const double less = -share, rest = 1.0 - share;
+    for (size_t g = 0; g <= log_sigma.size(); ++g) {
+      std::vector<std::pair<const double*, const double*>> combination;
+      if (g == log_sigma.size()) combination.emplace_back(&log_scale, &one);
+      for (size_t i = 0; i < log_sigma.size(); ++i) {
+        combination.emplace_back(&log_sigma[i],
+                                 g == log_sigma.size() ? &share
+                                 : i == g              ? &rest
+                                                       : &less);
+      }
+      errors.push_back(std::nan(""));
+      uncertainty.GetStandardError(combination, &errors.back());
+    }
+    double mean = 0.0;
+    for (const double value : log_sigma) mean += share * value;
+    for (double& value : log_sigma) value -= mean;
+    log_scale += mean;
+    learned.scale = std::exp(log_scale);
+  }
+
+  // Without derivatives, from the scale 1 px that one sets by hand, at whose solution memory is.
+  // x and memory are left at what was learned.
+  void SearchWithSimplex(Memory* memory) {
+    const double learned_scale = log_scale;
+    const std::vector<double> learned_sigma = log_sigma;
+    std::vector<double*> coordinates = {&log_scale};
+    for (double& value : log_sigma) coordinates.push_back(&value);
+    const std::vector<double> start(coordinates.size(), 0.0);
+    for (double* value : coordinates) *value = 0.0;
+    const double begin = Now();
+    examples::Phi phi(level.SolverOptions(), coordinates, {}, &level.problem);
+    const auto found = examples::NelderMead(std::ref(phi), start, 0.5, 1e-5, FLAGS_simplex);
+    const double seconds = Now() - begin;
+    for (size_t i = 0; i < coordinates.size(); ++i) *coordinates[i] = found.x[i];
+    simplex = level.Solve("Nelder and Mead", 0, *memory);
+    simplex.scale = std::exp(log_scale);
+    simplex.seconds += seconds;
+    simplex.lower_solves += phi.counts().cold_solves + phi.counts().warm_solves;
+    simplex.factorizations += phi.counts().factorizations;
+    simplex_objective = found.value;
+    simplex_evaluations = found.evaluations;
+    log_scale = learned_scale;
+    log_sigma = learned_sigma;
+    memory->Set(learned.y);
+  }
+
+  void Print(const Memory& memory) const {
+    std::vector<int> observations(log_sigma.size(), 0);
+    for (const auto& o : memory.scene.observations) ++observations[GroupOf(o.camera)];
+    examples::Table table({"", "observations", "value", "95 % interval"});
+    for (size_t g = 0; g <= log_sigma.size(); ++g) {
+      const bool is_scale = g == log_sigma.size();
+      const double value = is_scale ? log_scale : log_sigma[g];
+      table.Add({is_scale ? "Cauchy scale" : Name(g),
+                 is_scale ? "" : std::to_string(observations[g]),
+                 Format("%.3f", std::exp(value)),
+                 Format("%.3f to %.3f",
+                        std::exp(value - 1.96 * errors[g]),
+                        std::exp(value + 1.96 * errors[g]))});
+    }
+    std::printf(
+        "\nNoise of the cameras, relative to their mean, and the Cauchy scale, times it [px]\n\n%s",
+        table.ToString().c_str());
+    for (const std::string& flat : learned.summary.flat_upper_directions) {
+      std::printf("Flat, and left alone: %s.\n", flat.c_str());
+    }
+    for (const std::string& bound : learned.summary.active_upper_bounds) {
+      std::printf("On its bound: %s.\n", bound.c_str());
+    }
+  }
+
+  std::string Describe() const {
+    std::string text = "  const double sigma[] = {";
+    for (size_t g = 0; g < log_sigma.size(); ++g) {
+      text += Format("%s%.6g", g ? ", " : "", std::exp(log_sigma[g]));
+    }
+    const std::string index =
+        FLAGS_share > 1 ? Format("camera / %d", FLAGS_share) : std::string("camera");
+    return text + Format(
+                      "};\n  const double s = sigma[%s];\n  new ceres::ScaledLoss(new "
+                      "ceres::CauchyLoss(%.9g * s), "
+                      "1.0 / (s * s), ceres::TAKE_OWNERSHIP)",
+                      index.c_str(),
+                      std::exp(log_scale));
+  }
+};
+
+// The scene from all observations under the cameras' losses, begun where memory is.
+bool WriteAdjusted(const std::vector<bilevel::LearnableLoss*>& losses, Memory* memory) {
+  examples::BalScene& scene = memory->scene;
+  ceres::Problem::Options options;
+  options.loss_function_ownership = ceres::DO_NOT_TAKE_OWNERSHIP;
+  ceres::Problem problem(options);
+  for (const auto& o : scene.observations) {
+    problem.AddResidualBlock(new ceres::AutoDiffCostFunction<examples::ReprojectionError, 2, 9, 3>(
+                                 new examples::ReprojectionError{o.u, o.v}),
+                             losses[o.camera],
+                             scene.cameras[o.camera].data(),
+                             scene.points[o.point].data());
+  }
+  for (auto& camera : scene.cameras) {
+    if (scene.fixed_intrinsics && problem.HasParameterBlock(camera.data())) {
+      problem.SetManifold(camera.data(), new ceres::SubsetManifold(9, {6, 7, 8}));
+    }
+  }
+  ceres::Solver::Summary summary;
+  ceres::Solve(LowerOptions(), &problem, &summary);
+  std::string error = summary.message;
+  if (summary.IsSolutionUsable() && examples::WriteBal(scene, FLAGS_write, &error)) {
+    std::printf("\nAdjusted scene: %s\n", FLAGS_write.c_str());
+    return true;
+  }
+  std::fprintf(stderr, "The adjusted scene was not written: %s.\n", error.c_str());
+  return false;
+}
+
+// Whether the test errors of two tell them apart: RMS of a less b [px].
+struct Comparison {
+  examples::Interval interval;
+  std::string word;
+};
+
+Comparison Verdict(const Result& a, const Result& b) {
+  constexpr size_t kFew = 20;
+  // Errors of a track are alike, and its observations stand together.
+  const auto gain = examples::BootstrapDifference(a.test_errors, b.test_errors, ByTrack() ? 1 : 10);
+  return {gain,
+          a.test_errors.size() < kFew ? "too few to tell"
+          : gain.high < 0.0           ? "better"
+          : gain.low > 0.0            ? "worse"
+                                      : "not told apart"};
+}
+
 std::vector<std::string> Row(const Result& r, const Result& no_loss) {
   const auto number = [](const char* format, double value) {
     return std::isfinite(value) ? Format(format, value) : std::string(kFree);
   };
-  if (!r.solved) return {r.name, number("%.3g", r.scale), kFree, kFree, kFree, kFree, kFree};
+  if (!r.solved) {
+    return {r.name, number("%.3g", r.scale), kFree, kFree, kFree, kFree, kFree, kFree};
+  }
   return {r.name,
           number("%.3g", r.scale),
           number("%.5f", r.train),
           number("%.5f", r.validation),
           number("%.5f", r.test),
           number("%+.2f %%", 100.0 * (r.test / no_loss.test - 1.0)),
+          &r == &no_loss ? kFree : Verdict(r, no_loss).word,
           std::to_string(r.behind)};
 }
 
@@ -254,9 +564,10 @@ examples::Json ToJson(const Result& r) {
 bool Draw(const Level& level,
           const bilevel::LearnableLoss& cauchy,
           const bilevel::LearnableLoss* barron,
+          const CameraNoise& noise,
           const std::vector<Result>& grid,
           const Result& learned) {
-  const double size = static_cast<double>(level.sets[0].size());
+  const double size = NumObservations(level.sets[0]);
   examples::Series at_grid{"grid search", "linespoints", {}, {}};
   for (const Result& r : grid) {
     at_grid.x.push_back(r.scale);
@@ -325,6 +636,21 @@ bool Draw(const Level& level,
     panels[2].series.push_back(barron_loss);
     panels[3].series.push_back(barron_weight);
   }
+  if (noise.learned.solved) {
+    examples::Series levels{"learned", "points", {}, {}},
+        intervals{"95 % interval", "lines", {}, {}};
+    for (size_t g = 0; g < noise.log_sigma.size(); ++g) {
+      const double camera = (static_cast<double>(g) + 0.5) * FLAGS_share - 0.5;
+      levels.x.push_back(camera);
+      levels.y.push_back(std::exp(noise.log_sigma[g]));
+      for (const double side : {-1.96, 1.96, std::nan("")}) {
+        intervals.x.push_back(camera);
+        intervals.y.push_back(std::exp(noise.log_sigma[g] + side * noise.errors[g]));
+      }
+    }
+    panels[3] = {"Noise of the cameras", "camera", "relative to their mean"};
+    panels[3].series = {intervals, levels};
+  }
   return examples::Plot(FLAGS_plot, "Learning the robust loss of bundle adjustment", panels);
 }
 
@@ -332,12 +658,15 @@ int Run() {
   const double begin = Now();
   Memory memory;
   std::string error;
-  if (!examples::ReadBal(FLAGS_bal, &memory.scene, &error)) {
+  if (!examples::ReadScene(FLAGS_bal, &memory.scene, &error)) {
     std::fprintf(stderr, "%s.\nexamples/fetch_bal.sh fetches the scene.\n", error.c_str());
     return 1;
   }
-  if (!(FLAGS_start > 0.0)) {
-    std::fprintf(stderr, "--start must be positive.\n");
+  if (!(FLAGS_start > 0.0) || FLAGS_share < 1 || !(FLAGS_prior >= 0.0) ||
+      (!ByTrack() && FLAGS_holdout != "observation")) {
+    std::fprintf(stderr,
+                 "--start and --share must be positive, --prior not negative, --holdout "
+                 "\"observation\" or \"track\".\n");
     return 1;
   }
   if (FLAGS_quick) memory.scene = examples::Cut(memory.scene, 6, 1200);
@@ -346,15 +675,18 @@ int Run() {
   double log_scale = 0.0;
   auto* cauchy = cauchy_level.problem.Own(std::make_unique<bilevel::CauchyLoss>(&log_scale));
   cauchy_level.problem.SetParameterName(&log_scale, "log scale");
-  if (!Build(cauchy, &memory, &cauchy_level.problem, &cauchy_level.sets)) return 1;
+  const size_t num_cameras = memory.scene.cameras.size();
+  const std::vector<bilevel::LearnableLoss*> equal(num_cameras, cauchy);
+  if (!Build(equal, &memory, &cauchy_level.problem, &cauchy_level.sets)) return 1;
   std::printf(
-      "%zu cameras, %zu points, %zu observations: %d for training, %zu for validation, "
+      "%zu cameras, %zu points, %zu observations: %d for training, %zu %s for validation, "
       "%zu for test.\n",
       memory.scene.cameras.size(),
       memory.scene.points.size(),
       memory.scene.observations.size(),
       cauchy_level.problem.lower()->NumResidualBlocks(),
       cauchy_level.sets[0].size(),
+      ByTrack() ? "tracks" : "observations",
       cauchy_level.sets[1].size());
 
   // Lower levels at fixed scales, from large to small so that graduation is shared.
@@ -379,7 +711,7 @@ int Run() {
   const double graduation_seconds = graduation.seconds();
   const int graduation_solves = graduation.num_solves();
   const double learned_log_scale = log_scale;
-  if (learned.solved && learned.validation > no_loss.validation) {
+  if (learned.solved && learned.validation > (1.0 + 1e-6) * no_loss.validation) {
     learned.solved = false;
     learned.message = Format(
         "it ends at %.3g px, in a basin that scores worse than no loss; start "
@@ -397,10 +729,11 @@ int Run() {
   auto* barron_loss =
       barron_level.problem.Own(std::make_unique<bilevel::BarronLoss>(&barron[0], &barron[1]));
   Result learned_barron;
-  learned_barron.name = "learned Barron";
-  if (learned.solved) {
+  if (!FLAGS_per_camera) learned_barron.name = "learned Barron";
+  if (learned.solved && !FLAGS_per_camera) {
     std::printf("\nLearning Barron's loss from there.\n");
-    if (!Build(barron_loss, &memory, &barron_level.problem, &barron_level.sets)) return 1;
+    const std::vector<bilevel::LearnableLoss*> losses(num_cameras, barron_loss);
+    if (!Build(losses, &memory, &barron_level.problem, &barron_level.sets)) return 1;
     auto& problem = barron_level.problem;
     problem.SetParameterLowerBound(&barron[0], 0, -2.0);
     problem.SetParameterUpperBound(&barron[0], 0, 1.9);
@@ -412,7 +745,24 @@ int Run() {
     if (!learned_barron.solved) std::printf("FAILURE: %s.\n", learned_barron.message.c_str());
   }
 
+  CameraNoise noise;
+  if (learned.solved && FLAGS_per_camera) {
+    const double variance = cauchy_level.Variance(learned.validation);
+    std::printf("\nLearning the noise of cameras and the scale together from there.\n");
+    if (!noise.Build(&memory, variance)) return 1;
+    if (2 * noise.log_sigma.size() > noise.level.sets[0].size()) {
+      std::printf("Little to learn %zu noise levels from: %zu %s; try --share or --holdout.\n",
+                  noise.log_sigma.size(),
+                  noise.level.sets[0].size(),
+                  ByTrack() ? "tracks" : "observations");
+    }
+    noise.Learn(learned_log_scale, memory);
+    std::printf("%s\n", noise.learned.summary.BriefReport().c_str());
+    if (!noise.learned.solved) std::printf("FAILURE: %s.\n", noise.learned.message.c_str());
+  }
+
   const Result by_hand = solve_at("Cauchy set by hand", 1.0);
+  if (noise.learned.solved && FLAGS_simplex > 0) noise.SearchWithSimplex(&memory);
   std::vector<Result> grid;
   Result best;
   best.name = "best of the grid";
@@ -431,18 +781,46 @@ int Run() {
     std::reverse(grid.begin(), grid.end());
   }
 
-  std::printf("\nMean score of an observation, Huber(1 px) [px^2]\n\n");
-  examples::Table table(
-      {"", "scale [px]", "train", "validation", "test", "test, to no loss", "behind camera"});
-  for (const Result* r :
-       std::vector<const Result*>{&no_loss, &by_hand, &best, &learned, &learned_barron}) {
-    if (r != &best || FLAGS_grid) table.Add(Row(*r, no_loss));
+  std::printf("\nMean score of an observation, Huber(1 px)%s [px^2]\n\n",
+              ByTrack() ? ", held out: of a track's RMS error" : "");
+  examples::Table table({"",
+                         "scale [px]",
+                         "train",
+                         "validation",
+                         "test",
+                         "test, to no loss",
+                         "in 95 %",
+                         "behind camera"});
+  for (const Result* r : std::vector<const Result*>{
+           &no_loss, &by_hand, &best, &learned, &learned_barron, &noise.simplex, &noise.learned}) {
+    if (!r->name.empty() && (r != &best || FLAGS_grid)) table.Add(Row(*r, no_loss));
   }
   std::printf("%s", table.ToString().c_str());
   std::printf(
-      "\nBehind camera: of the %zu held-out observations, those whose point has moved "
-      "behind the camera.\n",
-      cauchy_level.sets[0].size() + cauchy_level.sets[1].size());
+      "\nIn 95 %%: whether a bootstrap interval of the test score tells it apart from no loss.\n");
+  if (!ByTrack()) {
+    std::printf(
+        "Behind camera: of the %zu held-out observations, those whose point has moved behind the "
+        "camera.\n",
+        cauchy_level.sets[0].size() + cauchy_level.sets[1].size());
+  }
+  Comparison gain{{0.0, 0.0}, ""};
+  if (noise.learned.solved) {
+    gain = Verdict(noise.learned, by_hand);
+    std::printf(
+        "\nRMS of the test errors, learned noise and scale less Cauchy set by hand: 95 %% interval "
+        "%+.4f to %+.4f px, %s.\n",
+        gain.interval.low,
+        gain.interval.high,
+        gain.word.c_str());
+    if (noise.simplex_evaluations > 0) {
+      std::printf("Objective on the validation part: learned %.6g, simplex %.6g in %d solves.\n",
+                  noise.objective,
+                  noise.simplex_objective,
+                  noise.simplex_evaluations);
+    }
+    noise.Print(memory);
+  }
   if (FLAGS_grid) {
     std::printf("\nThe grid\n\n");
     examples::Table grid_table(
@@ -467,11 +845,8 @@ int Run() {
   };
   add_cost("graduation of the start", graduation_solves, -1, graduation_seconds);
   add_cost("learned Cauchy", learned.lower_solves, learned.factorizations, learned.seconds);
-  if (learned.solved) {
-    add_cost("learned Barron",
-             learned_barron.lower_solves,
-             learned_barron.factorizations,
-             learned_barron.seconds);
+  for (const Result* r : {&learned_barron, &noise.learned, &noise.simplex}) {
+    if (r->solved) add_cost(r->name.c_str(), r->lower_solves, r->factorizations, r->seconds);
   }
   if (FLAGS_grid) {
     add_cost("grid search", grid_solves, grid_factorizations, grid_seconds);
@@ -485,6 +860,7 @@ int Run() {
   if (learned.solved) {
     std::printf("\nTo paste into a Ceres program:\n\n  %s\n", cauchy_line.c_str());
     if (learned_barron.solved) std::printf("  %s\n", barron_loss->Describe().c_str());
+    if (noise.learned.solved) std::printf("%s\n", noise.Describe().c_str());
   }
   std::printf("\n%.0f s in all.\n", Now() - begin);
 
@@ -498,6 +874,19 @@ int Run() {
   grid_json.Add("scale", scales).Add("validation", validation).Add("test", test);
   grid_json.Add("factorizations", static_cast<double>(grid_factorizations))
       .Add("seconds", grid_seconds);
+  examples::Json noise_json = ToJson(noise.learned);
+  if (noise.learned.solved) {
+    std::vector<double> sigma;
+    for (const double value : noise.log_sigma) sigma.push_back(std::exp(value));
+    noise_json.Add("noise", sigma)
+        .Add("standard_errors_of_log", noise.errors)
+        .Add("objective", noise.objective)
+        .Add("simplex_objective", noise.simplex_objective)
+        .Add("simplex_evaluations", noise.simplex_evaluations)
+        .Add("interval_to_by_hand", std::vector<double>{gain.interval.low, gain.interval.high})
+        .Add("flat_directions",
+             static_cast<double>(noise.learned.summary.flat_upper_directions.size()));
+  }
   json.Add("start", FLAGS_start)
       .Add("observations", static_cast<double>(memory.scene.observations.size()))
       .Add("graduation_solves", graduation_solves)
@@ -509,18 +898,28 @@ int Run() {
       .Add("barron", ToJson(learned_barron))
       .Add("barron_alpha", barron[0])
       .Add("barron_scale", std::exp(barron[1]))
+      .Add("per_camera", noise_json)
       .Add("free_directions", learned.summary.num_free_directions)
       .Add("loss", cauchy_line)
       .Add("grid", grid_json)
       .AddRaw("summary", learned.summary.Json());
   bool ok = examples::WriteFile(FLAGS_summary_json, json.ToString());
+  if (!FLAGS_write.empty() && learned.solved) {
+    memory.Set(noise.learned.solved ? noise.learned.y : learned.y);
+    log_scale = learned_log_scale;
+    ok = WriteAdjusted(noise.learned.solved ? noise.losses : equal, &memory) && ok;
+  }
   ok = examples::WriteFile(FLAGS_trace_csv, learned.summary.Csv()) && ok;
   if (!FLAGS_plot.empty() && learned.solved) {
     memory.Set(learned.y);
     log_scale = learned_log_scale;
-    ok =
-        Draw(cauchy_level, *cauchy, learned_barron.solved ? barron_loss : nullptr, grid, learned) &&
-        ok;
+    ok = Draw(cauchy_level,
+              *cauchy,
+              learned_barron.solved ? barron_loss : nullptr,
+              noise,
+              grid,
+              learned) &&
+         ok;
   }
   return ok && learned.solved ? 0 : 1;
 }
@@ -532,12 +931,14 @@ int main(int argc, char** argv) {
   examples::ParseFlags(
       "Learns the robust loss of bundle adjustment: the scale of a Cauchy loss, then the shape "
       "and\n"
-      "scale of Barron's family, so that held-out reprojection errors are smallest; beside it a\n"
+      "scale of Barron's family, so that held-out reprojection errors are smallest; or, with\n"
+      "--per_camera, the noise of each camera and the scale together. Beside it a\n"
       "search over 13 scales that are solved the same way. A few minutes; --nogrid: one; --quick: "
       "seconds.\n\n"
       "Usage: tune_bundle_adjustment [flags] [scene]\n\n"
       "  tune_bundle_adjustment --plot=tuned.png --summary_json=tuned.json\n"
-      "  tune_bundle_adjustment --start=0.3 --nogrid",
+      "  tune_bundle_adjustment --per_camera --nogrid --write=adjusted.txt\n"
+      "  tune_bundle_adjustment --per_camera --share=20 --holdout=track problem_01.bin",
       &argc,
       &argv);
   if (argc > 1) FLAGS_bal = argv[1];

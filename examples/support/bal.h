@@ -19,11 +19,17 @@ struct BalScene {
   std::vector<std::array<double, 9>> cameras;
   std::vector<std::array<double, 3>> points;
   std::vector<Observation> observations;
+  /// Focal length and distortion are known: those of a libmv file are shared by all its images.
+  bool fixed_intrinsics = false;
 };
 
-/// Reads the text format; every number must be there and make sense, and nothing may follow.
-/// *error names the line.
-bool ReadBal(const std::string& path, BalScene* scene, std::string* error);
+/// Reads the text format, or the binary one of Ceres' libmv_bundle_adjuster, compressed by gzip or
+/// not; every number must be there and make sense, and nothing may follow. Markers of images or
+/// tracks that a libmv file has not reconstructed are left out. *error names the line, or the byte.
+bool ReadScene(const std::string& path, BalScene* scene, std::string* error);
+
+/// Writes the text format, without loss.
+bool WriteBal(const BalScene& scene, const std::string& path, std::string* error);
 
 /// The first cameras only, with the points that at least two of them see, at most so many.
 BalScene Cut(const BalScene& scene, int num_cameras, int num_points);

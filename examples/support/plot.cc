@@ -63,8 +63,9 @@ bool Plot(const std::string& path, const std::string& title, const std::vector<P
            << ForGnuplot(panel.x_label) << " noenhanced\nset ylabel " << ForGnuplot(panel.y_label)
            << " noenhanced\n"
            << (panel.equal_axes ? "set size ratio -1\n" : "set size noratio\n")
-           << (panel.equal_axes || panel.key_outside ? "set key outside right top vertical\n"
-                                                     : "set key inside center right vertical\n")
+           << (panel.equal_axes || panel.key_outside
+                   ? "set key outside right top vertical\n"
+                   : "set key below center horizontal height 0.8\n")
            << (has_boxes ? "set yrange [0:*]\nset offsets 0.6, 0.6, 0, 0\n"
                          : "set yrange [*:*]\nset offsets 0, 0, 0, 0\n")
            << (panel.log_x ? "set" : "unset") << " logscale x\n"
@@ -76,14 +77,17 @@ bool Plot(const std::string& path, const std::string& title, const std::vector<P
              << " noenhanced\n";
     }
     script << "plot ";
+    bool first = true;
     for (size_t k = 0; k < panel.series.size(); ++k) {
       const Series& s = panel.series[k];
-      script << (k ? ", \\\n  " : "") << "$d" << block + k << " axes "
+      if (s.x.empty()) continue;
+      script << (first ? "" : ", \\\n  ") << "$d" << block + k << " axes "
              << (s.right_axis ? "x1y2" : "x1y1") << " with " << s.style
              << (s.style != "points" ? " lw 2" : "")
              << (s.style.find("points") != std::string::npos ? " pt 7 ps 0.8" : "") << " lc rgb '"
              << colours[k % 6] << "'" << (s.style == "boxes" ? " fs solid 0.35 noborder" : "")
              << " title " << ForGnuplot(s.title);
+      first = false;
     }
     script << "\n";
     block += static_cast<int>(panel.series.size());
