@@ -1,5 +1,6 @@
 #include "bilevel/methods/gradient_method.h"
 
+#include "bilevel/lower_level/bookkeeping.h"
 #include "bilevel/methods/estimators/held.h"
 #include "bilevel/objective/lower_solver.h"
 
@@ -46,6 +47,10 @@ void GradientMethod::Step(Oracle& oracle, State& state, Progress* progress) {
 }
 
 void GradientMethod::Finish(Oracle& oracle, const State& state, Assessment* assessment) {
+  if (const double residual = estimator_->adjoint_residual(); residual >= 0.0) {
+    assessment->notes.push_back("the last adjoint was iterated to a relative residual of " +
+                                Scientific(residual));
+  }
   // Descent that ends at an edge has not crossed it: one look a little further, the way it came.
   constexpr double kShare = 1e-3;
   Point beyond = state.x, y = state.y;

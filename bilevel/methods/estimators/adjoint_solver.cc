@@ -37,11 +37,14 @@ bool AdjointSolver::Solve(Oracle& o, const Point& x, const Point& y, const Vecto
   ClearHeld(y, gy_, z);
   r_ = b;
   ClearHeld(y, gy_, &r_);
+  const double b_norm = r_.norm(), unit = b_norm > 0.0 ? b_norm : 1.0;
   if (neumann || steps_.kind == AdjointSteps::kFixedPoint) {
     for (int k = 0; k < steps_.num_linear_iterations && o.ok(); ++k) {
       Multiply(o, x, y, *z, &hp_);
-      *z -= steps_.linear_step * (hp_ - r_);
+      hp_ -= r_;
+      *z -= steps_.linear_step * hp_;
     }
+    residual_ = hp_.norm() / unit;
     return o.ok();
   }
   if (steps_.kind == AdjointSteps::kMinimalResidual) return MinimizeResidual(o, x, y, z);
@@ -50,7 +53,7 @@ bool AdjointSolver::Solve(Oracle& o, const Point& x, const Point& y, const Vecto
   // where |s| <= tolerance |H| |r|, or where only directions are left that are null to the accuracy
   // of a differenced H; the norm is a power iteration's, from a random direction.
   const double tolerance = steps_.linear_tolerance * steps_.linear_tolerance;
-  const double bb = r_.squaredNorm();
+  const double bb = b_norm * b_norm;
   double hh = 0.0;
   if (least_norm) {
     p_.resize(b.size());
@@ -89,6 +92,7 @@ bool AdjointSolver::Solve(Oracle& o, const Point& x, const Point& y, const Vecto
     p_ = s_ + (next / ss) * p_;
     ss = next;
   }
+  residual_ = r_.norm() / unit;
   return o.ok();
 }
 
@@ -134,6 +138,7 @@ bool AdjointSolver::MinimizeResidual(Oracle& o, const Point& x, const Point& y, 
     *z += (cosine * residual) * w_[2];
     residual *= sine;
   }
+  residual_ = bb > 0.0 ? residual / bb : residual;
   return o.ok();
 }
 

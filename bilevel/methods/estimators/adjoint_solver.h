@@ -43,12 +43,15 @@ class AdjointSolver {
 
   /// From the start in *z, but for kNeumann and kLeastNorm. False: a failure is latched.
   bool Solve(Oracle& oracle, const Point& x, const Point& y, const Vector& b, Vector* z);
+  /// |H z - b| / |b| as the last Solve knew it: of fixed point and series before their last step.
+  double residual() const { return residual_; }
 
  private:
   void Multiply(Oracle& oracle, const Point& x, const Point& y, const Vector& v, Vector* hv);
   bool MinimizeResidual(Oracle& oracle, const Point& x, const Point& y, Vector* z);
 
   AdjointSteps steps_;
+  double residual_ = -1.0;
   Vector gy_, r_, p_, s_, hp_;
   Vector w_[3], lanczos_[3];  // MINRES.
 };

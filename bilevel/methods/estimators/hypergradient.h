@@ -20,6 +20,8 @@ class HypergradientEstimator {
   virtual bool solves_lower_level() const { return false; }
   /// Whether it asks the lower solver for dy*/dx.
   virtual bool needs_derivative() const { return false; }
+  /// Relative residual of the last adjoint, where it was iterated; -1 otherwise.
+  virtual double adjoint_residual() const { return -1.0; }
   /// Returns f(x, y) at the y used. What fails latches in the oracle.
   virtual double Estimate(Oracle& oracle, State& state, Vector* gradient) = 0;
 };
@@ -46,6 +48,7 @@ class AidHypergradient : public HypergradientEstimator {
   explicit AidHypergradient(const Options& options)
       : options_(options), unroll_(options), adjoint_(options) {}
   bool solves_lower_level() const override { return options_.num_lower_steps == 0; }
+  double adjoint_residual() const override { return adjoint_.residual(); }
   std::string Check(const Oracle& oracle) const override;
   double Estimate(Oracle& oracle, State& state, Vector* gradient) override;
 

@@ -62,6 +62,7 @@ struct Fixture {
     AdjointSolver solver(steps);
     Vector z = Vector::Zero(kSize);
     EXPECT_TRUE(solver.Solve(*oracle, at_x, at_y, b, &z)) << oracle->error();
+    EXPECT_NEAR(solver.residual(), (hessian * z - b).norm() / b.norm(), 1e-9);
     return z;
   }
   double x = 0.5, y[kSize] = {0.1, 0.7, -0.4, 0.9, 0.05};
