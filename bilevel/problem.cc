@@ -581,6 +581,13 @@ class ProblemCompiler {
       return Refuse("general term " + std::to_string(function->num_terms()) + " of " +
                     function->name() + ": " + complaint);
     }
+    const int own = term.objective->block_of_terms();
+    if (own >= static_cast<int>(sizes.size()) ||
+        (own >= 0 && sizes[own] != term.objective->num_terms())) {
+      return Refuse("general term " + std::to_string(function->num_terms()) + " of " +
+                    function->name() +
+                    ": its block_of_terms() must have a coordinate for each term");
+    }
     function->AddTerm(term.objective.get(), blocks, sizes);
     return true;
   }

@@ -19,6 +19,8 @@ namespace bilevel {
 namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+// A longer x is not kept in the summaries of all iterations.
+constexpr int kMaxKeptSize = 1000;
 
 void WriteUser(const State& state) {
   state.x.space().WriteUser(state.x.value().data());
@@ -106,7 +108,6 @@ class Recorder final : public Monitor {
     it.note = progress.note;
     const double decrement = oracle_->lower().relative_decrement();
     if (decrement >= 0.0 && progress.y_is_solved) it.lower_level_decrement = decrement;
-    it.x.assign(state.x.value().data(), state.x.value().data() + state.x.value().size());
     it.upper = oracle_->f_counts();
     it.lower = oracle_->g_counts();
     it.lower_solver = oracle_->lower_solver_counts();
@@ -126,7 +127,10 @@ class Recorder final : public Monitor {
       best_gradient_norm_ = progress.gradient_norm;
       best_decrement_ = it.lower_level_decrement;
     }
+    const Vector& x = state.x.value();
+    if (x.size() <= kMaxKeptSize) it.x.assign(x.data(), x.data() + x.size());
     summary_->iterations.push_back(it);
+    it.x.assign(x.data(), x.data() + x.size());
     if (options_.minimizer_progress_to_stdout) Print(it);
     if (options_.update_state_every_iteration) WriteUser(state);
 

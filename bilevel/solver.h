@@ -41,7 +41,7 @@ struct IterationSummary {
   double lower_level_decrement = std::numeric_limits<double>::quiet_NaN();
   /// Why a step was rejected.
   std::string note;
-  /// x, block after block.
+  /// x, block after block; Summary::iterations keep it up to 1000 coordinates.
   std::vector<double> x;
   /// All since the start of the solve.
   FunctionCounts upper, lower;

@@ -41,6 +41,7 @@ template <typename T>
 using Array = Eigen::Array<T, Eigen::Dynamic, 1>;
 template <typename T>
 using ArrayMap = Eigen::Map<Array<T>>;
+using RowMap = Eigen::Map<const Eigen::ArrayXd>;
 
 }  // namespace
 
@@ -92,9 +93,11 @@ class EngineBase : public LinearModel::Engine {
       w.known = false;
       Grow(&w.terms, count);
       Grow(&w.batch_weights, count);
+      const int first = batch.First(p_.n);
+      const double weight = count > 0 ? batch.Weight(0, p_.n) : 0.0;
       for (int k = 0; k < count; ++k) {
-        w.terms[k] = batch.Term(k, p_.n);
-        w.batch_weights[k] = batch.Weight(k, p_.n);
+        w.terms[k] = first >= 0 ? first + k : batch.Term(k, p_.n);
+        w.batch_weights[k] = batch.importance ? batch.Weight(k, p_.n) : weight;
       }
     }
     w.has_slopes = w.all;
@@ -395,7 +398,7 @@ class EngineBase : public LinearModel::Engine {
 
   void Scatter(const Work& w, const std::vector<double>& from, double* to) const {
     if (!to) return;
-    std::fill_n(to, p_.num_weights, 0.0);
+    if (w.all || p_.weights_by_class) std::fill_n(to, p_.num_weights, 0.0);
     for (int k = 0; k < w.count; ++k) to[WeightOf(w, k)] += from[k];
   }
 
@@ -693,6 +696,7 @@ LinearModel::LinearModel(Loss loss,
   const int classes = loss == kLogistic ? 2 : num_outputs;
   if (p.weights != kNone) p.num_weights = p.weights_by_class ? classes : num_samples_;
   num_weights_ = p.num_weights;
+  by_sample_ = num_weights_ > 0 && !p.weights_by_class;
   error_ = CheckModel(p);
   if (!error_.empty()) return;
   const auto& matrix = features.storage().matrix;
@@ -813,31 +817,37 @@ const double* L2Regularizer::FeatureWeights(const double* x) const {
   return weights.data();
 }
 
+// Of output k, where features weigh the same.
+double L2Regularizer::Weight(const double* x, int k) const {
+  return weights_ == kNone     ? coefficient_
+         : weights_ == kScalar ? coefficient_ * std::exp(x[0])
+                               : coefficient_ * std::exp(x[k]);
+}
+
 bool L2Regularizer::Evaluate(double const* const* blocks,
                              const Batch& /*batch*/,
                              double* value,
                              double** gradients) const {
-  const double* theta = blocks[0];
   const double* x = NumWeights() > 0 ? blocks[1] : nullptr;
-  double* g = gradients ? gradients[0] : nullptr;
-  double* gx = gradients && x ? gradients[1] : nullptr;
+  double* const gx = gradients && x ? gradients[1] : nullptr;
   if (gx) std::fill_n(gx, NumWeights(), 0.0);
-  const double* const by_feature = weights_ == kPerFeature ? FeatureWeights(x) : nullptr;
+  const RowMap by_feature(weights_ == kPerFeature ? FeatureWeights(x) : nullptr, features_);
   *value = 0.0;
-  for (int k = 0; k < outputs_; ++k, theta += features_) {
-    double weight = coefficient_, sum = 0.0;
-    if (weights_ == kScalar) weight *= std::exp(x[0]);
-    if (weights_ == kPerOutput) weight *= std::exp(x[k]);
-    for (int j = 0; j < features_; ++j) {
-      if (by_feature) weight = by_feature[j];
-      const double half = weight * theta[j];
-      sum += half * theta[j];
-      if (g) g[j] = 2.0 * half;
-      if (gx && by_feature) gx[j] += half * theta[j];
+  for (int k = 0; k < outputs_; ++k) {
+    const RowMap theta(blocks[0] + static_cast<size_t>(k) * features_, features_);
+    Eigen::Map<Eigen::ArrayXd> g(
+        gradients && gradients[0] ? gradients[0] + static_cast<size_t>(k) * features_ : nullptr,
+        features_);
+    if (weights_ == kPerFeature) {
+      *value += (by_feature * theta.square()).sum();
+      if (g.data()) g = 2.0 * by_feature * theta;
+      if (gx) Eigen::Map<Eigen::ArrayXd>(gx, features_) += by_feature * theta.square();
+      continue;
     }
+    const double weight = Weight(x, k), sum = weight * theta.square().sum();
     *value += sum;
-    if (gx && !by_feature) gx[weights_ == kScalar ? 0 : k] += sum;
-    if (g) g += features_;
+    if (g.data()) g = 2.0 * weight * theta;
+    if (gx) gx[weights_ == kScalar ? 0 : k] += sum;
   }
   return true;
 }
@@ -846,29 +856,35 @@ bool L2Regularizer::HessianProduct(double const* const* blocks,
                                    const Batch& /*batch*/,
                                    double const* const* direction,
                                    double** products) const {
-  const double* theta = blocks[0];
   const double* x = NumWeights() > 0 ? blocks[1] : nullptr;
-  const double* v = direction[0];
-  const double* dx = x ? direction[1] : nullptr;
-  double* p = products[0];
-  double* px = x ? products[1] : nullptr;
+  const double* const dx = x ? direction[1] : nullptr;
+  double* const px = x ? products[1] : nullptr;
   if (px) std::fill_n(px, NumWeights(), 0.0);
-  const double* const by_feature = weights_ == kPerFeature ? FeatureWeights(x) : nullptr;
-  const auto at = [&](int k, int j) {
-    return weights_ == kScalar ? 0 : weights_ == kPerOutput ? k : j;
-  };
-  for (int k = 0; k < outputs_; ++k, theta += features_) {
-    double weight = coefficient_;
-    if (weights_ == kScalar) weight *= std::exp(x[0]);
-    if (weights_ == kPerOutput) weight *= std::exp(x[k]);
-    for (int j = 0; j < features_; ++j) {
-      if (by_feature) weight = by_feature[j];
-      const double vj = v ? v[j] : 0.0, dxj = dx ? dx[at(k, j)] : 0.0;
-      if (p) p[j] = 2.0 * weight * (vj + theta[j] * dxj);
-      if (px) px[at(k, j)] += weight * theta[j] * (2.0 * vj + theta[j] * dxj);
+  const RowMap by_feature(weights_ == kPerFeature ? FeatureWeights(x) : nullptr, features_);
+  for (int k = 0; k < outputs_; ++k) {
+    const size_t row = static_cast<size_t>(k) * features_;
+    const RowMap theta(blocks[0] + row, features_);
+    const RowMap v(direction[0] ? direction[0] + row : nullptr, features_);
+    Eigen::Map<Eigen::ArrayXd> p(products[0] ? products[0] + row : nullptr, features_);
+    if (weights_ == kPerFeature) {
+      const RowMap along(dx, features_);
+      Eigen::Map<Eigen::ArrayXd> to(px, features_);
+      if (p.data()) p.setZero();
+      if (p.data() && v.data()) p += 2.0 * by_feature * v;
+      if (p.data() && dx) p += 2.0 * by_feature * theta * along;
+      if (px && v.data()) to += 2.0 * by_feature * theta * v;
+      if (px && dx) to += by_feature * theta.square() * along;
+      continue;
     }
-    if (v) v += features_;
-    if (p) p += features_;
+    const int at = weights_ == kScalar ? 0 : k;
+    const double weight = Weight(x, k), along = dx ? dx[at] : 0.0;
+    if (p.data() && v.data()) {
+      p = 2.0 * weight * (v + along * theta);
+    } else if (p.data()) {
+      p = 2.0 * weight * along * theta;
+    }
+    if (px && v.data()) px[at] += 2.0 * weight * (theta * v).sum();
+    if (px) px[at] += weight * along * theta.square().sum();
   }
   return true;
 }

@@ -67,6 +67,7 @@ class LinearModel : public Objective {
   double Accuracy(const double* theta) const;
 
   int num_terms() const override;
+  int block_of_terms() const override { return by_sample_ ? 1 : -1; }
   std::string CheckBlocks(const std::vector<int>& sizes) const override;
   bool Evaluate(double const* const* blocks,
                 const Batch& batch,
@@ -90,6 +91,7 @@ class LinearModel : public Objective {
   std::unique_ptr<Engine> engine_;
   std::string error_;
   int num_samples_, num_features_, num_outputs_, num_weights_;
+  bool by_sample_;
 };
 
 /// Multinomial logistic regression; labels 0 ... num_classes - 1.
@@ -132,6 +134,7 @@ class L2Regularizer : public Objective {
  private:
   int NumWeights() const;
   const double* FeatureWeights(const double* x) const;
+  double Weight(const double* x, int k) const;
   int outputs_, features_;
   double coefficient_;
   Weights weights_;

@@ -6,6 +6,7 @@
 #include <functional>
 #include <utility>
 
+#include "bilevel/objective/finite.h"
 #include "bilevel/objective/level_evaluator_scratch.h"
 
 namespace bilevel {
@@ -108,6 +109,14 @@ LevelEvaluator::LevelEvaluator(const LevelFunction* function, ThreadPool* pool)
     seen = 1;
   }
   is_first_ = is_first_in_all_;
+  std::vector<int> uses(stamp_x_.size(), 0);
+  for (const LevelFunction::Argument& a : function_.arguments_) {
+    if (a.kind == LevelFunction::Argument::kX) ++uses[a.block];
+  }
+  for (const LevelFunction::Argument& a : function_.arguments_) {
+    is_alone_.push_back(a.kind == LevelFunction::Argument::kX && !a.has_manifold &&
+                        uses[a.block] == 1);
+  }
 }
 
 LevelEvaluator::~LevelEvaluator() = default;
@@ -155,6 +164,7 @@ bool LevelEvaluator::Begin(const Batch& batch, bool derivatives) {
   ++stamp_;
   touched_x_.clear();
   touched_y_.clear();
+  touched_parts_.clear();
   if (batch.all()) {
     if (!function_.terms_.empty()) is_first_ = is_first_in_all_;
     for (int b = 0; b < static_cast<int>(stamp_x_.size()); ++b) {
@@ -177,7 +187,12 @@ bool LevelEvaluator::Begin(const Batch& batch, bool derivatives) {
     }
   }
   for (const LevelFunction::Term& t : function_.terms_) {
+    const int partly = PartlyTouched(t, batch);
     for (int p = t.first; p < t.first + t.num_arguments; ++p) {
+      if (p == partly) {
+        is_first_[p] = 1;
+        continue;
+      }
       const size_t before = touched_x_.size() + touched_y_.size();
       if (!touch(p)) return false;
       is_first_[p] = touched_x_.size() + touched_y_.size() > before;
@@ -347,10 +362,14 @@ bool LevelEvaluator::Run(
       if (!v) continue;
       for (const int b : is_x ? touched_x_ : touched_y_) {
         const Space::Block& block = space.blocks()[b];
-        double block_probe = 0.0;  // Not 0 where something is not finite.
-        for (int j = 0; j < block.tangent_size; ++j)
-          block_probe += 0.0 * v[block.tangent_offset + j];
-        if (block_probe != 0.0) return FailDerivative(batch, is_x, b);
+        if (!AllFinite(v + block.tangent_offset, block.tangent_size)) {
+          return FailDerivative(batch, is_x, b);
+        }
+      }
+      for (const SparseVector::Range& r : touched_parts_) {
+        if (is_x && !AllFinite(v + r.begin, r.end - r.begin)) {
+          return FailDerivative(batch, is_x, r.block);
+        }
       }
     }
   }

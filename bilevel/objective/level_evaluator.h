@@ -72,6 +72,8 @@ class LevelEvaluator {
   /// The blocks that the last evaluation with derivatives depended on.
   const std::vector<int>& touched_x() const { return touched_x_; }
   const std::vector<int>& touched_y() const { return touched_y_; }
+  /// And the parts of other blocks of x, see Objective::block_of_terms.
+  const std::vector<SparseVector::Range>& touched_parts_of_x() const { return touched_parts_; }
 
   const std::string& error() const { return error_; }
 
@@ -93,6 +95,7 @@ class LevelEvaluator {
   bool AddGradient(int index, double scale, double* value);
   bool AddGradient(int index, internal::Recording* recording, double scale, double* value);
   const double* Value(const LevelFunction::Argument& argument) const;
+  int PartlyTouched(const LevelFunction::Term& term, const Batch& batch) const;
   double* Target(int argument, double* out_x, double* out_y, double* scratch) const;
   void AddTangent(const LevelFunction::Term& term,
                   const double* scratch,
@@ -135,6 +138,8 @@ class LevelEvaluator {
   std::vector<unsigned> stamp_x_, stamp_y_;
   unsigned stamp_ = 0;
   std::vector<int> touched_x_, touched_y_, drawn_;
+  std::vector<SparseVector::Range> touched_parts_;
+  std::vector<char> is_alone_;  // By argument: a block of x that is no other's, and flat.
   std::vector<double> drawn_weights_;
   // By argument of general terms: nothing is added to its block before.
   std::vector<char> is_first_, is_first_in_all_;

@@ -13,6 +13,13 @@ const double* LevelEvaluator::Value(const LevelFunction::Argument& a) const {
                                                  : a.constant;
 }
 
+// The argument of which a minibatch touches some coordinates only, where it can be left at that:
+// one that is read and written nowhere else. -1: none.
+int LevelEvaluator::PartlyTouched(const LevelFunction::Term& t, const Batch& batch) const {
+  const int own = sparse_ && !batch.all() ? t.objective->block_of_terms() : -1;
+  return own >= 0 && is_alone_[t.first + own] ? t.first + own : -1;
+}
+
 // Where a general term writes its derivative by argument p: straight into the result where nothing
 // else has been added there, else into scratch, for AddTangent.
 double* LevelEvaluator::Target(int p, double* out_x, double* out_y, double* scratch) const {
@@ -53,9 +60,13 @@ bool LevelEvaluator::EvaluateTerm(Order order, int index, const Batch& batch, do
   const Argument* arguments = &function_.arguments_[t.first];
   Scratch& s = scratch_[0];
   for (int p = 0; p < t.num_arguments; ++p) s.parameters[p] = Value(arguments[p]);
+  const int zeroed = batch.all() ? -1 : t.objective->block_of_terms();
   const auto targets = [&](double* out_x, double* out_y, double* scratch) {
     for (int p = 0; p < t.num_arguments; ++p) {
       s.jacobian_pointers[p] = Target(t.first + p, out_x, out_y, scratch);
+      if (p == zeroed && s.jacobian_pointers[p] == scratch + arguments[p].ambient) {
+        std::fill_n(s.jacobian_pointers[p], arguments[p].size, 0.0);
+      }
     }
     return s.jacobian_pointers.data();
   };
@@ -95,6 +106,9 @@ bool LevelEvaluator::EvaluateTerm(Order order, int index, const Batch& batch, do
     term_pointers_[p] = !wanted ? nullptr
                         : both  ? Target(t.first + p, nullptr, gradient_y_, gradient)
                                 : gradient + arguments[p].ambient;
+    if (p == zeroed && term_pointers_[p] == gradient + arguments[p].ambient) {
+      std::fill_n(term_pointers_[p], arguments[p].size, 0.0);
+    }
   }
   double** products = targets(gx_, gy_, product);
   const bool exact = t.objective->has_hessian_product();
@@ -288,6 +302,15 @@ bool LevelEvaluator::RunTerms(Order order, const Batch& batch, double* value) {
       return fail(std::string("threw: ") + e.what());
     } catch (...) {
       return fail("threw something that is not a std::exception");
+    }
+    if (const int p = order == Order::kValue ? -1 : PartlyTouched(t, batch); p >= 0) {
+      const LevelFunction::Argument& a = function_.arguments_[p];
+      const int first = a.tangent_offset + own.First(n), count = own.Count(n);
+      if (own.is_block()) touched_parts_.push_back({a.block, first, first + count});
+      for (int k = 0; !own.is_block() && k < count; ++k) {
+        const int at = a.tangent_offset + own.Term(k, n);
+        touched_parts_.push_back({a.block, at, at + 1});
+      }
     }
     if (!std::isfinite(own_value)) return FailTerm(i, own, "has a value that is not finite");
     *value += own_value;

@@ -32,6 +32,11 @@ class Objective {
   /// How often to draw which term (kIndependent); nullptr: all equally often. Must not change.
   virtual const Importance* importance() const { return nullptr; }
 
+  /// The block whose i-th coordinate only the i-th term depends on (its weight, say), or -1. Over a
+  /// minibatch derivatives by it are handed in as zeros, of which a function that names it writes
+  /// the drawn terms' alone: the evaluation costs what it touches, however many terms there are.
+  virtual int block_of_terms() const { return -1; }
+
   /// Adds nothing, writes everything: *value, and gradients[i] (the size of block i) where
   /// gradients and gradients[i] are not nullptr. Over a minibatch it is an unbiased estimate of
   /// the whole: the drawn terms times their Batch::Weight. A stream makes or reads `size` samples

@@ -222,6 +222,7 @@ double Function::ForEachSparsePart(const Point& x,
     evaluator.SetSparse(false);
     if (in_x) {
       for (const int b : evaluator.touched_x()) part.in_x.Touch(b);
+      for (const SparseVector::Range& r : evaluator.touched_parts_of_x()) part.in_x.Touch(r);
       in_x->Add(weight, part.in_x);
     }
     for (SparseVector* in : {in_y, more_in_y}) {

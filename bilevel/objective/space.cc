@@ -5,6 +5,8 @@
 #include <limits>
 #include <utility>
 
+#include "bilevel/objective/finite.h"
+
 namespace bilevel {
 
 int Space::Add(double* user, int size, const ceres::Manifold* manifold, std::string name) {
@@ -128,19 +130,51 @@ void SparseVector::SetZero(const Space* space) {
   if (space_ != space) {
     space_ = space;
     values_.setZero(space->tangent_size());
-    is_touched_.assign(space->blocks().size(), 0);
+    is_touched_.assign(space->blocks().size(), kNot);
+    is_coordinate_.clear();
     blocks_.clear();
     blocks_.reserve(space->blocks().size());
   }
   for (const Range& r : blocks_) {
     std::fill(values_.data() + r.begin, values_.data() + r.end, 0.0);
-    is_touched_[r.block] = 0;
+    if (is_touched_[r.block] == kPartly) {
+      std::fill(is_coordinate_.begin() + r.begin, is_coordinate_.begin() + r.end, 0);
+    }
+  }
+  for (const Range& r : blocks_) {
+    is_touched_[r.block] = kNot;
   }
   blocks_.clear();
 }
 
+void SparseVector::Touch(const Range& range) {
+  if (IsWhole(range)) return Touch(range.block);
+  if (is_touched_[range.block] == kWhole) return;
+  is_touched_[range.block] = kPartly;
+  if (is_coordinate_.empty()) is_coordinate_.assign(values_.size(), 0);
+  for (int j = range.begin; j < range.end; ++j) {
+    if (is_coordinate_[j]) continue;
+    is_coordinate_[j] = 1;
+    if (!blocks_.empty() && blocks_.back().end == j && blocks_.back().block == range.block) {
+      blocks_.back().end = j + 1;
+    } else {
+      blocks_.push_back({range.block, j, j + 1});
+    }
+  }
+}
+
+// A block's parts, so that it can be listed as a whole.
+void SparseVector::Forget(int block) {
+  const auto is_part = [&](const Range& r) {
+    if (r.block != block) return false;
+    std::fill(is_coordinate_.begin() + r.begin, is_coordinate_.begin() + r.end, 0);
+    return true;
+  };
+  blocks_.erase(std::remove_if(blocks_.begin(), blocks_.end(), is_part), blocks_.end());
+}
+
 void SparseVector::Add(double scale, const SparseVector& other) {
-  for (const Range& r : other.blocks_) Touch(r.block);
+  for (const Range& r : other.blocks_) Touch(r);
   other.AddTo(scale, &values_);
 }
 
@@ -159,23 +193,38 @@ double SparseVector::squaredNorm() const {
 }
 
 bool Point::Move(double scale, const SparseVector& delta) {
-  double probe = 0.0;  // NaN once something is not finite.
   for (const SparseVector::Range& r : delta.blocks()) {
     for (int j = r.begin; j < r.end; ++j) step_[j] = scale * delta.data()[j];
-    if (!space_->PlusBlock(r.block, value_.data(), step_.data(), moved_.data())) return false;
     const Space::Block& block = space_->blocks()[r.block];
-    for (int i = block.offset; i < block.offset + block.size; ++i) probe += 0.0 * moved_[i];
+    if (!delta.IsWhole(r)) {  // Flat.
+      const int shift = block.offset - block.tangent_offset;
+      for (int j = r.begin; j < r.end; ++j) {
+        moved_[j + shift] = std::min(std::max(value_[j + shift] + step_[j], space_->LowerBound(j)),
+                                     space_->UpperBound(j));
+      }
+      if (!AllFinite(moved_.data() + r.begin + shift, r.end - r.begin)) return false;
+      continue;
+    }
+    if (!space_->PlusBlock(r.block, value_.data(), step_.data(), moved_.data())) return false;
+    if (!AllFinite(moved_.data() + block.offset, block.size)) return false;
   }
-  if (probe != 0.0) return false;
   for (const SparseVector::Range& r : delta.blocks()) {
     const Space::Block& block = space_->blocks()[r.block];
+    if (!delta.IsWhole(r)) {
+      const int shift = block.offset - block.tangent_offset;
+      std::copy(moved_.data() + r.begin + shift,
+                moved_.data() + r.end + shift,
+                value_.data() + r.begin + shift);
+      continue;
+    }
     std::copy_n(moved_.data() + block.offset, block.size, value_.data() + block.offset);
   }
   return true;
 }
 
 bool Point::MoveByStep() {
-  if (!space_->Plus(value_.data(), step_.data(), moved_.data()) || !moved_.allFinite()) {
+  if (!space_->Plus(value_.data(), step_.data(), moved_.data()) ||
+      !AllFinite(moved_.data(), static_cast<int>(moved_.size()))) {
     return false;
   }
   value_.swap(moved_);

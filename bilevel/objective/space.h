@@ -81,30 +81,37 @@ class Space {
   bool has_bounds_ = false;
 };
 
-/// A tangent vector of which all but some blocks are zero, such as a minibatch's gradient: dense
-/// memory and a list of those blocks. What is done with it costs what it touches; nothing is
-/// allocated after its first use.
+/// A tangent vector of which all but some blocks, or parts of them, are zero, such as a minibatch's
+/// gradient: dense memory and a list of those blocks. What is done with it costs what it touches;
+/// nothing is allocated after its first use.
 class SparseVector {
  public:
   /// Zero, in that space.
   void SetZero(const Space* space);
   /// Lists a block, in which anything may then be written through data().
   void Touch(int block) {
-    if (is_touched_[block]) return;
-    is_touched_[block] = 1;
+    if (is_touched_[block] == kWhole) return;
+    if (is_touched_[block] == kPartly) Forget(block);
+    is_touched_[block] = kWhole;
     const Space::Block& b = space_->blocks()[block];
     blocks_.push_back({block, b.tangent_offset, b.tangent_offset + b.tangent_size});
   }
+  /// Some coordinates of a block, begin to end - 1.
+  struct Range {
+    int block, begin, end;
+  };
+  /// Lists some coordinates of a flat block.
+  void Touch(const Range& range);
   double* data() { return values_.data(); }
   const double* data() const { return values_.data(); }
   /// All of it, zeros included.
   const Vector& dense() const { return values_; }
-  /// A listed block and its tangent coordinates, begin to end - 1.
-  struct Range {
-    int block, begin, end;
-  };
+  /// What is listed: blocks, and parts of flat ones.
   const std::vector<Range>& blocks() const { return blocks_; }
   const Space& space() const { return *space_; }
+  bool IsWhole(const Range& r) const {
+    return r.end - r.begin == space_->blocks()[r.block].tangent_size;
+  }
 
   void Add(double scale, const SparseVector& other);
   /// v += scale * this.
@@ -115,7 +122,10 @@ class SparseVector {
   const Space* space_ = nullptr;
   Vector values_;
   std::vector<Range> blocks_;
-  std::vector<char> is_touched_;
+  enum : char { kNot, kPartly, kWhole };
+  void Forget(int block);
+  std::vector<char> is_touched_;     // By block.
+  std::vector<char> is_coordinate_;  // Listed, of those in parts of blocks; empty where none are.
 };
 
 /// A point of a space that can move. Copying to a point of the same space allocates nothing.

@@ -111,7 +111,7 @@ struct Case {
 
 double Gradient(
     const LinearModel& model, const Case& s, const Vector& at, const Batch& batch, Vector* g) {
-  g->resize(s.point.size());
+  g->setZero(s.point.size());  // See Objective::block_of_terms.
   double value = 0.0;
   double* gradients[] = {g->data(), g->data() + s.c * s.d};
   EXPECT_TRUE(model.Evaluate(s.Blocks(at).data(), batch, &value, gradients));
@@ -119,7 +119,7 @@ double Gradient(
 }
 
 Vector Product(const LinearModel& model, const Case& s, const Batch& batch) {
-  Vector product(s.point.size());
+  Vector product = Vector::Zero(s.point.size());
   double* products[] = {product.data(), product.data() + s.c * s.d};
   EXPECT_TRUE(model.HessianProduct(
       s.Blocks(s.point).data(), batch, s.Blocks(s.direction).data(), products));
@@ -266,6 +266,8 @@ TEST(LinearModel, AllAtOnceIsOneByOneAndAllocatesNothing) {
         double* gradients[] = {both.data(), both.data() + s.c * s.d};
         double* products[] = {product.data(), product.data() + s.c * s.d};
         const auto evaluate = [&] {
+          both.setZero();
+          product.setZero();
           ASSERT_TRUE(model->EvaluateWithProduct(
               blocks.data(), batch, direction.data(), &own, gradients, products));
         };
@@ -332,6 +334,112 @@ TEST(LinearModel, LeastSquaresAreTheNormalEquations) {
   const RowMatrix expected = h.ldlt().solve(s.a.transpose() * b / s.n).transpose();
   EXPECT_LT((Eigen::Map<const RowMatrix>(theta.data(), s.c, s.d) - expected).norm(), 1e-9)
       << summary.message;
+}
+
+// The same function that does not say whose weights are whose.
+class Dense : public Objective {
+ public:
+  explicit Dense(std::unique_ptr<LinearModel> model, int n) : model_(std::move(model)), n_(n) {}
+  int num_terms() const override { return model_->num_terms(); }
+  bool Evaluate(double const* const* blocks,
+                const Batch& batch,
+                double* value,
+                double** gradients) const override {
+    Clear(gradients);
+    return model_->Evaluate(blocks, batch, value, gradients);
+  }
+  bool has_hessian_product() const override { return true; }
+  bool HessianProduct(double const* const* blocks,
+                      const Batch& batch,
+                      double const* const* direction,
+                      double** products) const override {
+    Clear(products);
+    return model_->HessianProduct(blocks, batch, direction, products);
+  }
+
+ private:
+  void Clear(double** out) const {
+    if (out && out[1]) std::fill_n(out[1], n_, 0.0);
+  }
+  std::unique_ptr<LinearModel> model_;
+  int n_;
+};
+
+// Runs of single-loop methods, bounds and samples drawn twice included; at stake is which weights
+// move.
+TEST(LinearModel, MinibatchesMoveTheWeightsTheyDraw) {
+  for (const char* name : {"soba", "slip", "ma_soba", "saba", "f2sa"}) {
+    Case s(LinearModel::kSoftmax, LinearModel::kClipped, false, 200, 6);
+    std::vector<double> w[2], theta[2];
+    for (const int dense : {0, 1}) {
+      w[dense].assign(s.n, 0.5);
+      theta[dense].assign(s.c * s.d, 0.1);
+      Problem problem;
+      problem.AddUpperParameterBlock(w[dense].data(), s.n);
+      for (int i = 0; i < s.n; i += 2) {
+        problem.SetParameterUpperBound(w[dense].data(), i, 0.5 + 1e-4 * i);
+      }
+      std::unique_ptr<Objective> term = s.Model(Features(s.a));
+      if (dense) term = std::make_unique<Dense>(s.Model(Features(s.a)), s.n);
+      const int size = s.c * s.d;
+      problem.AddTerm(
+          Level::kLower, std::move(term), {{theta[dense].data(), size}, {w[dense].data(), s.n}});
+      problem.AddTerm(Level::kLower,
+                      std::make_unique<L2Regularizer>(s.c, s.d, 0.1),
+                      {{theta[dense].data(), size}});
+      problem.AddTerm(Level::kUpper,
+                      std::make_unique<LinearModel>(LinearModel::kSoftmax,
+                                                    Features(RowMatrix(s.a.bottomRows(100))),
+                                                    std::vector<double>(100, 1.0),
+                                                    s.c,
+                                                    LinearModel::Options()),
+                      {{theta[dense].data(), size}});
+      Solver::Options options;
+      options.method = CreateMethod(name);
+      options.max_num_iterations = 60;
+      Solver::Summary summary;
+      Solve(options, &problem, &summary);
+      ASSERT_TRUE(summary.IsSolutionUsable()) << name << ": " << summary.message;
+    }
+    EXPECT_EQ(w[0], w[1]) << name;
+    EXPECT_EQ(theta[0], theta[1]) << name;
+    EXPECT_NE(w[0], std::vector<double>(s.n, 0.5)) << name;
+  }
+}
+
+TEST(SparseVector, ListsPartsOnceAndWholesInTheirPlace) {
+  Space space;
+  std::vector<double> a(10), b(3);
+  space.Add(a.data(), 10, nullptr, "a");
+  space.Add(b.data(), 3, nullptr, "b");
+  SparseVector v, other;
+  v.SetZero(&space);
+  v.Touch(SparseVector::Range{0, 4, 6});
+  v.Touch(SparseVector::Range{0, 5, 7});
+  v.Touch(SparseVector::Range{0, 5, 6});
+  for (int i = 4; i < 7; ++i) v.data()[i] = i;
+  v.Touch(1);
+  v.data()[11] = 2.0;
+  Vector sum = Vector::Zero(13);
+  v.AddTo(1.0, &sum);
+  Vector expected = Vector::Zero(13);
+  expected << 0, 0, 0, 0, 4, 5, 6, 0, 0, 0, 0, 2, 0;
+  EXPECT_EQ(sum, expected);
+  EXPECT_EQ(v.squaredNorm(), expected.squaredNorm());
+  other.SetZero(&space);
+  other.Touch(0);
+  other.data()[0] = other.data()[5] = 1.0;
+  v.Add(2.0, other);  // The part is now the whole.
+  expected[0] += 2.0;
+  expected[5] += 2.0;
+  sum.setZero();
+  v.AddTo(1.0, &sum);
+  EXPECT_EQ(sum, expected);
+  EXPECT_EQ(v.blocks().size(), 2u);
+  v.SetZero(&space);
+  EXPECT_EQ(v.dense(), Vector::Zero(13));
+  v.Touch(SparseVector::Range{0, 0, 1});
+  EXPECT_EQ(v.blocks().size(), 1u);
 }
 
 TEST(LinearModel, WhatDoesNotFitIsTold) {

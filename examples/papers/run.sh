@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+source cmake/setup.sh
+
+if [[ ${1:-} == -h || ${1:-} == --help ]]; then
+  cat <<'HELP'
+Usage: examples/papers/run.sh [--quick] [experiment...]
+
+Builds the experiments of papers in build/, runs those named (all if none is: hyper_cleaning,
+l2_tuning, adversarial_training) and rewrites their tables in examples/papers/RESULTS.md. Finished
+runs are kept in build/papers/*.csv: an interrupted table is resumed, and deleting the file starts
+it anew. SEEDS (default 3) and THREADS (2) are the environment's.
+
+Data: BILEVEL_DATA_DIR, or the package manager; an experiment whose data is absent says how to get
+it and is left out.
+HELP
+  exit 0
+fi
+quick=()
+if [[ ${1:-} == --quick ]]; then
+  quick=(--quick)
+  shift
+fi
+experiments=("$@")
+((${#experiments[@]})) || experiments=(hyper_cleaning l2_tuning adversarial_training)
+install_requirements
+build examples
+if [[ -z ${BILEVEL_DATA_DIR:-} && -d ../shared/data ]]; then
+  BILEVEL_DATA_DIR=$(cd ../shared/data && pwd)
+  export BILEVEL_DATA_DIR
+fi
+out=build/papers
+mkdir -p "$out"
+common=(--seeds="${SEEDS:-3}" --num_threads="${THREADS:-2}" "${quick[@]}")
+
+# experiment NAME TABLE ARGUMENTS...: runs it and puts what it prints between TABLE's markers.
+experiment() {
+  local name=$1 table=$2
+  shift 2
+  say "$table: $name $*"
+  local text=$out/$table.txt
+  if ! "build/examples/$name" "$@" >"$text"; then
+    say "$table is left as it is."
+    return 0
+  fi
+  grep -v ', seed [0-9]*:' "$text" || true
+  ((${#quick[@]} == 0)) || return 0
+  {
+    echo '```'
+    grep -v ', seed [0-9]*:' "$text" | sed '/./,$!d'
+    echo '```'
+    echo
+    echo "$(date +%Y-%m-%d), commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown), seeds 0 to $((${SEEDS:-3} - 1)), ${THREADS:-2} threads, $(awk -F': ' '/model name/ {print $2; exit}' /proc/cpuinfo); \`$name $*\`"
+  } >"$out/$table.md"
+  awk -v begin="<!-- $table: begin -->" -v end="<!-- $table: end -->" -v table="$out/$table.md" '
+    $0 == end { skip = 0 }
+    !skip
+    $0 == begin { while ((getline line < table) > 0) print line; skip = 1 }
+  ' examples/papers/RESULTS.md >"$out/page.md"
+  cat "$out/page.md" >examples/papers/RESULTS.md
+}
+
+for name in "${experiments[@]}"; do
+  case $name in
+    hyper_cleaning)
+      for dataset in mnist fashion_mnist; do
+        experiment hyper_cleaning "hyper_cleaning_$dataset" --dataset="$dataset" "${common[@]}" \
+          --csv="$out/hyper_cleaning.csv" --plot="$out/hyper_cleaning_$dataset.svg"
+      done
+      ;;
+    l2_tuning)
+      experiment l2_tuning l2_tuning "${common[@]}" --csv="$out/l2_tuning.csv" --plot="$out/l2_tuning.svg"
+      ;;
+    adversarial_training)
+      abalone=()
+      [[ -z ${BILEVEL_DATA_DIR:-} ]] || abalone=(--abalone="$BILEVEL_DATA_DIR/abalone/abalone.csv")
+      experiment adversarial_training adversarial_training "${abalone[@]}" "${quick[@]}"
+      ;;
+    *) fail "There is no experiment $name." ;;
+  esac
+done

@@ -1,0 +1,55 @@
+// The papers' experiments in their quick form: what they promise, read off their JSON.
+#include <cstdlib>
+#include <fstream>
+#include <string>
+
+#include "../test_data.h"
+#include "gtest/gtest.h"
+#include "run_example.h"
+
+namespace bilevel {
+namespace {
+
+std::string QuickJson(const std::string& name, const std::string& data) {
+  const std::string out = testing::TempDir() + name + ".json";
+  const std::string command =
+      "'" + ExamplePath(name) + "' --quick --data='" + data + "' --summary_json='" + out + "'";
+  EXPECT_EQ(std::system(command.c_str()), 0) << command;
+  return ReadText(out);
+}
+
+std::string FolderOf(const std::string& path) { return path.substr(0, path.rfind('/')); }
+
+// The weights tell wrong labels from right ones, and training with them is much better than with
+// all labels.
+TEST(HyperCleaning, FindsTheWrongLabelsOfDigits) {
+  const char* file = "mnist/train-images-idx3-ubyte.gz";
+  BILEVEL_REQUIRE_DATA(file);
+  if (ExamplePath("hyper_cleaning").empty()) GTEST_SKIP() << "the examples were not built";
+  const std::string json = QuickJson("hyper_cleaning", FolderOf(DataPath(file)));
+  const double start = JsonNumber(json, "start", "selected");
+  const double right = JsonNumber(json, "validation and right labels", "selected");
+  for (const char* method : {"bome_T1", "bome_T10"}) {
+    EXPECT_GE(JsonNumber(json, method, "f1"), 0.9) << method;
+    EXPECT_GE(JsonNumber(json, method, "selected"), right - 0.015) << method;
+  }
+  for (const char* method : {"soba", "slip"}) {
+    EXPECT_GE(JsonNumber(json, method, "f1"), 0.8) << method;
+    EXPECT_GE(JsonNumber(json, method, "selected"), start + 0.01) << method;
+  }
+}
+
+// One weight: no worse than the least validation loss of a sweep, up to its coarseness and to steps
+// that have not quite come to rest.
+TEST(L2Tuning, FindsWhatASweepFinds) {
+  const char* file = "mnist/train-images-idx3-ubyte.gz";
+  BILEVEL_REQUIRE_DATA(file);
+  if (ExamplePath("l2_tuning").empty()) GTEST_SKIP() << "the examples were not built";
+  const std::string json = QuickJson("l2_tuning", FolderOf(DataPath(file)));
+  const double sweep = JsonNumber(json, "p=0.5", "sweep phi");
+  EXPECT_LT(JsonNumber(json, "p=0.5", "lbfgs phi"), sweep + 1e-4);
+  EXPECT_LT(JsonNumber(json, "p=0.5", "aid_cg phi"), sweep + 0.01);
+}
+
+}  // namespace
+}  // namespace bilevel
