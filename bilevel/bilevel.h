@@ -14,5 +14,6 @@
 #include "bilevel/problem.h"
 #include "bilevel/sensitivity.h"
 #include "bilevel/solver.h"
+#include "bilevel/step_search.h"
 
 #endif  // BILEVEL_BILEVEL_H_

@@ -99,6 +99,7 @@ class Recorder final : public Monitor {
       it.objective_change = summary_->iterations.back().objective - progress.objective;
     }
     it.upper_value = progress.upper_value;
+    it.held_out = progress.held_out;
     it.lower_gap = progress.lower_gap;
     it.kkt_loss = progress.kkt_loss;
     it.gradient_max_norm = progress.gradient_norm;
@@ -110,6 +111,8 @@ class Recorder final : public Monitor {
     if (decrement >= 0.0 && progress.y_is_solved) it.lower_level_decrement = decrement;
     it.upper = oracle_->f_counts();
     it.lower = oracle_->g_counts();
+    it.upper_epochs = oracle_->f.Epochs(it.upper);
+    it.lower_epochs = oracle_->g.Epochs(it.lower);
     it.lower_solver = oracle_->lower_solver_counts();
     it.cumulative_time_in_seconds = Seconds();
     if (!progress.accepted) Reject(progress.note);
@@ -398,6 +401,8 @@ void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
   }
   summary->upper = oracle.f_counts();
   summary->lower = oracle.g_counts();
+  summary->upper_epochs = oracle.f.Epochs(summary->upper);
+  summary->lower_epochs = oracle.g.Epochs(summary->lower);
   summary->lower_solver = oracle.lower_solver_counts();
   const LowerSolverReport report = oracle.lower().Report();
   summary->num_free_directions = report.num_free_directions;

@@ -26,6 +26,8 @@ struct IterationSummary {
   double objective = std::numeric_limits<double>::quiet_NaN();
   /// f at the method's own y, where that is not y*(x): it does not rank iterates.
   double upper_value = std::numeric_limits<double>::quiet_NaN();
+  /// Early stopping's estimate of phi.
+  double held_out = std::numeric_limits<double>::quiet_NaN();
   /// g(x, y) - g(x, y*(x)) as the method knows it, and the KKT loss of the value-function
   /// constraint (bome).
   double lower_gap = std::numeric_limits<double>::quiet_NaN();
@@ -45,6 +47,8 @@ struct IterationSummary {
   std::vector<double> x;
   /// All since the start of the solve.
   FunctionCounts upper, lower;
+  double upper_epochs = std::numeric_limits<double>::quiet_NaN();  ///< As in the Summary.
+  double lower_epochs = std::numeric_limits<double>::quiet_NaN();
   LowerSolverCounts lower_solver;
   double cumulative_time_in_seconds = 0.0;
 };
@@ -159,6 +163,11 @@ class Solver {
     HessianKind lower_hessian = HessianKind::kExact;
 
     FunctionCounts upper, lower;
+    /// Samples over the level's number of terms (residual blocks, and those of general terms): an
+    /// evaluation over everything is an epoch. Without the lower solver's own. NaN: a term is a
+    /// stream.
+    double upper_epochs = std::numeric_limits<double>::quiet_NaN();
+    double lower_epochs = std::numeric_limits<double>::quiet_NaN();
     LowerSolverCounts lower_solver;
     double total_time_in_seconds = -1.0;
 

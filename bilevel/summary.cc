@@ -124,8 +124,19 @@ std::string Solver::Summary::FullReport() const {
                lower_solver.failed_solves));
     row("Factorisations (of them damped)",
         Format("%ld (%ld)", lower_solver.factorizations, lower_solver.damped_factorizations));
-    row("Upper level: values, gradients, Jacobians",
-        Format("%ld, %ld, %ld", upper.values, upper.gradients, upper.linearizations));
+    const auto level = [&](const char* name, const FunctionCounts& counts, double epochs) {
+      row((std::string(name) + ": values, gradients, products, Jacobians").c_str(),
+          Format("%ld, %ld, %ld, %ld",
+                 counts.values,
+                 counts.gradients,
+                 counts.products,
+                 counts.linearizations));
+      const std::string ratio =
+          std::isnan(epochs) ? " of a stream" : Format(" (%.4g epochs)", epochs);
+      row("  samples in them", std::to_string(counts.samples) + ratio);
+    };
+    level("Upper level", upper, upper_epochs);
+    level("Lower level", lower, lower_epochs);
     out << "\n";
     row("Seconds, total", Format("%.3f", total_time_in_seconds));
     row("  ceres::Solve of the lower level", Format("%.3f", lower_solver.seconds_in_ceres));
@@ -140,10 +151,12 @@ std::string Solver::Summary::FullReport() const {
 
 std::string Solver::Summary::Csv() const {
   std::ostringstream out;
-  out << "iteration,objective,objective_change,upper_value,lower_gap,kkt_loss,gradient_max_norm,"
+  out << "iteration,objective,objective_change,upper_value,held_out,lower_gap,kkt_loss,gradient_"
+         "max_norm,"
          "step_norm,trust_region_radius,"
          "successful,lower_level_decrement,cold_solves,warm_solves,failed_solves,factorizations,"
-         "upper_gradients,lower_gradients,lower_products,upper_samples,lower_samples,seconds";
+         "upper_gradients,lower_gradients,lower_products,upper_samples,lower_samples,upper_epochs,"
+         "lower_epochs,seconds";
   const size_t size = iterations.empty() ? 0 : iterations.front().x.size();
   for (size_t i = 0; i < size; ++i) out << ",x" << i;
   // Of the answer, the last iterate accepted; not numbers elsewhere.
@@ -157,10 +170,11 @@ std::string Solver::Summary::Csv() const {
       });
   for (const IterationSummary& it : iterations) {
     out << it.iteration
-        << Format(",%.17g,%.17g,%.17g,%.17g,%.17g,%.17g,%.17g,%.17g,%d,%.17g",
+        << Format(",%.17g,%.17g,%.17g,%.17g,%.17g,%.17g,%.17g,%.17g,%.17g,%d,%.17g",
                   it.objective,
                   it.objective_change,
                   it.upper_value,
+                  it.held_out,
                   it.lower_gap,
                   it.kkt_loss,
                   it.gradient_max_norm,
@@ -168,7 +182,7 @@ std::string Solver::Summary::Csv() const {
                   it.trust_region_radius,
                   it.step_is_successful ? 1 : 0,
                   it.lower_level_decrement)
-        << Format(",%ld,%ld,%ld,%ld,%ld,%ld,%ld,%ld,%ld,%.6f",
+        << Format(",%ld,%ld,%ld,%ld,%ld,%ld,%ld,%ld,%ld,%.6g,%.6g,%.6f",
                   it.lower_solver.cold_solves,
                   it.lower_solver.warm_solves,
                   it.lower_solver.failed_solves,
@@ -178,6 +192,8 @@ std::string Solver::Summary::Csv() const {
                   it.lower.products,
                   it.upper.samples,
                   it.lower.samples,
+                  it.upper_epochs,
+                  it.lower_epochs,
                   it.cumulative_time_in_seconds);
     for (double x : it.x) out << Format(",%.17g", x);
     const bool is_answer = answer != iterations.rend() && &it == &*answer;
@@ -219,6 +235,40 @@ std::string Solver::Summary::Json() const {
   out << "  \"warm_solves\": " << lower_solver.warm_solves << ",\n";
   out << "  \"failed_solves\": " << lower_solver.failed_solves << ",\n";
   out << "  \"factorizations\": " << lower_solver.factorizations << ",\n";
+  const auto level = [&](const char* name, const FunctionCounts& counts, double epochs) {
+    out << "  " << Quote(name)
+        << Format(
+               ": {\"values\": %ld, \"gradients\": %ld, \"products\": %ld, \"jacobians\": %ld, "
+               "\"samples\": %ld, \"epochs\": ",
+               counts.values,
+               counts.gradients,
+               counts.products,
+               counts.linearizations,
+               counts.samples)
+        << Number(epochs) << "},\n";
+  };
+  level("upper", upper, upper_epochs);
+  level("lower", lower, lower_epochs);
+  out << "  \"trace\": {";
+  const auto trace = [&](const char* name, auto value) {
+    out << (name == std::string("iteration") ? "\n    " : ",\n    ") << Quote(name) << ": [";
+    for (size_t i = 0; i < iterations.size(); ++i) {
+      out << (i ? ", " : "") << Number(static_cast<double>(value(iterations[i])));
+    }
+    out << "]";
+  };
+  using It = const IterationSummary&;
+  trace("iteration", [](It it) { return it.iteration; });
+  trace("objective", [](It it) { return it.objective; });
+  trace("upper_value", [](It it) { return it.upper_value; });
+  trace("held_out", [](It it) { return it.held_out; });
+  trace("gradient_max_norm", [](It it) { return it.gradient_max_norm; });
+  trace("upper_samples", [](It it) { return it.upper.samples; });
+  trace("lower_samples", [](It it) { return it.lower.samples; });
+  trace("upper_epochs", [](It it) { return it.upper_epochs; });
+  trace("lower_epochs", [](It it) { return it.lower_epochs; });
+  trace("seconds", [](It it) { return it.cumulative_time_in_seconds; });
+  out << "\n  },\n";
   out << "  \"total_time_in_seconds\": " << Number(total_time_in_seconds) << ",\n";
   out << "  \"x\": [";
   const size_t size = iterations.empty() ? 0 : iterations.back().x.size();

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "bilevel/objective/oracle.h"
+#include "bilevel/lower_level/metric.h"
 
 namespace bilevel {
 
@@ -17,19 +17,17 @@ namespace bilevel {
 /// A block with bounds counts as a block for each coordinate, so that clamping remains a
 /// projection. Directions without curvature take the largest curvature there is, of their block or
 /// else of all; negative ones, of general terms, their size.
-class BlockJacobi {
+class BlockJacobi : public Metric {
  public:
   /// Sentence on what of the program it cannot be had for; empty if nothing. `option` is what asks
   /// for it.
   static std::string Check(const Program& program, const std::string& option);
 
-  /// M at (x, y): one linearisation of g, cubic in the size of a block. What fails latches in the
-  /// oracle.
-  void Compute(Oracle& oracle, const Point& x, const Point& y);
-  /// v <- M^-1 v, tangent coordinates. Symmetric: the same for vectors and covectors.
-  void Apply(Vector* v) const;
-  /// The same at the cost of the blocks v touches.
-  void Apply(SparseVector* v) const;
+  /// One linearisation of g, cubic in the size of a block.
+  void Compute(Oracle& oracle, const Point& x, const Point& y) override;
+  void Apply(Vector* v) const override;
+  /// At the cost of the blocks v touches.
+  void Apply(SparseVector* v) const override;
 
  private:
   void ApplyBlock(int block, double* v) const;

@@ -32,6 +32,7 @@ struct Progress {
   double objective = kUnknown;      ///< phi(x) = f(x, y*(x)).
   double upper_value = kUnknown;    ///< f at the method's own y (over its minibatch), where y is
                                     ///< not y*(x).
+  double held_out = kUnknown;       ///< An estimate of phi on data no minibatch draws.
   double lower_gap = kUnknown;      ///< g(x, y) - g(x, y*(x)), or the method's estimate of it.
   double kkt_loss = kUnknown;       ///< min over lambda >= 0 of |grad f + lambda grad q|^2 + q.
   double gradient_norm = kUnknown;  ///< Max-norm of the hypergradient, projected on the bounds.

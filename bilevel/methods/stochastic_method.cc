@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <limits>
 #include <vector>
 
+#include "bilevel/lower_level/block_jacobi.h"
+#include "bilevel/lower_level/gauss_newton_metric.h"
 #include "bilevel/methods/estimators/curvature.h"
 
 namespace bilevel {
@@ -62,8 +65,23 @@ std::string StochasticMethod::Check(const Oracle& oracle) {
     complaint = CheckBatch(
         oracle.f, "upper level", common_.upper_batch, common_.sampling, name_ + ".upper_batch");
   }
-  if (complaint.empty() && common_.precondition) {
-    complaint = BlockJacobi::Check(oracle.program(), name_ + ".precondition");
+  const Preconditioner preconditioner = common_.preconditioner;
+  if (complaint.empty() && preconditioner != Preconditioner::kNone) {
+    const bool diagonal = preconditioner == Preconditioner::kBlockJacobi;
+    complaint = (diagonal ? BlockJacobi::Check : GaussNewtonMetric::Check)(
+        oracle.program(), name_ + ".preconditioner");
+    if (complaint.empty() && !(common_.damping > 0.0))
+      complaint = name_ + ".damping must be positive";
+  }
+  const EarlyStopping& early = common_.early_stopping;
+  if (complaint.empty() && early.patience < 0) {
+    complaint = name_ + ".early_stopping.patience must not be negative";
+  }
+  const std::vector<int> sums = oracle.f.DrawnFrom();
+  if (complaint.empty() && early.patience > 0 && !early.held_out &&
+      std::count(sums.begin(), sums.end(), Objective::kStream) > 0) {
+    complaint =
+        name_ + ".early_stopping.held_out must be given: a term of the upper level is a stream";
   }
   if (complaint.empty() && (common_.precondition_interval < 0 || common_.report_interval < 0)) {
     complaint = name_ + "'s intervals must not be negative";
@@ -83,21 +101,34 @@ Method::Outcome StochasticMethod::Minimize(Oracle& o,
   const uint64_t last = monitor->max_num_iterations();
   const uint64_t interval = common_.report_interval > 0 ? common_.report_interval
                                                         : std::max<uint64_t>(1, last / kNumReports);
-  if (common_.precondition) metric_.Compute(o, s.x, s.y);
+  metric_.reset();
+  if (common_.preconditioner == Preconditioner::kBlockJacobi) {
+    metric_ = std::make_unique<BlockJacobi>();
+  } else if (common_.preconditioner == Preconditioner::kGaussNewton) {
+    metric_ = std::make_unique<GaussNewtonMetric>(common_.damping);
+  }
+  if (metric_) metric_->Compute(o, s.x, s.y);
+  const int patience = common_.early_stopping.patience;
+  double least = std::numeric_limits<double>::infinity();
+  long least_at = 0;
+  int reports_since = 0;
   if (o.ok()) Start(o, s);
   for (;; ++o.iteration) {
-    if (o.ok() && (o.iteration % interval == 0 || o.iteration >= last)) {
+    const bool report = o.iteration % interval == 0 || o.iteration >= last;
+    if (o.ok() && report) {
       const auto far = [](const Point& p, const Point& start) {
         return !(p.value().norm() <= kFar * (1.0 + start.value().norm()));
       };
       if (far(s.y, start_y_) || far(s.x, start_x_)) o.Fail("x or y grows without bound");
     }
+    double held_out = Progress::kUnknown;
+    if (report && patience > 0) held_out = HeldOut(o, s);
     if (!o.ok()) {
       *message = o.Clear();
       *message += WhyDiverged(o);
       return Outcome::kFailure;
     }
-    if (o.iteration % interval == 0 || o.iteration >= last) {
+    if (report) {
       Progress progress;
       progress.iteration = static_cast<long>(o.iteration);
       if (num_upper_ > 0) progress.upper_value = upper_sum_ / static_cast<double>(num_upper_);
@@ -105,14 +136,59 @@ Method::Outcome StochasticMethod::Minimize(Oracle& o,
       progress.y_is_solved = false;
       progress.leave_y = !common_.solve_lower_level;
       progress.keep = Progress::kAlways;
+      if (patience > 0) {
+        progress.held_out = held_out;
+        ++reports_since;
+        if (held_out < least) {
+          least = held_out;
+          least_at = progress.iteration;
+          reports_since = 0;
+        } else {
+          progress.keep = Progress::kNever;
+        }
+      }
       upper_sum_ = 0.0;
       num_upper_ = 0;
       if (!monitor->Report(s, progress)) return Outcome::kNoConvergence;
+      if (patience > 0 && reports_since >= patience) {
+        char text[160];
+        std::snprintf(text,
+                      sizeof(text),
+                      "early stopping: the held-out estimate of phi was least, %.6g, in iteration "
+                      "%ld, %d reports ago",
+                      least,
+                      least_at,
+                      reports_since);
+        *message = text;
+        return Outcome::kConverged;
+      }
     }
-    const int refresh = common_.precondition ? common_.precondition_interval : 0;
-    if (refresh > 0 && o.iteration > 0 && o.iteration % refresh == 0) metric_.Compute(o, s.x, s.y);
+    const int refresh = metric_ ? common_.precondition_interval : 0;
+    if (refresh > 0 && o.iteration > 0 && o.iteration % refresh == 0) metric_->Compute(o, s.x, s.y);
     if (o.ok()) Iterate(o, s);
   }
+}
+
+// The estimate of phi at the state; what the user's memory holds is put back.
+double StochasticMethod::HeldOut(Oracle& o, const State& s) {
+  if (!o.ok()) return Progress::kUnknown;
+  double value;
+  if (!common_.early_stopping.held_out) {
+    value = o.f.Value(s.x, s.y);
+  } else {
+    const Space &x = s.x.space(), &y = s.y.space();
+    user_x_ = s.x;
+    user_y_ = s.y;
+    x.ReadUser(user_x_.value().data());
+    y.ReadUser(user_y_.value().data());
+    x.WriteUser(s.x.value().data());
+    y.WriteUser(s.y.value().data());
+    value = common_.early_stopping.held_out();
+    x.WriteUser(user_x_.value().data());
+    y.WriteUser(user_y_.value().data());
+  }
+  if (o.ok() && !std::isfinite(value)) o.Fail("the held-out estimate of phi is not finite");
+  return value;
 }
 
 // Whether y's or z's step is above the limit of the start.
@@ -140,21 +216,21 @@ std::string StochasticMethod::WhyDiverged(Oracle& o) {
 
 void StochasticMethod::MoveY(Oracle& o, State& s, double step, SparseVector* d) {
   if (!o.ok()) return;
-  if (common_.precondition) metric_.Apply(d);
+  if (metric_) metric_->Apply(d);
   if (!s.y.Move(-step, *d)) o.Fail("y is no longer finite");
 }
 
 void StochasticMethod::MoveY(Oracle& o, State& s, double step, const Vector& d) {
   if (!o.ok()) return;
   dense_ = d;
-  if (common_.precondition) metric_.Apply(&dense_);
+  if (metric_) metric_->Apply(&dense_);
   if (!s.y.Move(-step * dense_)) o.Fail("y is no longer finite");
 }
 
 void StochasticMethod::MoveZ(double step, SparseVector* d, SparseVector* e, Vector* v) {
-  if (common_.precondition) {
-    metric_.Apply(d);
-    metric_.Apply(e);
+  if (metric_) {
+    metric_->Apply(d);
+    metric_->Apply(e);
   }
   d->AddTo(-step, v);
   e->AddTo(step, v);
@@ -162,7 +238,7 @@ void StochasticMethod::MoveZ(double step, SparseVector* d, SparseVector* e, Vect
 
 void StochasticMethod::MoveZ(double step, const Vector& d, Vector* v) {
   dense_ = d;
-  if (common_.precondition) metric_.Apply(&dense_);
+  if (metric_) metric_->Apply(&dense_);
   *v -= step * dense_;
 }
 

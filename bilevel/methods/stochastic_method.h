@@ -2,14 +2,36 @@
 #define BILEVEL_METHODS_STOCHASTIC_METHOD_H_
 
 #include <array>
+#include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 
-#include "bilevel/lower_level/block_jacobi.h"
+#include "bilevel/lower_level/metric.h"
 #include "bilevel/methods/method.h"
 #include "bilevel/methods/step_rule.h"
 
 namespace bilevel {
+
+/// The M whose M^-1 d the steps of y and z are taken along.
+enum class Preconditioner {
+  kNone,
+  /// BlockJacobi's: steps do not depend on the units of y, and cost what the batches touch.
+  kBlockJacobi,
+  /// GaussNewtonMetric's: nor do they depend on what couples the blocks of y. Dense.
+  kGaussNewton,
+};
+
+/// When to end a run whose minibatches show f as a noisy trace only.
+struct EarlyStopping {
+  /// Reports in a row without a smaller estimate of phi that end the run; 0: it goes on to its
+  /// limits. With early stopping the answer is the x and y of the smallest estimate, however the
+  /// run ends.
+  int patience = 0;
+  /// The estimate, at the method's own x and y, which stand in the user's memory meanwhile: f on
+  /// data that no minibatch draws, say. Empty: f over all its terms.
+  std::function<double()> held_out;
+};
 
 /// What all methods on minibatches understand.
 struct StochasticOptions {
@@ -18,14 +40,15 @@ struct StochasticOptions {
   int lower_batch = 64, upper_batch = 64;
   Batch::Sampling sampling = Batch::kIndependent;
 
-  /// Steps of y and z are taken along M^-1 d, M being block-Jacobi's metric (BlockJacobi): steps
-  /// then do not depend on the units of y. Costs one linearisation of all of g each time.
-  bool precondition = false;
+  /// Costs one linearisation of all of g each time it is made, and a factorisation (kGaussNewton).
+  Preconditioner preconditioner = Preconditioner::kNone;
   int precondition_interval = 0;  ///< Iterations until M is made anew; 0: it stays the first one.
+  double damping = 0.01;          ///< Of kGaussNewton.
 
   /// Every how many iterations callbacks, limits, the trace and the tests for divergence have
   /// their turn; 0: a hundred times a run.
   int report_interval = 0;
+  EarlyStopping early_stopping;
   /// False: y is returned as the method leaves it, for streams and where an exact solve costs too
   /// much.
   bool solve_lower_level = true;
@@ -83,19 +106,21 @@ class StochasticMethod : public Method {
   }
   void NoteStep(Oracle& oracle, double length);
 
-  const BlockJacobi* metric() const { return common_.precondition ? &metric_ : nullptr; }
+  /// nullptr: the identity.
+  const Metric* metric() const { return metric_.get(); }
   const StochasticOptions& common() const { return common_; }
 
  private:
   std::string WhyDiverged(Oracle& oracle);
+  double HeldOut(Oracle& oracle, const State& state);
 
   std::string name_;
   StochasticOptions common_;
-  BlockJacobi metric_;
+  std::unique_ptr<Metric> metric_;
   std::array<uint64_t, kNumStreams> next_{};
   double upper_sum_ = 0.0, step_norm_ = 0.0;
   long num_upper_ = 0;
-  Point start_x_, start_y_;
+  Point start_x_, start_y_, user_x_, user_y_;
   SparseVector gy_;
   Vector dense_;
 };

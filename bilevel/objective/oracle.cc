@@ -1,5 +1,6 @@
 #include "bilevel/objective/oracle.h"
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -77,6 +78,13 @@ long Function::num_terms() const {
   long sum = 0;
   for (const auto& part : oracle_->parts_) sum += LevelOf(*part->scenario).NumSamples(Batch::All());
   return sum;
+}
+
+double Function::Epochs(const FunctionCounts& counts) const {
+  const std::vector<int> sums = DrawnFrom();
+  if (std::count(sums.begin(), sums.end(), Objective::kStream) > 0) return kNaN;
+  const long n = num_terms();
+  return n > 0 ? static_cast<double>(counts.samples) / static_cast<double>(n) : 0.0;
 }
 
 bool Function::has_importance() const {
@@ -347,38 +355,60 @@ double Function::Linearize(
   return ok ? sum : kNaN;
 }
 
-void Function::HessianBlocks(const Point& x, const Point& y, Vector* blocks) {
+// body(scenario, lower triangle of its Gauss-Newton Hessian in y, weight).
+template <typename Body>
+void Function::ForEachHessian(const Point& x, const Point& y, Body body) {
   ++counts().linearizations;
+  ForEachPart([&](Oracle::Part& part, LevelEvaluator& evaluator, double weight) {
+    SparseMatrix& yy = part.yy[upper_];
+    if (yy.rows() == 0) yy = LevelOf(*part.scenario).yy_pattern();
+    const bool ok = evaluator.Hessian(x.value().data(),
+                                      y.value().data() + part.scenario->offset,
+                                      HessianKind::kGaussNewton,
+                                      nullptr,
+                                      nullptr,
+                                      &yy,
+                                      nullptr);
+    if (ok) body(*part.scenario, yy, weight);
+    return ok;
+  });
+}
+
+void Function::HessianBlocks(const Point& x, const Point& y, Vector* blocks) {
   int size = 0;
   for (const Space::Block& block : y.space().blocks()) {
     size += block.tangent_size * block.tangent_size;
   }
   blocks->resize(size);
   double* to = blocks->data();
-  ForEachPart([&](Oracle::Part& part, LevelEvaluator& evaluator, double weight) {
-    const LevelFunction& function = LevelOf(*part.scenario);
-    SparseMatrix& yy = part.yy[upper_];
-    if (yy.rows() == 0) yy = function.yy_pattern();
-    if (!evaluator.Hessian(x.value().data(),
-                           y.value().data() + part.scenario->offset,
-                           HessianKind::kGaussNewton,
-                           nullptr,
-                           nullptr,
-                           &yy,
-                           nullptr)) {
-      return false;
-    }
-    // In the lower triangle a column of a diagonal block begins at the diagonal.
-    for (const Space::Block& block : part.scenario->y.blocks()) {
-      const int t = block.tangent_size;
-      for (int j = 0; j < t; ++j) {
-        const double* column = yy.valuePtr() + yy.outerIndexPtr()[block.tangent_offset + j];
-        for (int i = j; i < t; ++i) to[i * t + j] = to[j * t + i] = weight * column[i - j];
-      }
-      to += t * t;
-    }
-    return true;
-  });
+  ForEachHessian(
+      x, y, [&](const Program::Scenario& scenario, const SparseMatrix& yy, double weight) {
+        // In the lower triangle a column of a diagonal block begins at the diagonal.
+        for (const Space::Block& block : scenario.y.blocks()) {
+          const int t = block.tangent_size;
+          for (int j = 0; j < t; ++j) {
+            const double* column = yy.valuePtr() + yy.outerIndexPtr()[block.tangent_offset + j];
+            for (int i = j; i < t; ++i) to[i * t + j] = to[j * t + i] = weight * column[i - j];
+          }
+          to += t * t;
+        }
+      });
+}
+
+void Function::GaussNewtonHessian(const Point& x, const Point& y, SparseMatrix* lower) {
+  std::vector<Eigen::Triplet<double>> entries;
+  ForEachHessian(
+      x, y, [&](const Program::Scenario& scenario, const SparseMatrix& yy, double weight) {
+        for (int j = 0; j < yy.outerSize(); ++j) {
+          for (SparseMatrix::InnerIterator it(yy, j); it; ++it) {
+            entries.emplace_back(static_cast<int>(it.row()) + scenario.tangent_offset,
+                                 j + scenario.tangent_offset,
+                                 weight * it.value());
+          }
+        }
+      });
+  lower->resize(y.dim(), y.dim());
+  lower->setFromTriplets(entries.begin(), entries.end());
 }
 
 void Oracle::SetLower(std::unique_ptr<LowerSolver> lower) {

@@ -54,11 +54,15 @@ class Function {
   /// a parameter block: tangent size squared entries each, one after the other. Counts as a
   /// linearisation; minibatches are not looked at.
   void HessianBlocks(const Point& x, const Point& y, Vector* blocks);
+  /// The lower triangle of all of it; its pattern is always the same.
+  void GaussNewtonHessian(const Point& x, const Point& y, SparseMatrix* lower);
 
   /// What minibatches draw from: the number of terms of every sum, see LevelFunction::DrawnFrom.
   std::vector<int> DrawnFrom() const;
   /// Terms in an evaluation over everything; streams not counted.
   long num_terms() const;
+  /// Samples of the counts over num_terms(); NaN where a term is a stream.
+  double Epochs(const FunctionCounts& counts) const;
   bool has_importance() const;
 
   /// The same function over a minibatch.
@@ -82,6 +86,8 @@ class Function {
                            SparseVector* in_y,
                            SparseVector* more_in_y,
                            Evaluate evaluate);
+  template <typename Body>
+  void ForEachHessian(const Point& x, const Point& y, Body body);
   const LevelFunction& LevelOf(const Program::Scenario& scenario) const;
   Batch BatchOf(int scenario) const;
   FunctionCounts& counts();

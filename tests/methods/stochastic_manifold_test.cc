@@ -10,6 +10,7 @@
 #include "Eigen/Cholesky"
 #include "Eigen/Eigenvalues"
 #include "bilevel/bilevel.h"
+#include "bilevel/lower_level/block_jacobi.h"
 #include "bilevel/methods/alset.h"
 #include "bilevel/methods/amigo.h"
 #include "bilevel/methods/bo_rep.h"
@@ -115,11 +116,11 @@ Vector Solution(double noise) {
   return Eigen::Map<Vector>(scene.x, 2);
 }
 
-std::vector<std::shared_ptr<Method>> Methods(int batch, bool precondition) {
+std::vector<std::shared_ptr<Method>> Methods(int batch, Preconditioner preconditioner) {
   std::vector<std::shared_ptr<Method>> methods;
   const auto add = [&](auto options, auto type) {
     options.lower_batch = options.upper_batch = batch;
-    options.precondition = precondition;
+    options.preconditioner = preconditioner;
     options.precondition_interval = 200;
     options.solve_lower_level = false;
     using TheMethod = typename decltype(type)::type;
@@ -208,10 +209,16 @@ double Error(const std::shared_ptr<Method>& method,
   return (Eigen::Map<Vector>(scene.x, 2) - solution).norm() / solution.norm();
 }
 
-TEST(StochasticManifold, DeterministicLimitsArriveInTheMetric) {
+class StochasticManifold : public testing::TestWithParam<Preconditioner> {};
+INSTANTIATE_TEST_SUITE_P(Metrics,
+                         StochasticManifold,
+                         testing::Values(Preconditioner::kBlockJacobi,
+                                         Preconditioner::kGaussNewton));
+
+TEST_P(StochasticManifold, DeterministicLimitsArriveInTheMetric) {
   const Vector solution = Solution(0.05);
   ASSERT_GT(solution.norm(), 0.1);
-  for (const auto& method : Methods(0, true)) {
+  for (const auto& method : Methods(0, GetParam())) {
     const std::string name = method->name();
     // The others are biased by their series, by 1 / lambda, or still on their way.
     const bool z_is_exact = name == "soba" || name == "saba" || name == "svrb" || name == "srba" ||
@@ -221,23 +228,23 @@ TEST(StochasticManifold, DeterministicLimitsArriveInTheMetric) {
   }
 }
 
-TEST(StochasticManifold, MinibatchesComeCloseInTheMetric) {
+TEST_P(StochasticManifold, MinibatchesComeCloseInTheMetric) {
   const Vector solution = Solution(0.05);
-  for (const auto& method : Methods(8, true)) {
+  for (const auto& method : Methods(8, GetParam())) {
     EXPECT_LT(Error(method, 800, 0.05, solution), 0.25) << method->name();
   }
 }
 
-TEST(StochasticManifold, VarianceReductionArrivesOnMinibatchesInTheMetric) {
+TEST_P(StochasticManifold, VarianceReductionArrivesOnMinibatchesInTheMetric) {
   const Vector solution = Solution(0.05);
-  for (const auto& method : Methods(8, true)) {
+  for (const auto& method : Methods(8, GetParam())) {
     const std::string name = method->name();
     if (name != "saba" && name != "srba") continue;
     EXPECT_LT(Error(method, 3000, 0.05, solution), 1e-7) << name;
   }
 }
 
-TEST(StochasticManifold, WithoutTheMetricTheTranslationStandsStill) {
+TEST(StochasticManifoldWithoutMetric, TheTranslationStandsStill) {
   const Vector solution = Solution(0.05);
   Soba::Options soba;
   soba.lower_batch = soba.upper_batch = 0;
@@ -256,11 +263,11 @@ TEST(StochasticManifold, WithoutTheMetricTheTranslationStandsStill) {
   EXPECT_THAT(summary.message, testing::HasSubstr("above the limit of stability 2 / L = 0.2"));
 }
 
-TEST(StochasticManifold, BoundsAreKept) {
+TEST(StochasticManifoldWithBounds, TheyAreKept) {
   Scene scene(0.05);
   scene.problem.SetParameterUpperBound(scene.x, 0, 0.25);
   scene.problem.lower()->SetParameterUpperBound(scene.t, 2, 20.0);
-  for (const auto& method : Methods(8, true)) {
+  for (const auto& method : Methods(8, Preconditioner::kBlockJacobi)) {
     Solver::Options options;
     options.method = method;
     options.max_num_iterations = 200;

@@ -299,6 +299,14 @@ TEST(Slip, OneLowerStepAnIterationAndStepsOfLengthEta) {
   EXPECT_EQ(summary.upper.values, 0);
   EXPECT_EQ(summary.lower.samples, 8 * (5 + 2 * 60));
   EXPECT_EQ(summary.upper.samples, 8 * 60);
+  EXPECT_EQ(summary.lower_epochs, 8 * (5 + 2 * 60) / 40.0);
+  EXPECT_EQ(summary.upper_epochs, 8 * 60 / 40.0);
+  EXPECT_EQ(summary.iterations[30].lower_epochs, 8 * (5 + 2 * 30) / 40.0);
+  EXPECT_THAT(summary.FullReport(), HasSubstr("1000 (25 epochs)"));
+  EXPECT_THAT(summary.Csv(), HasSubstr("upper_epochs,lower_epochs,seconds"));
+  EXPECT_THAT(summary.Json(),
+              HasSubstr("\"gradients\": 65, \"products\": 60, \"jacobians\": 0, "
+                        "\"samples\": 1000, \"epochs\": 25}"));
   ASSERT_EQ(summary.iterations.size(), 61u);
   for (int k = 1; k <= 60; ++k) {
     const Eigen::Map<const Vector> before(summary.iterations[k - 1].x.data(), 4);
@@ -616,6 +624,9 @@ TEST(Streams, AreExpectationsAndMayEnd) {
     if (length > 50) {
       EXPECT_TRUE(summary.IsSolutionUsable()) << summary.FullReport();
       EXPECT_NEAR(x, 1.0, 0.1);
+      EXPECT_TRUE(std::isnan(summary.upper_epochs));
+      EXPECT_THAT(summary.FullReport(), HasSubstr("8000 of a stream"));
+      EXPECT_THAT(summary.Json(), HasSubstr("\"epochs\": null"));
     } else {
       EXPECT_EQ(summary.termination_type, ceres::FAILURE);
       EXPECT_THAT(summary.message, HasSubstr("batch 50 of 4 samples of its stream"));
@@ -624,7 +635,86 @@ TEST(Streams, AreExpectationsAndMayEnd) {
     options.method = std::make_shared<Soba>(soba);
     Solve(options, &problem, &summary);
     EXPECT_THAT(summary.message, HasSubstr("is a stream"));
+    soba.upper_batch = 4;
+    soba.early_stopping.patience = 3;
+    options.method = std::make_shared<Soba>(soba);
+    Solve(options, &problem, &summary);
+    EXPECT_THAT(summary.message, HasSubstr("soba.early_stopping.held_out must be given"));
   }
+}
+
+// Long steps hover: the estimate of phi soon stops to fall.
+TEST(EarlyStopping, EndsTheRunAtTheBestEstimate) {
+  QuadraticSum sum(64, 4, 5, 0.4);
+  sum.x.setConstant(3.0);
+  Soba::Options soba;
+  soba.lower_batch = soba.upper_batch = 1;
+  soba.lower = {0.3, 0.0, 1.0};
+  soba.x.step = 0.3;
+  soba.x.decay_exponent = 0.0;
+  soba.solve_lower_level = false;
+  soba.report_interval = 10;
+  soba.early_stopping.patience = 7;
+  const Vector user_x = sum.x;
+  std::vector<Vector> seen;
+  soba.early_stopping.held_out = [&] {
+    seen.push_back(sum.x);
+    return sum.Hypergradient(sum.x).norm();
+  };
+  const Solver::Summary summary = RunMethod(std::make_shared<Soba>(soba), 100000, &sum);
+  EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE);
+  EXPECT_THAT(summary.message, HasSubstr("early stopping"));
+  const std::vector<IterationSummary>& its = summary.iterations;
+  ASSERT_GT(its.size(), 8u);
+  ASSERT_EQ(seen.size(), its.size());
+  size_t best = 0;
+  for (size_t i = 0; i < its.size(); ++i) {
+    const Eigen::Map<const Vector> x(its[i].x.data(), 4);
+    EXPECT_EQ((seen[i] - x).norm(), 0.0);
+    EXPECT_EQ(its[i].held_out, sum.Hypergradient(x).norm());
+    if (its[i].held_out < its[best].held_out) best = i;
+  }
+  EXPECT_EQ(best, its.size() - 8);
+  EXPECT_EQ((sum.x - Eigen::Map<const Vector>(its[best].x.data(), 4)).norm(), 0.0);
+  EXPECT_THAT(summary.message, HasSubstr("in iteration " + std::to_string(its[best].iteration)));
+  EXPECT_THAT(summary.Csv(), HasSubstr(",held_out,"));
+
+  // The user's memory is the user's while the method runs: a callback sees the start.
+  sum.x = user_x;
+  class Look : public IterationCallback {
+   public:
+    explicit Look(const Vector* x) : x_(x), start_(*x) {}
+    ceres::CallbackReturnType operator()(const IterationSummary&) override {
+      EXPECT_EQ((*x_ - start_).norm(), 0.0);
+      return ceres::SOLVER_CONTINUE;
+    }
+
+   private:
+    const Vector* x_;
+    const Vector start_;
+  } look(&sum.x);
+  // f over everything where no estimate is given; the best one also where the limit ends the run.
+  soba.early_stopping = {1000, nullptr};
+  Problem problem;
+  sum.AddTo(&problem);
+  Solver::Options options;
+  options.method = std::make_shared<Soba>(soba);
+  options.max_num_iterations = 500;
+  options.callbacks = {&look};
+  Solver::Summary limited;
+  Solve(options, &problem, &limited);
+  EXPECT_EQ(limited.termination_type, ceres::NO_CONVERGENCE);
+  EXPECT_EQ(limited.upper.values, 51);
+  const IterationSummary* least = &limited.iterations[0];
+  for (const IterationSummary& it : limited.iterations) {
+    if (it.held_out < least->held_out) least = &it;
+  }
+  EXPECT_EQ((sum.x - Eigen::Map<const Vector>(least->x.data(), 4)).norm(), 0.0);
+
+  soba.early_stopping.held_out = [] { return std::nan(""); };
+  const Solver::Summary failed = RunMethod(std::make_shared<Soba>(soba), 100, &sum);
+  EXPECT_EQ(failed.termination_type, ceres::FAILURE);
+  EXPECT_THAT(failed.message, HasSubstr("held-out estimate of phi is not finite"));
 }
 
 TEST(BadInput, NothingToDrawFrom) {

@@ -12,7 +12,7 @@ Curvature EstimateCurvature(Oracle& o,
                             const Batch& batch,
                             const Point& x,
                             const Point& y,
-                            const BlockJacobi* metric,
+                            const Metric* metric,
                             int num_products) {
   constexpr int kStream = 1 << 20;  // Apart from the methods' own.
   // Residuals below this are rounding, and so is what would follow.

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "bilevel/lower_level/block_jacobi.h"
+#include "bilevel/lower_level/metric.h"
 #include "bilevel/objective/oracle.h"
 
 namespace bilevel {
@@ -24,7 +24,7 @@ Curvature EstimateCurvature(Oracle& oracle,
                             const Batch& batch,
                             const Point& x,
                             const Point& y,
-                            const BlockJacobi* metric,
+                            const Metric* metric,
                             int num_products = 20);
 
 }  // namespace bilevel

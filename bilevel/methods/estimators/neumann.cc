@@ -16,7 +16,7 @@ int Neumann::Options::Length(uint64_t k) const {
 }
 
 double Neumann::Evaluate(Oracle& o,
-                         const BlockJacobi* metric,
+                         const Metric* metric,
                          const Point& x,
                          const Point& y,
                          const Samples& samples,

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "bilevel/lower_level/block_jacobi.h"
+#include "bilevel/lower_level/metric.h"
 #include "bilevel/objective/oracle.h"
 
 namespace bilevel {
@@ -43,7 +43,7 @@ class Neumann {
   const Options& options() const { return options_; }
   /// Returns f over its sample; metric may be nullptr.
   double Evaluate(Oracle& oracle,
-                  const BlockJacobi* metric,
+                  const Metric* metric,
                   const Point& x,
                   const Point& y,
                   const Samples& samples,

@@ -16,6 +16,7 @@ class Saga {
   void Start(int num_entries, int size) {
     table_.setZero(size, num_entries);
     mean_.setZero(size);
+    lost_.setZero(size);
     d_.setZero(size);
   }
   const Vector& Next(int entry, const Vector& g) {
@@ -23,7 +24,10 @@ class Saga {
     for (Eigen::Index k = 0; k < g.size(); ++k) {
       const double change = g[k] - table_(k, entry);
       d_[k] = change + mean_[k];  // The mean before this entry's change.
-      mean_[k] += share * change;
+      // Kahan's summation: rounding must not add up over millions of updates.
+      const double add = share * change - lost_[k], sum = mean_[k] + add;
+      lost_[k] = (sum - mean_[k]) - add;
+      mean_[k] = sum;
       table_(k, entry) = g[k];
     }
     return d_;
@@ -31,7 +35,7 @@ class Saga {
 
  private:
   Matrix table_;
-  Vector mean_, d_;
+  Vector mean_, lost_, d_;
 };
 
 }  // namespace bilevel
