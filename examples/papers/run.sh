@@ -8,6 +8,7 @@ if [[ ${1:-} == -h || ${1:-} == --help ]]; then
 Usage: examples/papers/run.sh [--quick] [experiment...]
 
 Builds the experiments of papers in build/, runs those named (all if none is: hyper_cleaning,
+news_regularization,
 l2_tuning, adversarial_training) and rewrites their tables in examples/papers/RESULTS.md. Finished
 runs are kept in build/papers/*.csv: an interrupted table is resumed, and deleting the file starts
 it anew. SEEDS (default 3) and THREADS (2) are the environment's.
@@ -23,7 +24,7 @@ if [[ ${1:-} == --quick ]]; then
   shift
 fi
 experiments=("$@")
-((${#experiments[@]})) || experiments=(hyper_cleaning l2_tuning adversarial_training)
+((${#experiments[@]})) || experiments=(hyper_cleaning news_regularization l2_tuning adversarial_training)
 install_requirements
 build examples
 if [[ -z ${BILEVEL_DATA_DIR:-} && -d ../shared/data ]]; then
@@ -68,6 +69,10 @@ for name in "${experiments[@]}"; do
         experiment hyper_cleaning "hyper_cleaning_$dataset" --dataset="$dataset" "${common[@]}" \
           --csv="$out/hyper_cleaning.csv" --plot="$out/hyper_cleaning_$dataset.svg"
       done
+      ;;
+    news_regularization)
+      experiment news_regularization news_regularization "${common[@]}" \
+        --csv="$out/news_regularization.csv" --plot="$out/news_regularization.svg"
       ;;
     l2_tuning)
       experiment l2_tuning l2_tuning "${common[@]}" --csv="$out/l2_tuning.csv" --plot="$out/l2_tuning.svg"

@@ -89,7 +89,7 @@ bool Plot(const std::string& path, const std::string& title, const std::vector<P
              << " title " << ForGnuplot(s.title);
       first = false;
     }
-    script << "\n";
+    script << (first ? "NaN notitle\n" : "\n");
     block += static_cast<int>(panel.series.size());
   }
   script << "unset multiplot\n";

@@ -271,8 +271,8 @@ inline Toy Sine() {
 inline Toy Sines() {
   Toy toy;
   toy.name = "sines";
-  const double x = 2.0 / 3.0 * (1.5 * M_PI - 1.0), y = 1.5 * M_PI + 2.0 - x;
-  toy.best = {x, y, y};
+  const double best_x = 2.0 / 3.0 * (1.5 * M_PI - 1.0), best_y = 1.5 * M_PI + 2.0 - best_x;
+  toy.best = {best_x, best_y, best_y};
   toy.formulas = "f = (x - 2)^2 + |y - 4|^2, g = sin(x + y1 - 2) + sin(x + y2 - 2)";
   // x + y_i - 2 = 3 pi / 2 =: C: f = (x - 2)^2 + 2 (C - x - 2)^2, least at x = 2 (C - 1) / 3.
   toy.phi = 2.0 * std::pow(1.5 * M_PI - 4.0, 2) / 3.0;

@@ -51,5 +51,15 @@ TEST(L2Tuning, FindsWhatASweepFinds) {
   EXPECT_LT(JsonNumber(json, "p=0.5", "aid_cg phi"), sweep + 0.01);
 }
 
+// A few iterations already make validation and test better than no regularisation does.
+TEST(NewsRegularization, ImprovesOnNone) {
+  const char* file = "news20/20news_w1000_counts_train.libsvm.gz";
+  BILEVEL_REQUIRE_DATA(file);
+  if (ExamplePath("news_regularization").empty()) GTEST_SKIP() << "the examples were not built";
+  const std::string json = QuickJson("news_regularization", FolderOf(DataPath(file)));
+  EXPECT_LT(JsonNumber(json, "", "bome_T1 f"), 0.9 * JsonNumber(json, "", "start f"));
+  EXPECT_GT(JsonNumber(json, "", "bome_T1"), JsonNumber(json, "", "start") + 0.02);
+}
+
 }  // namespace
 }  // namespace bilevel

@@ -18,13 +18,22 @@ std::string Calibrate(const std::string& corners) {
   return ReadText(out);
 }
 
+// Than the best of the usual choices in hindsight; one partition tells no more than its standard
+// error.
+void ExpectNotWorse(const std::string& json) {
+  const double error = JsonNumber(json, "", "standard_error");
+  EXPECT_LE(JsonNumber(json, "", "learned_rms"),
+            (1.0 + 2.0 * error) * JsonNumber(json, "", "best_hand_rms"));
+  EXPECT_LE(error, 0.02);
+}
+
 // The simulated cameras have k1, k2, p1 and p2, and no k3.
 TEST(TuneCalibration, KeepsTheTermsThatTheSimulatedCamerasHave) {
   if (ExamplePath("tune_calibration").empty()) GTEST_SKIP() << "the examples were not built";
   const std::string json = Calibrate("/none");
   for (const char* term : {"k1", "k2", "p1, p2"}) EXPECT_EQ(JsonNumber(json, term, "keep"), 1);
   EXPECT_EQ(JsonNumber(json, "k3", "keep"), 0);
-  EXPECT_LE(JsonNumber(json, "", "learned_rms"), 1.002 * JsonNumber(json, "", "best_hand_rms"));
+  ExpectNotWorse(json);
   EXPECT_NEAR(JsonNumber(json, "", "left_focal"), 536.0, 3.0);
   EXPECT_NEAR(JsonNumber(json, "", "left_k1"), -0.28, 0.02);
 }
@@ -35,8 +44,9 @@ TEST(TuneCalibration, OnRealCornersNotWorseThanTheUsualChoices) {
   if (ExamplePath("tune_calibration").empty()) GTEST_SKIP() << "the examples were not built";
   const std::string json = Calibrate(DataPath(corners));
   EXPECT_EQ(JsonNumber(json, "", "simulated"), 0);
-  EXPECT_LE(JsonNumber(json, "", "learned_rms"), JsonNumber(json, "", "best_hand_rms"));
-  EXPECT_EQ(JsonNumber(json, "k1", "keep"), 1);
+  ExpectNotWorse(json);
+  for (const char* term : {"k1", "k2"}) EXPECT_EQ(JsonNumber(json, term, "keep"), 1);
+  EXPECT_EQ(JsonNumber(json, "k3", "keep"), 0);
 }
 
 TEST(TuneCalibration, BadCornersAreNamedByLine) {

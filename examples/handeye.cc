@@ -1,0 +1,369 @@
+// Hand-eye calibration of two pose streams that share no clock: their time offset and noise are
+// learned, the transformations between them estimated.
+//
+//   lower level   y*(x) = argmin  sum over training poses  rho(|rotation error / sigma_r|^2)
+//                                                        + rho(|position error / sigma_p|^2)
+//   upper level   x     = argmin  the same on validation poses + n log(sigma_r^3 sigma_p^3)
+//
+// y: the poses X of the eye on the hand and W of the eye's world in the hand's. An eye's pose B_j
+// at its time t_j should be W^-1 A(t_j + offset) X with the hand's pose A, interpolated. x: the
+// offset and the logarithms of sigma_r and sigma_p, the noise of both streams together as the eye
+// sees it. rho: Cauchy's loss of 5 sigmas. The upper level is a negative log-likelihood, so that
+// the levels of noise are determined, not only their ratio; they are the scales of that
+// distribution.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "Eigen/Dense"
+#include "bilevel/bilevel.h"
+#include "bilevel/learnable/noise.h"
+#include "ceres/ceres.h"
+#include "ceres/rotation.h"
+#include "examples/support/baselines.h"
+#include "examples/support/flags.h"
+#include "examples/support/plot.h"
+#include "examples/support/pose_stream.h"
+#include "examples/support/table.h"
+
+DEFINE_string(hand, "", "the hand's poses, CSV: t, x, y, z, qx, qy, qz, qw; empty: simulated");
+DEFINE_string(eye, "", "the eye's poses in its own world");
+DEFINE_bool(inverse, false, "the eye's file has the pose of its world seen by the eye");
+DEFINE_double(max_offset, 2.0, "seconds, between the streams' clocks");
+
+namespace {
+
+using examples::Format;
+using examples::PoseStream;
+using Block = examples::PoseBlock;
+
+constexpr double kTail = 5.0;
+
+// Rotation (kFirst = 0) or position (3) of the eye's pose b against its prediction.
+template <int kFirst>
+struct PoseError {
+  template <typename T>
+  bool operator()(const T* x, const T* w, const T* offset, T* r) const {
+    T qa[4], pa[3], qx[4], qw[4], inverse[4], q[4], product[4];
+    hand->Interpolate(T(time + offset[0]), qa, pa);
+    ceres::AngleAxisToQuaternion(w, qw);
+    const T conjugate[4] = {qw[0], -qw[1], -qw[2], -qw[3]};
+    if constexpr (kFirst == 0) {
+      ceres::AngleAxisToQuaternion(x, qx);
+      const T b_inverse[4] = {T(b.q[0]), T(-b.q[1]), T(-b.q[2]), T(-b.q[3])};
+      ceres::QuaternionProduct(b_inverse, conjugate, inverse);
+      ceres::QuaternionProduct(inverse, qa, product);
+      ceres::QuaternionProduct(product, qx, q);
+      const double sign = q[0] < 0.0 ? -2.0 : 2.0;
+      for (int i = 0; i < 3; ++i) r[i] = sign * q[1 + i];
+    } else {
+      T p[3];
+      ceres::UnitQuaternionRotatePoint(qa, x + 3, p);
+      for (int i = 0; i < 3; ++i) p[i] += pa[i] - w[3 + i];
+      ceres::UnitQuaternionRotatePoint(conjugate, p, r);
+      for (int i = 0; i < 3; ++i) r[i] -= b.p[i];
+    }
+    return true;
+  }
+  const PoseStream* hand;
+  double time;
+  PoseStream::Pose b;
+};
+using RotationError = bilevel::AutoDiffCostFunction<PoseError<0>, 3, 6, 6, 1>;
+using PositionError = bilevel::AutoDiffCostFunction<PoseError<3>, 3, 6, 6, 1>;
+
+struct Streams {
+  PoseStream hand, eye;
+};
+
+struct Result {
+  std::string name;
+  double offset = 0.0, log_sigma[2] = {0.0, 0.0};
+  Block x{}, w{};
+  double likelihood = 0.0;  // Negative log of a test pose.
+  double rms[2] = {0.0, 0.0};
+  std::vector<double> errors;  // Positions of the test [m].
+};
+
+class Job {
+ public:
+  // Ten stretches of time, by turns: of five, three for training, one to validate, one to test.
+  Job(const Streams& s, double start) : offset(start), streams_(s) {
+    examples::GuessHandEye(s.hand, s.eye, start, &x_, &w_);
+    rotation_ = std::make_unique<bilevel::ScalarNoise>(&log_sigma[0], 3);
+    position_ = std::make_unique<bilevel::ScalarNoise>(&log_sigma[1], 3);
+    const size_t n = s.eye.poses.size();
+    auto* tail = problem.Own(std::make_unique<ceres::CauchyLoss>(kTail));
+    int count = 0;
+    for (size_t j = 0; j < n; ++j) {
+      const auto& b = s.eye.poses[j];
+      if (!s.hand.Covers(b.t + offset - 0.2) || !s.hand.Covers(b.t + offset + 0.2)) continue;
+      const size_t part = 20 * j / n % 5;
+      if (part == 4) {
+        test_.push_back(b);
+        continue;
+      }
+      ceres::Problem* level = part == 2 ? problem.upper() : problem.lower();
+      const std::vector<double*> blocks = {x_.data(), w_.data(), &offset};
+      const auto* hand = &streams_.hand;
+      rotation_->AddResidualBlock(
+          new RotationError(new PoseError<0>{hand, b.t, b}), tail, blocks, level);
+      position_->AddResidualBlock(
+          new PositionError(new PoseError<3>{hand, b.t, b}), tail, blocks, level);
+      count += part == 2;
+    }
+    rotation_->AddHalfLogDeterminant(count, &problem);
+    position_->AddHalfLogDeterminant(count, &problem);
+    problem.AddUpperParameterBlock(&offset, 1);
+    problem.SetParameterName(&offset, "offset");
+    const char* names[] = {"log noise of rotations", "log noise of positions"};
+    for (int i = 0; i < 2; ++i) {
+      problem.AddUpperParameterBlock(&log_sigma[i], 1);
+      problem.SetParameterName(&log_sigma[i], names[i]);
+    }
+    options.num_threads = FLAGS_num_threads;
+    options.lower_solver_options.logging_type = ceres::SILENT;
+    options.max_num_iterations = 100;
+  }
+
+  // At the current x and y; levels of noise that were not learned are those of the test itself.
+  Result Score(const std::string& name, bool learned) const {
+    Result result;
+    result.name = name;
+    result.offset = offset;
+    result.x = x_;
+    result.w = w_;
+    double squares[2] = {0.0, 0.0};
+    std::array<double, 3> r[2];
+    const double* blocks[] = {x_.data(), w_.data(), &offset};
+    const ceres::CauchyLoss tail(kTail);
+    const auto pass = [&](auto body) {
+      for (const auto& b : test_) {
+        RotationError(new PoseError<0>{&streams_.hand, b.t, b}).Evaluate(blocks, &r[0][0], nullptr);
+        PositionError(new PoseError<3>{&streams_.hand, b.t, b}).Evaluate(blocks, &r[1][0], nullptr);
+        for (int i = 0; i < 2; ++i)
+          body(i, r[i][0] * r[i][0] + r[i][1] * r[i][1] + r[i][2] * r[i][2]);
+      }
+    };
+    const auto n = static_cast<double>(test_.size());
+    pass([&](int i, double s) {
+      squares[i] += s;
+      if (i == 1) result.errors.push_back(std::sqrt(s));
+    });
+    for (int i = 0; i < 2; ++i) {
+      result.rms[i] = std::sqrt(squares[i] / n);
+      result.log_sigma[i] = learned ? log_sigma[i] : 0.5 * std::log(squares[i] / (3.0 * n));
+    }
+    pass([&](int i, double s) {
+      double rho[3];
+      tail.Evaluate(s * std::exp(-2.0 * result.log_sigma[i]), rho);
+      result.likelihood += (0.5 * rho[0] + 3.0 * result.log_sigma[i]) / n;
+    });
+    return result;
+  }
+
+  bilevel::Problem problem;
+  bilevel::Solver::Options options;
+  double offset, log_sigma[2] = {0.0, 0.0};
+
+ private:
+  const Streams& streams_;
+  Block x_, w_;
+  std::unique_ptr<bilevel::ScalarNoise> rotation_, position_;
+  std::vector<PoseStream::Pose> test_;
+};
+
+// A hand that waves, and an eye on it with another clock: 0.137 s behind, noise of 0.6 degrees and
+// 4 mm, one pose of thirty an outlier.
+Streams Simulate() {
+  Streams s;
+  std::mt19937 generator(5);
+  std::normal_distribution<double> normal;
+  const auto hand = [](double t) {
+    const double turn[3] = {
+        0.9 * std::sin(0.7 * t), 0.8 * std::sin(1.1 * t + 1), 0.7 * std::cos(0.9 * t)};
+    PoseStream::Pose pose;
+    pose.t = t;
+    ceres::AngleAxisToQuaternion(turn, pose.q.data());
+    pose.p = {
+        0.5 + 0.2 * std::sin(0.8 * t), 0.2 * std::cos(1.3 * t), 0.8 + 0.3 * std::sin(0.5 * t)};
+    return pose;
+  };
+  const Eigen::Quaterniond x(Eigen::AngleAxisd(1.2, Eigen::Vector3d(1, 2, 0.5).normalized()));
+  const Eigen::Quaterniond w(Eigen::AngleAxisd(-2.0, Eigen::Vector3d(0.2, 1, -1).normalized()));
+  for (double t = 0.0; t < (FLAGS_quick ? 20.0 : 50.0); t += 0.02) s.hand.poses.push_back(hand(t));
+  for (double t = 1.0; t < s.hand.poses.back().t - 1.0; t += 1.0 / 30.0) {
+    const auto a = hand(t + 0.137);
+    const Eigen::Quaterniond q(a.q[0], a.q[1], a.q[2], a.q[3]);
+    const bool outlier = generator() % 30 == 0;
+    Eigen::Vector3d turn, shift;
+    for (int i = 0; i < 3; ++i) turn[i] = (outlier ? 0.1 : 0.0105) * normal(generator);
+    for (int i = 0; i < 3; ++i) shift[i] = (outlier ? 0.05 : 0.004) * normal(generator);
+    const Eigen::Quaterniond noise(Eigen::AngleAxisd(turn.norm(), turn.normalized()));
+    const Eigen::Quaterniond b = w.conjugate() * q * x * noise;
+    const Eigen::Vector3d p = w.conjugate() * (q * Eigen::Vector3d(0.05, -0.1, 0.08) +
+                                               Eigen::Vector3d(a.p[0], a.p[1], a.p[2]) -
+                                               Eigen::Vector3d(0.3, 1.0, -0.2)) +
+                              shift;
+    s.eye.poses.push_back({t, {b.w(), b.x(), b.y(), b.z()}, {p[0], p[1], p[2]}});
+  }
+  return s;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  examples::ParseFlags(
+      "Calibrates an eye on a hand from two pose streams without a common clock: learns their "
+      "time\n"
+      "offset and noise from poses held out.\n\nUsage: handeye [flags]\n\n"
+      "  handeye --plot=handeye.png\n"
+      "  handeye --hand=base_hand.csv --eye=target_camera.csv",
+      &argc,
+      &argv);
+  Streams streams;
+  std::string error;
+  if (FLAGS_hand.empty() != FLAGS_eye.empty() || !(FLAGS_max_offset >= 0.0) ||
+      FLAGS_num_threads < 1) {
+    std::fprintf(stderr, "--hand and --eye go together; --max_offset must not be negative.\n");
+    return 1;
+  }
+  if (FLAGS_hand.empty()) {
+    streams = Simulate();
+  } else if (!examples::ReadPoseStream(FLAGS_hand, &streams.hand, &error) ||
+             !examples::ReadPoseStream(FLAGS_eye, &streams.eye, &error)) {
+    std::fprintf(stderr, "%s.\n", error.c_str());
+    return 1;
+  }
+  if (FLAGS_inverse) streams.eye.Invert();
+  std::printf("%zu poses of the hand, %zu of the eye.\n",
+              streams.hand.poses.size(),
+              streams.eye.poses.size());
+
+  // By hand: equal weights (a radian as a metre), the offset of the clocks, then of the motions.
+  std::vector<Result> results;
+  const double guessed = examples::GuessOffset(streams.hand, streams.eye, FLAGS_max_offset);
+  for (const double offset : {0.0, guessed}) {
+    Job job(streams, offset);
+    job.options.max_num_iterations = 0;
+    bilevel::Solver::Summary summary;
+    bilevel::Solve(job.options, &job.problem, &summary);
+    results.push_back(job.Score(offset == 0.0 ? "clocks as they are" : "offset of turning", false));
+  }
+  {
+    Job job(streams, guessed);
+    examples::Phi phi(
+        job.options, {&job.offset, &job.log_sigma[0], &job.log_sigma[1]}, {}, &job.problem);
+    const auto found = examples::NelderMead(
+        std::ref(phi), {guessed, std::log(0.01), std::log(0.01)}, 0.1, 1e-6, 150);
+    phi(found.x);
+    results.push_back(job.Score(Format("Nelder and Mead, %d solves", found.evaluations), true));
+  }
+  Job job(streams, guessed);
+  for (double& value : job.log_sigma) value = std::log(0.01);
+  bilevel::Solver::Summary summary;
+  bilevel::Solve(job.options, &job.problem, &summary);
+  std::printf("%s\n", summary.BriefReport().c_str());
+  const Result learned =
+      job.Score(Format("learned, %d solves",
+                       int(summary.lower_solver.cold_solves + summary.lower_solver.warm_solves)),
+                true);
+  results.push_back(learned);
+  bilevel::Uncertainty uncertainty;
+  const bool certain = bilevel::ComputeUncertainty(
+      job.options, bilevel::HessianKind::kExact, &job.problem, &uncertainty, &error);
+  if (!certain) std::printf("No uncertainty: %s.\n", error.c_str());
+
+  examples::Table table({"on the test stretches",
+                         "offset [s]",
+                         "rotation RMS [deg]",
+                         "position RMS [mm]",
+                         "-log likelihood"});
+  for (const Result& r : results) {
+    table.Add({r.name,
+               Format("%.4f", r.offset),
+               Format("%.3f", r.rms[0] * 180.0 / M_PI),
+               Format("%.2f", 1e3 * r.rms[1]),
+               Format("%.3f", r.likelihood)});
+  }
+  const auto gain = examples::BootstrapDifference(learned.errors, results[1].errors, 30);
+  std::printf(
+      "\n%s\nPosition RMS, learned less offset of turning: 95 %% interval %+.2f to %+.2f mm, "
+      "%s.\n\n",
+      table.ToString().c_str(),
+      1e3 * gain.low,
+      1e3 * gain.high,
+      gain.high < 0.0        ? "better"
+      : gain.excludes_zero() ? "worse"
+                             : "not told apart");
+  const double values[] = {learned.offset, learned.log_sigma[0], learned.log_sigma[1]};
+  const double* blocks[] = {&job.offset, &job.log_sigma[0], &job.log_sigma[1]};
+  double errors[3] = {std::nan(""), std::nan(""), std::nan("")};
+  for (int i = 0; i < 3 && certain; ++i) uncertainty.GetStandardErrors(blocks[i], &errors[i]);
+  std::printf(
+      "To paste:\n\n  const double offset = %.5f;  // +- %.5f s, added to the eye's clock\n"
+      "  const double rotation_sigma = %.5f;  // +- %.1f %% [rad]\n"
+      "  const double position_sigma = %.6f;  // +- %.1f %% [m]\n",
+      values[0],
+      errors[0],
+      std::exp(values[1]),
+      100.0 * errors[1],
+      std::exp(values[2]),
+      100.0 * errors[2]);
+  const auto paste = [](const char* name, const Block& b) {
+    std::printf(
+        "  const double %s[6] = {%.6f, %.6f, %.6f, %.6f, %.6f, %.6f};  // Angle-axis, position.\n",
+        name,
+        b[0],
+        b[1],
+        b[2],
+        b[3],
+        b[4],
+        b[5]);
+  };
+  paste("hand_eye", learned.x);
+  paste("hand_world_eye_world", learned.w);
+
+  examples::Json json;
+  json.Add("offset", values[0])
+      .Add("rotation_sigma", std::exp(values[1]))
+      .Add("position_sigma", std::exp(values[2]))
+      .Add("errors", std::vector<double>(errors, errors + 3))
+      .Add("likelihood", learned.likelihood)
+      .Add("simplex_likelihood", results[2].likelihood)
+      .Add("by_hand_likelihood", results[1].likelihood)
+      .Add("position_rms", learned.rms[1])
+      .Add("interval_high", gain.high)
+      .Add("x", learned.x[3])
+      .Add("y", learned.x[4])
+      .Add("z", learned.x[5])
+      .AddRaw("summary", summary.Json());
+  bool ok = examples::WriteFile(FLAGS_summary_json, json.ToString());
+  ok = examples::WriteFile(FLAGS_trace_csv, summary.Csv()) && ok;
+  examples::Panel positions{"Test poses", "test pose", "position error [mm]", false, true};
+  for (const Result* r : std::vector<const Result*>{&results[1], &learned}) {
+    examples::Series series{r->name, "lines", {}, {}};
+    for (size_t i = 0; i < r->errors.size(); ++i) {
+      series.x.push_back(static_cast<double>(i));
+      series.y.push_back(1e3 * r->errors[i]);
+    }
+    positions.series.push_back(series);
+  }
+  examples::Panel convergence{"Convergence", "iteration", "offset [s]"};
+  examples::Series offsets{"offset (left)", "linespoints", {}, {}},
+      objective{"-log likelihood (right)", "linespoints", {}, {}, true};
+  for (const auto& it : summary.iterations) {
+    if (!it.step_is_successful) continue;
+    offsets.x.push_back(it.iteration), offsets.y.push_back(it.x[0]);
+    objective.x.push_back(it.iteration), objective.y.push_back(it.objective);
+  }
+  convergence.series = {offsets, objective};
+  convergence.right_label = "validation, -log likelihood";
+  ok = examples::Plot(FLAGS_plot, "Hand and eye", {positions, convergence}) && ok;
+  return ok && summary.IsSolutionUsable() ? 0 : 1;
+}

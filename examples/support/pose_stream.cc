@@ -1,0 +1,123 @@
+#include "examples/support/pose_stream.h"
+
+#include <cctype>
+#include <cmath>
+#include <cstdlib>
+#include <sstream>
+
+#include "Eigen/Dense"
+
+#include "examples/support/text.h"
+
+namespace examples {
+
+bool ReadPoseStream(const std::string& path, PoseStream* stream, std::string* error) {
+  constexpr const char* kNames[] = {"the time", "x", "y", "z", "qx", "qy", "qz", "qw"};
+  stream->poses.clear();
+  std::string text;
+  if (!ReadFile(path, &text, error)) return false;
+  std::istringstream lines(text);
+  std::string line;
+  for (int number = 1; std::getline(lines, line); ++number) {
+    const auto fail = [&](const std::string& what) {
+      *error = path + ":" + std::to_string(number) + ": " + what;
+      return false;
+    };
+    while (!line.empty() && std::isspace(static_cast<unsigned char>(line.back()))) line.pop_back();
+    if (line.empty() || line[0] == '#') continue;
+    double v[8];
+    const char* at = line.c_str();
+    for (int i = 0; i < 8; ++i) {
+      char* end = nullptr;
+      v[i] = std::strtod(at, &end);
+      if (end == at || !std::isfinite(v[i]) || *end != (i < 7 ? ',' : '\0')) {
+        return fail(std::string(kNames[i]) + (i < 7 ? " and a comma are" : " and nothing more is") +
+                    " expected at \"" + at + "\"");
+      }
+      at = end + 1;
+    }
+    const double norm = std::sqrt(v[4] * v[4] + v[5] * v[5] + v[6] * v[6] + v[7] * v[7]);
+    if (std::abs(norm - 1.0) > 1e-3) return fail("the quaternion is not of length 1");
+    if (!stream->poses.empty() && v[0] <= stream->poses.back().t) {
+      return fail("the time is not after the one before");
+    }
+    stream->poses.push_back(
+        {v[0], {v[7] / norm, v[4] / norm, v[5] / norm, v[6] / norm}, {v[1], v[2], v[3]}});
+  }
+  if (stream->poses.size() >= 5) return true;
+  *error = path + ": five poses at least are needed";
+  return false;
+}
+
+void GuessHandEye(
+    const PoseStream& hand, const PoseStream& eye, double offset, PoseBlock* x, PoseBlock* w) {
+  std::vector<Eigen::Quaterniond> a, b;
+  std::vector<Eigen::Vector3d> pa, pb;
+  for (const auto& pose : eye.poses) {
+    double q[4], p[3];
+    if (!hand.Covers(pose.t + offset)) continue;
+    hand.Interpolate(pose.t + offset, q, p);
+    a.emplace_back(q[0], q[1], q[2], q[3]);
+    pa.emplace_back(p[0], p[1], p[2]);
+    b.emplace_back(pose.q[0], pose.q[1], pose.q[2], pose.q[3]);
+    pb.emplace_back(pose.p[0], pose.p[1], pose.p[2]);
+  }
+  const auto nearest = [](const Eigen::Matrix3d& m) {
+    const Eigen::JacobiSVD<Eigen::Matrix3d> svd(m, Eigen::ComputeFullU | Eigen::ComputeFullV);
+    Eigen::Vector3d d(1, 1, (svd.matrixU() * svd.matrixV().transpose()).determinant());
+    return Eigen::Matrix3d(svd.matrixU() * d.asDiagonal() * svd.matrixV().transpose());
+  };
+  const auto axis = [](const Eigen::Quaterniond& q) {
+    return Eigen::Vector3d((q.w() < 0.0 ? -1.0 : 1.0) * q.vec());
+  };
+  Eigen::Matrix3d sum = Eigen::Matrix3d::Zero();
+  const size_t n = a.size(), step = std::max<size_t>(n / 40, 1);
+  for (size_t i = 0; i + step < n; ++i) {
+    sum += axis(a[i].conjugate() * a[i + step]) * axis(b[i].conjugate() * b[i + step]).transpose();
+  }
+  const Eigen::Matrix3d rx = nearest(sum);
+  sum.setZero();
+  for (size_t i = 0; i < n; ++i) sum += a[i].matrix() * rx * b[i].matrix().transpose();
+  const Eigen::Matrix3d rw = nearest(sum);
+  Eigen::MatrixXd m(3 * n, 6);
+  Eigen::VectorXd rhs(3 * n);
+  for (size_t i = 0; i < n; ++i) {
+    m.block<3, 3>(3 * i, 0) = a[i].matrix();
+    m.block<3, 3>(3 * i, 3) = -Eigen::Matrix3d::Identity();
+    rhs.segment<3>(3 * i) = rw * pb[i] - pa[i];
+  }
+  const Eigen::VectorXd positions = m.colPivHouseholderQr().solve(rhs);
+  const auto store = [&](const Eigen::Matrix3d& r, int at, PoseBlock* block) {
+    ceres::RotationMatrixToAngleAxis(r.data(), block->data());
+    for (int i = 0; i < 3; ++i) (*block)[3 + i] = positions[at + i];
+  };
+  store(rx, 0, x);
+  store(rw, 3, w);
+}
+
+double GuessOffset(const PoseStream& hand, const PoseStream& eye, double most) {
+  const auto speed = [&](const PoseStream& stream, double t) {
+    const double h = 0.05;
+    double q[2][4], p[3];
+    if (!stream.Covers(t - h) || !stream.Covers(t + h)) return -1.0;
+    stream.Interpolate(t - h, q[0], p);
+    stream.Interpolate(t + h, q[1], p);
+    double dot = 0.0;
+    for (int i = 0; i < 4; ++i) dot += q[0][i] * q[1][i];
+    return std::acos(std::min(1.0, std::abs(dot))) / h;
+  };
+  double best = 0.0, best_correlation = -2.0;
+  for (double offset = -most; offset <= most; offset += 0.02) {
+    double n = 0, a = 0, b = 0, aa = 0, bb = 0, ab = 0;
+    for (double t = eye.poses.front().t; t < eye.poses.back().t; t += 0.1) {
+      const double u = speed(hand, t + offset), v = speed(eye, t);
+      if (u < 0.0 || v < 0.0) continue;
+      n += 1, a += u, b += v, aa += u * u, bb += v * v, ab += u * v;
+    }
+    const double c = (n * ab - a * b) / std::sqrt((n * aa - a * a) * (n * bb - b * b));
+    if (n > 20 && c > best_correlation) best = offset, best_correlation = c;
+  }
+  return best;
+}
+
+}  // namespace examples
