@@ -319,7 +319,6 @@ int main(int argc, char** argv) {
       bilevel::Solver::Options options;
       options.method = configuration.method;
       options.max_num_iterations = configuration.iterations;
-      options.lower_tolerance = 1e-4;
       options.seed = seed;
       std::vector<double> last_theta, last_w;
       const auto measure = [&] {

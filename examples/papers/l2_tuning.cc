@@ -192,13 +192,13 @@ int main(int argc, char** argv) {
             setting, "sweep: least phi", seed, 0.0, {0.0, INFINITY, 0.0, 0.0}, {}};
         examples::Runs::Run best = least;
         best.method = "sweep: best accuracy";
-        for (double x = 0.0; x >= -12.0; x -= 0.25) {
+        for (double x = 0.0; x >= -12.0; x -= 0.5) {
           data.FitTo(x, &theta);
           const double accuracy = data.test->Accuracy(theta.data());
           const std::vector<double> metrics{x, data.ValidationLoss(theta), accuracy, accuracy};
           if (metrics[1] < least.metrics[1]) least.metrics = metrics;
           if (accuracy > best.metrics[2]) best.metrics = metrics;
-          if (x < least.metrics[0] - 3.0) break;  // Past the minimum.
+          if (x < least.metrics[0] - 0.9) break;  // Past the minimum.
         }
         if (!runs.Has(setting, least.method, seed) && !runs.Add(least)) return 1;
         if (!runs.Has(setting, best.method, seed) && !runs.Add(best)) return 1;
@@ -219,7 +219,6 @@ int main(int argc, char** argv) {
         bilevel::Solver::Options options;
         options.method = Create(name);
         options.max_num_iterations = std::max(1, static_cast<int>(FLAGS_budget * FLAGS_iterations));
-        options.lower_tolerance = 1e-4;
         options.function_tolerance = 1e-6;
         options.seed = seed;
         double last_x = 0.0;

@@ -234,7 +234,6 @@ int main(int argc, char** argv) {
       options.method = Create(name);
       options.max_num_iterations = std::max(
           1, static_cast<int>(FLAGS_budget * FLAGS_iterations / (name == "lbfgs" ? 20 : 1)));
-      options.lower_tolerance = 1e-4;
       options.seed = seed;
       const auto measure = [&] {
         return std::vector<double>{

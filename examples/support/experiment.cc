@@ -6,8 +6,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <memory>
 #include <sstream>
 
+#include "bilevel/lower_level/newton_cg_lower_solver.h"
 #include "ceres/gradient_problem.h"
 #include "ceres/gradient_problem_solver.h"
 #include "examples/support/idx.h"
@@ -111,6 +113,14 @@ bool Follow(bilevel::Solver::Options options,
             const std::function<std::vector<double>()>& measure,
             std::vector<CurvePoint>* curve,
             std::string* error) {
+  // Products are in single precision here: adjoints are as good as they get long before the lower
+  // solver's own tolerances.
+  options.lower_solver = [](bilevel::Program* program) {
+    bilevel::NewtonCgLowerSolver::Options lower;
+    lower.tolerance = lower.linear_tolerance = 1e-4;
+    lower.max_num_linear_iterations = 300;
+    return std::make_unique<bilevel::NewtonCgLowerSolver>(program, lower);
+  };
   Observer observer(every, options.max_num_iterations, measure, curve);
   options.callbacks = {&observer};
   options.update_state_every_iteration = true;
@@ -368,7 +378,7 @@ void Fit(const std::vector<FitTerm>& terms, int max_iterations, std::vector<doub
   ceres::GradientProblemSolver::Options options;
   options.logging_type = ceres::SILENT;
   options.max_num_iterations = max_iterations;
-  options.function_tolerance = 1e-9;
+  options.function_tolerance = 1e-8;
   ceres::GradientProblemSolver::Summary summary;
   ceres::Solve(options, problem, theta->data(), &summary);
 }

@@ -32,7 +32,8 @@ struct CurvePoint {
 /// Solves, and measures every so many iterations, at the first and at the last; the time that takes
 /// is not counted. `measure` finds the iterate in the memory of x and y. Ends at
 /// options.max_num_iterations without the lower solves and the assessment that Solve would make
-/// there. False: *error says why it failed.
+/// there. Lower levels are solved as well as single precision allows. False: *error says why it
+/// failed.
 bool Follow(bilevel::Solver::Options options,
             bilevel::Problem* problem,
             int every,
