@@ -16,7 +16,6 @@
 #include <cmath>
 #include <cstdio>
 #include <memory>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -178,43 +177,6 @@ class Job {
   std::vector<PoseStream::Pose> test_;
 };
 
-// A hand that waves, and an eye on it with another clock: 0.137 s behind, noise of 0.6 degrees and
-// 4 mm, one pose of thirty an outlier.
-Streams Simulate() {
-  Streams s;
-  std::mt19937 generator(5);
-  std::normal_distribution<double> normal;
-  const auto hand = [](double t) {
-    const double turn[3] = {
-        0.9 * std::sin(0.7 * t), 0.8 * std::sin(1.1 * t + 1), 0.7 * std::cos(0.9 * t)};
-    PoseStream::Pose pose;
-    pose.t = t;
-    ceres::AngleAxisToQuaternion(turn, pose.q.data());
-    pose.p = {
-        0.5 + 0.2 * std::sin(0.8 * t), 0.2 * std::cos(1.3 * t), 0.8 + 0.3 * std::sin(0.5 * t)};
-    return pose;
-  };
-  const Eigen::Quaterniond x(Eigen::AngleAxisd(1.2, Eigen::Vector3d(1, 2, 0.5).normalized()));
-  const Eigen::Quaterniond w(Eigen::AngleAxisd(-2.0, Eigen::Vector3d(0.2, 1, -1).normalized()));
-  for (double t = 0.0; t < (FLAGS_quick ? 20.0 : 50.0); t += 0.02) s.hand.poses.push_back(hand(t));
-  for (double t = 1.0; t < s.hand.poses.back().t - 1.0; t += 1.0 / 30.0) {
-    const auto a = hand(t + 0.137);
-    const Eigen::Quaterniond q(a.q[0], a.q[1], a.q[2], a.q[3]);
-    const bool outlier = generator() % 30 == 0;
-    Eigen::Vector3d turn, shift;
-    for (int i = 0; i < 3; ++i) turn[i] = (outlier ? 0.1 : 0.0105) * normal(generator);
-    for (int i = 0; i < 3; ++i) shift[i] = (outlier ? 0.05 : 0.004) * normal(generator);
-    const Eigen::Quaterniond noise(Eigen::AngleAxisd(turn.norm(), turn.normalized()));
-    const Eigen::Quaterniond b = w.conjugate() * q * x * noise;
-    const Eigen::Vector3d p = w.conjugate() * (q * Eigen::Vector3d(0.05, -0.1, 0.08) +
-                                               Eigen::Vector3d(a.p[0], a.p[1], a.p[2]) -
-                                               Eigen::Vector3d(0.3, 1.0, -0.2)) +
-                              shift;
-    s.eye.poses.push_back({t, {b.w(), b.x(), b.y(), b.z()}, {p[0], p[1], p[2]}});
-  }
-  return s;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -234,7 +196,7 @@ int main(int argc, char** argv) {
     return 1;
   }
   if (FLAGS_hand.empty()) {
-    streams = Simulate();
+    examples::SimulateHandEye(FLAGS_quick ? 20.0 : 50.0, &streams.hand, &streams.eye);
   } else if (!examples::ReadPoseStream(FLAGS_hand, &streams.hand, &error) ||
              !examples::ReadPoseStream(FLAGS_eye, &streams.eye, &error)) {
     std::fprintf(stderr, "%s.\n", error.c_str());

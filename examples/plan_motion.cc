@@ -1,9 +1,8 @@
 // Learns from demonstrations how far from obstacles a motion planner should keep, and how much that
 // matters.
 //
-//   lower level   y*(x) = argmin  GP prior(y) + integral of |w hinge(eps - distance(y(t)))|^2 dt /
-//   2 upper level   x     = argmin  sum over demonstrations of |positions of y*(x) -
-//   demonstrated|^2
+//   lower level   y*(x) = argmin  GP prior(y) + integral of |w hinge(eps - distance(y))|^2 dt / 2
+//   upper level   x     = argmin  sum over demonstrations of |y*(x) - demonstrated|^2, positions
 //
 // y: position and velocity at support times; the prior is white noise on acceleration, whose mean
 // between two states is the cubic Hermite spline (Mukadam et al., "Continuous-time Gaussian process
@@ -17,7 +16,6 @@
 // scene that has no plan in its class at all is set aside until the next round.
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <map>
@@ -46,6 +44,7 @@ DEFINE_bool(progress, false, "print the iterations");
 namespace {
 
 using examples::Format;
+using examples::Now;
 using State = std::array<double, 4>;  // Position [m], velocity [m/s].
 using Trajectory = std::vector<State>;
 
@@ -55,10 +54,6 @@ constexpr double kInterval = 0.4;    // s
 constexpr double kPsd = 0.05;        // Of the acceleration, m^2/s^3.
 constexpr double kSmoothing = 0.05;  // Of the hinge, m: plans have second derivatives.
 constexpr double kSecretDistance = 0.62, kSecretSigma = 0.08;  // m
-
-double Now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 struct Disc {
   double x, y, radius;

@@ -15,7 +15,6 @@
 // simplex on the same x.
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <map>
@@ -55,6 +54,7 @@ DEFINE_bool(progress, false, "print the iterations");
 namespace {
 
 using examples::Format;
+using examples::Now;
 using Sets = std::vector<std::vector<bilevel::HeldOutResidual>>;
 
 constexpr double kNoLoss = 1e8;  // Pixels: a Cauchy loss of this scale is the square itself.
@@ -73,10 +73,6 @@ double NumObservations(const std::vector<bilevel::HeldOutResidual>& set) {
 // Huber(1 px) of an observation, or of a track's RMS error times its number of observations.
 ceres::HuberLoss ScoreLoss(const bilevel::HeldOutResidual& r) {
   return ceres::HuberLoss(std::sqrt(NumObservations(r)));
-}
-
-double Now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
 // The scene's memory, y. All problems below work on it, one after the other.

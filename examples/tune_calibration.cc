@@ -2,8 +2,7 @@
 //
 //   lower level   y*(x) = argmin  sum over training views rho(|corner - projection(y)|^2 / sigma^2)
 //                               + sum over distortion terms |term(y)|^2 / tau^2
-//   upper level   x     = argmin  sum over left-out views  min over the board's pose
-//   |reprojection|^2
+//   upper level   x     = argmin  sum over left-out views  min over its pose |reprojection|^2
 //
 // y: intrinsics and distortion of two cameras, their relative pose, the boards' poses. x:
 // logarithms of the corner noise sigma of each camera and of the size tau that each kind of
@@ -16,7 +15,6 @@
 // outer folds of random partitions: views that neither the calibration nor x has seen.
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <memory>
@@ -50,6 +48,7 @@ namespace {
 using examples::Distortion;
 using examples::Format;
 using examples::Intrinsics;
+using examples::Now;
 using examples::Pose;
 using examples::StereoCorners;
 
@@ -62,10 +61,6 @@ constexpr int kPower[kTerms] = {3, 5, 2, 2, 7};
 constexpr double kFairView = 0.5;     // Pixels: a view with a larger RMS shall not decide alone.
 constexpr double kWorth = 1e-3;       // A term is worth keeping for such a share of the RMS.
 constexpr double kNegligible = 1e-3;  // Pixels: the size that stands for "not there".
-
-double Now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // What a unit of each term is worth in the image's corner, in pixels.
 std::array<double, kTerms> CornerDisplacement(const StereoCorners& corners, double focal) {

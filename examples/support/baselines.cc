@@ -1,22 +1,18 @@
 #include "examples/support/baselines.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <limits>
 #include <random>
 #include <utility>
 
 #include "bilevel/methods/estimators/jump.h"
+#include "examples/support/flags.h"
 
 namespace examples {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-double Now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 }  // namespace
 

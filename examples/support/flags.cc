@@ -1,5 +1,6 @@
 #include "examples/support/flags.h"
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -39,6 +40,10 @@ void ParseFlags(const std::string& what, int* argc, char*** argv) {
   gflags::HandleCommandLineHelpFlags();
   // Ceres warns of every step it rejects.
   gflags::SetCommandLineOptionWithMode("minloglevel", "2", gflags::SET_FLAG_IF_DEFAULT);
+}
+
+double Now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
 bool WriteFile(const std::string& path, const std::string& text) {

@@ -18,6 +18,9 @@ namespace examples {
 /// examples' own flags (not those of every library linked in), and exits.
 void ParseFlags(const std::string& what, int* argc, char*** argv);
 
+/// Seconds on a steady clock.
+double Now();
+
 /// Writes the text; an empty path does nothing, a failure is printed.
 bool WriteFile(const std::string& path, const std::string& text);
 

@@ -3,6 +3,7 @@
 #include <cctype>
 #include <cmath>
 #include <cstdlib>
+#include <random>
 #include <sstream>
 
 #include "Eigen/Dense"
@@ -118,6 +119,39 @@ double GuessOffset(const PoseStream& hand, const PoseStream& eye, double most) {
     if (n > 20 && c > best_correlation) best = offset, best_correlation = c;
   }
   return best;
+}
+
+void SimulateHandEye(double seconds, PoseStream* hand, PoseStream* eye) {
+  std::mt19937 generator(5);
+  std::normal_distribution<double> normal;
+  const auto hand_at = [](double t) {
+    const double turn[3] = {
+        0.9 * std::sin(0.7 * t), 0.8 * std::sin(1.1 * t + 1), 0.7 * std::cos(0.9 * t)};
+    PoseStream::Pose pose;
+    pose.t = t;
+    ceres::AngleAxisToQuaternion(turn, pose.q.data());
+    pose.p = {
+        0.5 + 0.2 * std::sin(0.8 * t), 0.2 * std::cos(1.3 * t), 0.8 + 0.3 * std::sin(0.5 * t)};
+    return pose;
+  };
+  const Eigen::Quaterniond x(Eigen::AngleAxisd(1.2, Eigen::Vector3d(1, 2, 0.5).normalized()));
+  const Eigen::Quaterniond w(Eigen::AngleAxisd(-2.0, Eigen::Vector3d(0.2, 1, -1).normalized()));
+  for (double t = 0.0; t < seconds; t += 0.02) hand->poses.push_back(hand_at(t));
+  for (double t = 1.0; t < hand->poses.back().t - 1.0; t += 1.0 / 30.0) {
+    const auto a = hand_at(t + 0.137);
+    const Eigen::Quaterniond q(a.q[0], a.q[1], a.q[2], a.q[3]);
+    const bool outlier = generator() % 30 == 0;
+    Eigen::Vector3d turn, shift;
+    for (int i = 0; i < 3; ++i) turn[i] = (outlier ? 0.1 : 0.0105) * normal(generator);
+    for (int i = 0; i < 3; ++i) shift[i] = (outlier ? 0.05 : 0.004) * normal(generator);
+    const Eigen::Quaterniond noise(Eigen::AngleAxisd(turn.norm(), turn.normalized()));
+    const Eigen::Quaterniond b = w.conjugate() * q * x * noise;
+    const Eigen::Vector3d p = w.conjugate() * (q * Eigen::Vector3d(0.05, -0.1, 0.08) +
+                                               Eigen::Vector3d(a.p[0], a.p[1], a.p[2]) -
+                                               Eigen::Vector3d(0.3, 1.0, -0.2)) +
+                              shift;
+    eye->poses.push_back({t, {b.w(), b.x(), b.y(), b.z()}, {p[0], p[1], p[2]}});
+  }
 }
 
 }  // namespace examples
