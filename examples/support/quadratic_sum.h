@@ -60,22 +60,37 @@ struct QuadraticSum {
     return UpperHessian().ldlt().solve(-Hypergradient(Vector::Zero(x.size())));
   }
 
-  class Lower : public Objective {
+  // What the two sums share.
+  class Sum : public Objective {
    public:
-    explicit Lower(const QuadraticSum* sum) : s_(*sum), m_(sum->x.size()), n_(sum->y.size()) {}
+    explicit Sum(const QuadraticSum* sum) : s_(*sum), m_(sum->x.size()), n_(sum->y.size()) {}
     int num_terms() const override { return s_.num_terms(); }
+
+   protected:
+    // body(i, weight) for the terms of a batch, after the outputs that are wanted were zeroed.
+    template <typename Body>
+    void ForEach(const Batch& batch, double** outputs, Body body) const {
+      if (outputs && outputs[0]) Map(outputs[0], m_).setZero();
+      if (outputs && outputs[1]) Map(outputs[1], n_).setZero();
+      const int total = num_terms();
+      for (int k = 0; k < batch.Count(total); ++k) {
+        body(batch.Term(k, total), batch.Weight(k, total) / total);
+      }
+    }
+    const QuadraticSum& s_;
+    const int m_, n_;
+  };
+
+  class Lower : public Sum {
+   public:
+    using Sum::Sum;
     bool Evaluate(double const* const* blocks,
                   const Batch& batch,
                   double* value,
                   double** gradients) const override {
       const ConstMap px(blocks[0], m_), py(blocks[1], n_);
-      const int total = num_terms();
       *value = 0.0;
-      if (gradients && gradients[0]) Map(gradients[0], m_).setZero();
-      if (gradients && gradients[1]) Map(gradients[1], n_).setZero();
-      for (int k = 0; k < batch.Count(total); ++k) {
-        const int i = batch.Term(k, total);
-        const double weight = batch.Weight(k, total) / total;
+      ForEach(batch, gradients, [&](int i, double weight) {
         double sum = 0.0;
         for (int r = 0; r < n_; ++r) {
           const double hy = s_.h[i].row(r).dot(py), cx = s_.cs[i].row(r).dot(px) + s_.d[i][r];
@@ -86,7 +101,7 @@ struct QuadraticSum {
         if (gradients && gradients[0]) {
           Map(gradients[0], m_).noalias() -= weight * s_.cs[i].transpose().lazyProduct(py);
         }
-      }
+      });
       return true;
     }
     bool has_hessian_product() const override { return true; }
@@ -94,53 +109,34 @@ struct QuadraticSum {
                         const Batch& batch,
                         double const* const* direction,
                         double** products) const override {
-      const int total = num_terms();
-      if (products[0]) Map(products[0], m_).setZero();
-      if (products[1]) Map(products[1], n_).setZero();
-      if (!direction[1]) return true;
-      const ConstMap v(direction[1], n_);
-      for (int k = 0; k < batch.Count(total); ++k) {
-        const int i = batch.Term(k, total);
-        const double weight = batch.Weight(k, total) / total;
+      ForEach(batch, products, [&](int i, double weight) {
+        if (!direction[1]) return;
+        const ConstMap v(direction[1], n_);
         if (products[1]) Map(products[1], n_).noalias() += weight * s_.h[i].lazyProduct(v);
         if (products[0]) {
           Map(products[0], m_).noalias() -= weight * s_.cs[i].transpose().lazyProduct(v);
         }
-      }
+      });
       return true;
     }
-
-   private:
-    const QuadraticSum& s_;
-    const int m_, n_;
   };
 
-  class Upper : public Objective {
+  class Upper : public Sum {
    public:
-    explicit Upper(const QuadraticSum* sum) : s_(*sum), m_(sum->x.size()), n_(sum->y.size()) {}
-    int num_terms() const override { return s_.num_terms(); }
+    using Sum::Sum;
     bool Evaluate(double const* const* blocks,
                   const Batch& batch,
                   double* value,
                   double** gradients) const override {
       const ConstMap px(blocks[0], m_), py(blocks[1], n_);
-      const int total = num_terms();
       *value = 0.0;
-      if (gradients && gradients[0]) Map(gradients[0], m_).setZero();
-      if (gradients && gradients[1]) Map(gradients[1], n_).setZero();
-      for (int k = 0; k < batch.Count(total); ++k) {
-        const int j = batch.Term(k, total);
-        const double weight = batch.Weight(k, total) / total;
+      ForEach(batch, gradients, [&](int j, double weight) {
         *value += 0.5 * weight * ((py - s_.b[j]).squaredNorm() + s_.rho * px.squaredNorm());
         if (gradients && gradients[0]) Map(gradients[0], m_) += weight * s_.rho * px;
         if (gradients && gradients[1]) Map(gradients[1], n_) += weight * (py - s_.b[j]);
-      }
+      });
       return true;
     }
-
-   private:
-    const QuadraticSum& s_;
-    const int m_, n_;
   };
 
   /// The problem from the current x and y, which it moves.
