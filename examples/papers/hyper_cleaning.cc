@@ -378,6 +378,7 @@ int main(int argc, char** argv) {
                  .Add("resolved_f", runs.Mean(setting, run.method, 4)));
   }
   bool good = examples::WriteFile(FLAGS_summary_json, json.ToString());
+  good = examples::WriteFile(FLAGS_trace_csv, runs.CurvesCsv()) && good;
   good = runs.Plot(FLAGS_plot,
                    "Cleaning of labels, " + setting,
                    setting,

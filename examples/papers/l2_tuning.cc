@@ -272,5 +272,6 @@ int main(int argc, char** argv) {
     good = runs.Plot(plot, setting, setting, 2, {{"sweep", target}}) && good;
   }
   good = examples::WriteFile(FLAGS_summary_json, json.ToString()) && good;
+  good = examples::WriteFile(FLAGS_trace_csv, runs.CurvesCsv()) && good;
   return good ? 0 : 1;
 }

@@ -278,6 +278,7 @@ int main(int argc, char** argv) {
     json.Add(name, runs.Mean(setting, name, 1)).Add(name + " f", runs.Mean(setting, name, 2));
   }
   bool good = examples::WriteFile(FLAGS_summary_json, json.ToString());
+  good = examples::WriteFile(FLAGS_trace_csv, runs.CurvesCsv()) && good;
   good = runs.Plot(FLAGS_plot,
                    "A weight for each word",
                    setting,

@@ -146,13 +146,11 @@ bool Runs::Open(const std::string& path,
   curve_names_ = std::move(curve_names);
   if (path.empty()) return true;
   const std::string header = "setting,method,seed,seconds" + Join(metric_names_);
-  const std::string curve_header =
-      "setting,method,seed,iteration,calls,samples,seconds" + Join(curve_names_);
   std::ifstream rows(path);
   std::string line;
   if (!rows || !std::getline(rows, line)) {
     std::ofstream(path) << header << "\n";
-    std::ofstream(path + ".curves") << curve_header << "\n";
+    std::ofstream(path + ".curves") << CurveHeader();
     return true;
   }
   if (line != header) {
@@ -199,15 +197,32 @@ bool Runs::Has(const std::string& setting, const std::string& method, int seed) 
   });
 }
 
+std::string Runs::CurveRows(const Run& run) const {
+  std::string rows;
+  for (const CurvePoint& p : run.curve) {
+    rows += run.setting + "," + run.method + "," + std::to_string(run.seed) + "," +
+            std::to_string(p.iteration) + Join({p.calls, p.samples, p.seconds}) + Join(p.metrics) +
+            "\n";
+  }
+  return rows;
+}
+
+std::string Runs::CurvesCsv() const {
+  std::string text = CurveHeader();
+  for (const Run& run : runs_) text += CurveRows(run);
+  return text;
+}
+
+std::string Runs::CurveHeader() const {
+  return "setting,method,seed,iteration,calls,samples,seconds" + Join(curve_names_) + "\n";
+}
+
 bool Runs::Add(const Run& run) {
   runs_.push_back(run);
   if (path_.empty()) return true;
   const std::string key = run.setting + "," + run.method + "," + std::to_string(run.seed);
   std::ofstream curves(path_ + ".curves", std::ios::app);
-  for (const CurvePoint& p : run.curve) {
-    curves << key << "," << p.iteration << Join({p.calls, p.samples, p.seconds}) << Join(p.metrics)
-           << "\n";
-  }
+  curves << CurveRows(run);
   curves.close();
   std::ofstream rows(path_, std::ios::app);
   rows << key << Join(std::vector<double>{run.seconds}) << Join(run.metrics) << "\n";
@@ -280,7 +295,6 @@ bool Runs::Plot(const std::string& path,
   std::vector<Panel> panels{{"", "iterations", curve_names_[curve_metric], true},
                             {"", "oracle calls", "", true},
                             {"", "seconds", "", true}};
-  panels[2].key_outside = true;
   double end[3] = {1.0, 1.0, 0.1}, begin[3] = {1.0, 1.0, 0.01};
   std::vector<std::string> done;
   for (const Run& run : runs_) {
@@ -301,7 +315,7 @@ bool Runs::Plot(const std::string& path,
   }
   for (const auto& [name, value] : lines) {
     for (int k = 0; k < 3; ++k) {
-      panels[k].series.push_back({name, "lines", {begin[k], end[k]}, {value, value}});
+      panels[k].series.push_back({name, "lines dt 2", {begin[k], end[k]}, {value, value}});
     }
   }
   return examples::Plot(path, title, panels);
@@ -316,7 +330,8 @@ std::string FindData(const std::string& name,
   if (!FLAGS_data.empty()) {
     places.push_back(FLAGS_data);
   } else {
-    if (const char* folder = std::getenv("BILEVEL_DATA_DIR")) {
+    const char* folder = std::getenv("BILEVEL_DATA_DIR");
+    if (folder && *folder) {
       places.push_back(std::string(folder) + "/" + name);
     }
     places.insert(places.end(), other_places.begin(), other_places.end());

@@ -62,6 +62,8 @@ class Runs {
   /// Appends and flushes.
   bool Add(const Run& run);
   const std::vector<Run>& runs() const { return runs_; }
+  /// All curves, a row a place.
+  std::string CurvesCsv() const;
 
   /// Mean and standard deviation over the seeds, by method in the order of their first runs.
   /// scales: what each metric is multiplied by, 100 for per cent.
@@ -76,6 +78,8 @@ class Runs {
             const std::vector<std::pair<std::string, double>>& lines) const;
 
  private:
+  std::string CurveHeader() const;
+  std::string CurveRows(const Run& run) const;
   std::string path_;
   std::vector<std::string> metric_names_, curve_names_;
   std::vector<Run> runs_;
