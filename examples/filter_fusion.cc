@@ -3,11 +3,14 @@
 //
 //   lower level   y_s*(x) = argmin sum |step error|^2 / sigma_odometry^2
 //                                + sum |fix error|^2 / sigma_gps^2          for each track s
-//   upper level   x = argmin sum_s |position - truth|^2, or of fixes that the estimate has not seen
+//   upper level   x = argmin sum_s |position - truth|^2, or of fixes that the estimate has not
+//   seen,
+//                     or -log p(steps, fixes | x), the positions integrated out
 //
 // y: positions. x: the logarithms of both sigmas. Only their ratio moves the estimate: the upper
 // level is flat along their sum, which the solver says, and leaves the sum alone. The residuals'
-// own size then gives the absolute level.
+// own size then gives the absolute level. The likelihood finds both at once, without the truth and
+// with every fix in use.
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -22,6 +25,7 @@
 
 #include "bilevel/bilevel.h"
 #include "bilevel/learnable/noise.h"
+#include "bilevel/marginal_likelihood.h"
 #include "ceres/ceres.h"
 #include "examples/support/baselines.h"
 #include "examples/support/flags.h"
@@ -127,7 +131,7 @@ double FilterRmsError(const std::vector<Track>& tracks, double odometry, double 
   return std::sqrt(sum / count);
 }
 
-enum class Upper { kTruth, kHeldOutFixes };
+enum class Upper { kTruth, kHeldOutFixes, kLikelihood };
 
 // Tracks as scenarios of one problem.
 struct Fusion {
@@ -170,6 +174,16 @@ struct Fusion {
                                             track.estimate[i].data());
       }
     }
+    if (upper != Upper::kLikelihood) return;
+    bilevel::AddMarginalLikelihood(&problem, &error);
+    for (size_t s = 0; s < tracks->size(); ++s) {
+      const Track& track = (*tracks)[s];
+      const int scenario = static_cast<int>(s) + 1;  // The first has no residuals.
+      odometry.AddHalfLogDeterminant(
+          static_cast<double>(track.steps.size()), &problem, bilevel::Level::kUpper, scenario);
+      gps.AddHalfLogDeterminant(
+          static_cast<double>(track.fixes.size()), &problem, bilevel::Level::kUpper, scenario);
+    }
   }
 
   // chi2 at the estimate over its degrees of freedom: the variance that the sigmas lack.
@@ -187,6 +201,7 @@ struct Fusion {
 
   bilevel::Problem problem;
   bilevel::ScalarNoise odometry, gps;
+  std::string error;
 };
 
 bilevel::Solver::Options SolverOptions() {
@@ -216,12 +231,14 @@ int Run() {
   set(FLAGS_start_odometry, FLAGS_start_gps);
   Fusion with_truth(&train, Upper::kTruth, &log_odometry, &log_gps);
   Fusion without(&train, Upper::kHeldOutFixes, &log_odometry, &log_gps);
+  Fusion by_likelihood(&train, Upper::kLikelihood, &log_odometry, &log_gps);
   Fusion testing(&test, Upper::kTruth, &log_odometry, &log_gps);
   examples::Phi train_phi(SolverOptions(), {&log_odometry, &log_gps}, {}, &with_truth.problem);
   examples::Phi test_phi(
       SolverOptions(), {&log_odometry, &log_gps}, [&] { return RmsError(test); }, &testing.problem);
-  if (!train_phi.error().empty() || !test_phi.error().empty()) {
-    std::fprintf(stderr, "%s%s.\n", train_phi.error().c_str(), test_phi.error().c_str());
+  for (const std::string& error : {train_phi.error(), test_phi.error(), by_likelihood.error}) {
+    if (error.empty()) continue;
+    std::fprintf(stderr, "%s.\n", error.c_str());
     return 1;
   }
 
@@ -306,14 +323,16 @@ int Run() {
     add("Nelder-Mead", std::exp(simplex.x[0]), FLAGS_start_gps);
   }
 
-  // Learned, with the truth and without; then the absolute level.
+  // Learned, with the truth and without; then the absolute level. And by the likelihood.
   bool ok = true;
-  bilevel::Solver::Summary summaries[2];
-  double learned_phi[2], learned[2][2];
+  bilevel::Solver::Summary summaries[3];
+  double learned_phi[3], learned[3][2], standard_errors[2] = {};
   std::string paste;
-  for (int k = 0; k < 2; ++k) {
-    Fusion& fusion = k == 0 ? with_truth : without;
-    const std::string name = k == 0 ? "learned" : "learned without truth";
+  Fusion* const fusions[] = {&with_truth, &without, &by_likelihood};
+  const char* const names[] = {"learned", "learned without truth", "learned by likelihood"};
+  for (int k = 0; k < 3; ++k) {
+    Fusion& fusion = *fusions[k];
+    const std::string name = names[k];
     set(FLAGS_start_odometry, FLAGS_start_gps);
     bilevel::Solver::Summary& summary = summaries[k];
     bilevel::Solve(SolverOptions(), &fusion.problem, &summary);
@@ -322,6 +341,29 @@ int Run() {
     add_cost(name, summary.lower_solver, summary.total_time_in_seconds);
     for (const std::string& flat : summary.flat_upper_directions) {
       std::printf("  Flat, and left alone: %s. Only the ratio moves the estimate.\n", flat.c_str());
+    }
+    if (k == 2) {
+      bilevel::Uncertainty uncertainty;
+      std::string message;
+      if (!bilevel::ComputeUncertainty(SolverOptions(),
+                                       bilevel::HessianKind::kExact,
+                                       &fusion.problem,
+                                       &uncertainty,
+                                       &message)) {
+        std::fprintf(stderr, "No standard errors: %s.\n", message.c_str());
+        return 1;
+      }
+      uncertainty.GetStandardErrors(&log_odometry, &standard_errors[0]);
+      uncertainty.GetStandardErrors(&log_gps, &standard_errors[1]);
+      learned[k][0] = std::exp(log_odometry);
+      learned[k][1] = std::exp(log_gps);
+      std::printf("  Sigmas %.4g m and %.4g m, standard errors %.1f %% and %.1f %%.\n",
+                  learned[k][0],
+                  learned[k][1],
+                  100.0 * standard_errors[0],
+                  100.0 * standard_errors[1]);
+      learned_phi[k] = add(name, learned[k][0], learned[k][1]);
+      continue;
     }
     const double one = 1.0, minus = -1.0;
     double error = 0.0;
@@ -350,6 +392,7 @@ int Run() {
   json.Add("flat_direction",
            summaries[0].flat_upper_directions.empty() ? "" : summaries[0].flat_upper_directions[0])
       .Add("flat_directions", static_cast<double>(summaries[0].flat_upper_directions.size()))
+      .Add("standard_errors", std::vector<double>{standard_errors[0], standard_errors[1]})
       .AddRaw("summary", summaries[0].Json());
   ok = examples::WriteFile(FLAGS_summary_json, json.ToString()) && ok;
   ok = examples::WriteFile(FLAGS_trace_csv, summaries[0].Csv()) && ok;
@@ -391,8 +434,14 @@ int Run() {
     if (!good) std::fprintf(stderr, "FAILURE: %s.\n", what.c_str());
     ok = ok && good;
   };
-  for (const auto& summary : summaries) {
-    check(summary.flat_upper_directions.size() == 1, "the flat direction was not found");
+  for (int k = 0; k < 3; ++k) {
+    check(summaries[k].flat_upper_directions.size() == (k < 2 ? 1 : 0),
+          "the flat direction was not found, or seen where there is none");
+  }
+  for (int i = 0; i < 2; ++i) {
+    check(std::abs(std::log(learned[2][i] / (i == 0 ? kOdometry : kGps))) <
+              std::max(0.1, 3.0 * standard_errors[i]),
+          "the likelihood's sigmas are not the true ones");
   }
   check(learned_phi[0] <= hand_phi && learned_phi[0] <= best_of_grid * (1.0 + 1e-6),
         "the learned ratio scores worse than a guess");
@@ -409,8 +458,9 @@ int Run() {
 
 int main(int argc, char** argv) {
   examples::ParseFlags(
-      "Learns the noise of odometry and GPS from tracks with ground truth, and again from fixes\n"
-      "held out, for a smoother and a Kalman filter. The tracks are simulated.\n\n"
+      "Learns the noise of odometry and GPS from tracks with ground truth, again from fixes held\n"
+      "out, and by the likelihood of all measurements, for a smoother and a Kalman filter. The\n"
+      "tracks are simulated.\n\n"
       "Usage: filter_fusion [flags]\n\n"
       "  filter_fusion --start_odometry=5 --start_gps=0.1 --plot=fusion.png",
       &argc,

@@ -3,12 +3,14 @@
 //
 //   lower level   y*(x) = argmin sum over edges of rho(|W(x) Log(Z^-1 Ti^-1 Tj)|^2; x) / 2
 //   upper level   x     = argmin mean squared distance of the aligned positions to the truth, or
-//                         mean squared error of loop closures that the estimate has not seen
+//                         mean squared error of loop closures that the estimate has not seen, and
+//                         a weak prior around the file's sigmas
 //
-// y: the poses. x: for each class of edges, how many times larger than in the file the sigmas of
-// translation and rotation are (or of each axis), the loss's log-scale in sigmas, and where there
-// is a truth the rigid motion that aligns the trajectory with it. All sigmas larger alike (and the
-// loss's scale smaller) leave y*(x) as it is: the solver names that direction and leaves it alone.
+// y: the poses, and a switch for each loop closure where asked for. x: for each class of edges, how
+// many times larger than in the file the sigmas of translation and rotation are (or of each axis),
+// the loss's log-scale in sigmas, and where there is a truth the rigid motion that aligns the
+// trajectory with it. All sigmas larger alike (and the loss's scale smaller) leave y*(x) as it is:
+// without a prior the solver names that direction and leaves it alone.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -47,12 +49,18 @@ DEFINE_string(
 DEFINE_string(test_graph, "", "the graph to test on (with a truth)");
 DEFINE_string(test_truth, "", "its ground truth");
 DEFINE_double(split, 1.0, "share of the vertices to learn on; the others are the graph to test on");
-DEFINE_string(loss,
-              "",
-              "of loop closures: none, cauchy or geman_mcclure; empty: cauchy if there "
-              "are false ones, else none");
+DEFINE_string(
+    loss,
+    "",
+    "of loop closures: none, cauchy, geman_mcclure, or switchable (a weight to be "
+    "estimated for each, with a prior; the same estimate as geman_mcclure); empty: cauchy "
+    "if there are false ones, else none");
 DEFINE_double(false_loops, 0.0, "false loop closures to inject, as a share of the true ones");
 DEFINE_bool(per_axis, false, "a sigma for each axis instead of one each for moving and turning");
+DEFINE_double(prior,
+              10.0,
+              "without a truth: the factor on a sigma that costs as much as one average error of a "
+              "held-out loop closure at the start; 0: no prior");
 DEFINE_double(start, 1.0, "factor on the sigmas of loop closures to start from");
 DEFINE_bool(baselines, true, "search by a grid and by Nelder and Mead as well");
 DEFINE_string(write_g2o, "", "write the graph, solved and with the learned information");
@@ -141,6 +149,45 @@ ceres::CostFunction* MakeCost(const PoseGraph3::Edge& edge) {
   return new bilevel::AutoDiffCostFunction<EdgeError3, 6, 4, 3, 4, 3>(
       new EdgeError3{{edge.measured}, SquareRoot(edge.information)});
 }
+ceres::CostFunction* MakeSwitchedCost(const PoseGraph2::Edge& edge) {
+  return new bilevel::AutoDiffCostFunction<SwitchedError2, 3, 3, 3, 1>(
+      new SwitchedError2{{{edge.measured}, SquareRoot(edge.information)}});
+}
+ceres::CostFunction* MakeSwitchedCost(const PoseGraph3::Edge& edge) {
+  return new bilevel::AutoDiffCostFunction<SwitchedError3, 6, 4, 3, 4, 3, 1>(
+      new SwitchedError3{{{edge.measured}, SquareRoot(edge.information)}});
+}
+
+// Switchable constraints (Suenderhauf and Protzel, IROS 2012): a loop closure's error times its
+// switch s, and (1 - s) times the root of the prior's weight, which is learned. The best s leaves
+// a^2 u / (1 + u), u = error^2 / a^2: Geman and McClure's loss of scale a.
+struct SwitchedError2 {
+  template <typename T>
+  bool operator()(const T* pose_i, const T* pose_j, const T* s, T* residual) const {
+    if (!error(pose_i, pose_j, residual)) return false;
+    for (int k = 0; k < 3; ++k) residual[k] *= s[0];
+    return true;
+  }
+  EdgeError2 error;
+};
+struct SwitchedError3 {
+  template <typename T>
+  bool operator()(
+      const T* qi, const T* ti, const T* qj, const T* tj, const T* s, T* residual) const {
+    if (!error(qi, ti, qj, tj, residual)) return false;
+    for (int k = 0; k < 6; ++k) residual[k] *= s[0];
+    return true;
+  }
+  EdgeError3 error;
+};
+struct SwitchPrior {
+  template <typename T>
+  bool operator()(const T* s, const T* log_scale, T* residual) const {
+    using std::exp;
+    residual[0] = exp(log_scale[0]) * (T(1.0) - s[0]);
+    return true;
+  }
+};
 
 // One sigma for the translation and one for the rotation of a motion.
 class MotionNoise final : public bilevel::NoiseModel {
@@ -320,7 +367,7 @@ struct Noise {
 template <typename Graph>
 class Levels {
  public:
-  Levels(Recording<Graph>* recording, Noise* noise) : recording_(recording) {
+  Levels(Recording<Graph>* recording, Noise* noise) : recording_(recording), noise_(noise) {
     auto& vertices = recording->graph.vertices;
     for (auto& v : vertices) {
       AddPose(&v.pose, problem.lower());
@@ -335,6 +382,7 @@ class Levels {
     }
     if (!any_fixed) SetConstant(&vertices[0].pose);
 
+    switches.assign(recording->graph.edges.size(), 1.0);
     odometry = Model(noise->odometry, noise->size);
     loops = Model(noise->loops, noise->size);
     if (noise->loss == "cauchy") {
@@ -346,6 +394,17 @@ class Levels {
       if (recording->set[k] != 0) continue;
       const auto& edge = recording->graph.edges[k];
       const bool is_odometry = edge.IsOdometry();
+      if (!is_odometry && noise->loss == "switchable") {
+        std::vector<double*> blocks = recording->EdgeBlocks(edge);
+        blocks.push_back(&switches[k]);
+        loops->AddResidualBlock(MakeSwitchedCost(edge), nullptr, blocks, problem.lower());
+        problem.lower()->AddResidualBlock(
+            new bilevel::AutoDiffCostFunction<SwitchPrior, 1, 1, 1>(new SwitchPrior),
+            nullptr,
+            &switches[k],
+            &noise->log_scale);
+        continue;
+      }
       (is_odometry ? odometry : loops)
           ->AddResidualBlock(MakeCost(edge),
                              is_odometry ? nullptr : loss,
@@ -356,7 +415,8 @@ class Levels {
     problem.AddUpperParameterBlock(noise->loops, noise->size);
     problem.SetParameterName(noise->odometry, "log odometry");
     problem.SetParameterName(noise->loops, "log loops");
-    if (loss) {
+    const bool robust = noise->loss != "none";
+    if (robust) {
       problem.AddUpperParameterBlock(&noise->log_scale, 1);
       problem.SetParameterName(&noise->log_scale, "log scale");
     }
@@ -366,7 +426,7 @@ class Levels {
         problem.SetParameterUpperBound(p, k, std::log(kWidest));
       }
     }
-    if (loss) {
+    if (robust) {
       problem.SetParameterLowerBound(&noise->log_scale, 0, std::log(0.01));
       problem.SetParameterUpperBound(&noise->log_scale, 0, std::log(1000.0));
     }
@@ -405,13 +465,48 @@ class Levels {
     problem.SetParameterName(alignment, "alignment");
   }
 
+  // Few held-out errors would have sigmas go anywhere: a prior around the file's, worth
+  // `num_errors` of them as they are with the estimate in memory at each factor of `factor`.
+  void AddPrior(double factor) {
+    if (!(factor > 1.0)) return;
+    const double held_out = Graph::kDim * static_cast<double>(recording_->Errors(1).size());
+    prior_sigma_ = std::log(factor) * std::sqrt(held_out) / Rms(recording_->Errors(1));
+    for (double* block : {noise_->odometry, noise_->loops}) {
+      problem.upper()->AddResidualBlock(
+          new bilevel::NormalPrior(std::vector<double>(noise_->size, 0.0), prior_sigma_),
+          nullptr,
+          block);
+    }
+  }
+
+  // The root of twice phi.
   double Score() {
-    return recording_->truth.empty() ? Rms(recording_->Errors(1)) : Rms(recording_->Errors());
+    if (!recording_->truth.empty()) return Rms(recording_->Errors());
+    double square = std::pow(Rms(recording_->Errors(1)), 2);
+    for (const double* block : {noise_->odometry, noise_->loops}) {
+      for (int k = 0; k < noise_->size; ++k) square += std::pow(block[k] / prior_sigma_, 2);
+    }
+    return std::sqrt(square);
+  }
+
+  // Loop closures that are false or not, and how many of each are switched off by more than half.
+  struct Switched {
+    int all[2] = {}, off[2] = {};
+  };
+  Switched CountSwitches() const {
+    Switched count;
+    for (size_t k = 0; k < switches.size(); ++k) {
+      if (recording_->graph.edges[k].IsOdometry() || recording_->set[k] != 0) continue;
+      ++count.all[recording_->is_false[k]];
+      count.off[recording_->is_false[k]] += switches[k] < 0.5;
+    }
+    return count;
   }
 
   bilevel::Problem problem;
   std::unique_ptr<bilevel::NoiseModel> odometry, loops;
   bilevel::LearnableLoss* loss = nullptr;
+  std::vector<double> switches;  // Of each edge; for loop closures with --loss=switchable.
   double alignment[6] = {};
 
  private:
@@ -437,6 +532,8 @@ class Levels {
   }
 
   Recording<Graph>* recording_;
+  Noise* noise_;
+  double prior_sigma_ = std::numeric_limits<double>::infinity();
 };
 
 // ------------------------------------------------------------------------------------------------
@@ -633,8 +730,9 @@ int Job<Graph>::Run() {
   const double begin = Now();
   noise_.size = FLAGS_per_axis ? Graph::kDim : 2;
   noise_.loss = !FLAGS_loss.empty() ? FLAGS_loss : FLAGS_false_loops > 0.0 ? "cauchy" : "none";
-  if (noise_.loss != "none" && noise_.loss != "cauchy" && noise_.loss != "geman_mcclure") {
-    std::fprintf(stderr, "--loss must be none, cauchy or geman_mcclure.\n");
+  const std::set<std::string> losses = {"none", "cauchy", "geman_mcclure", "switchable"};
+  if (losses.count(noise_.loss) == 0) {
+    std::fprintf(stderr, "--loss must be none, cauchy, geman_mcclure or switchable.\n");
     return 1;
   }
   std::string error;
@@ -710,7 +808,7 @@ int Job<Graph>::Run() {
   bilevel::Solver::Summary summary;
   std::vector<double> end_scores;
   Cost learning{"learned", {}, 0.0};
-  bool have_upper = !has_truth();
+  bool have_upper = false;
   for (const auto& from : starts) {
     const double start_time = Now();
     const bilevel::LowerSolverCounts before = phi_->counts();
@@ -718,7 +816,8 @@ int Job<Graph>::Run() {
       starts_table.Add({describe(from), "-", "-", "-", "-", "no lower solution"});
       continue;
     }
-    if (!have_upper) levels.AddTruth();
+    if (!have_upper && has_truth()) levels.AddTruth();
+    if (!have_upper && !has_truth()) levels.AddPrior(FLAGS_prior);
     have_upper = true;
     std::fill(std::begin(levels.alignment), std::end(levels.alignment), 0.0);
     bilevel::Solver::Summary trial;
@@ -842,7 +941,9 @@ int Job<Graph>::Run() {
   others.push_back(learned);
 
   std::printf("\nRoot mean square %s [%s]\n\n",
-              has_truth() ? "position error" : "error of held-out loop closures",
+              has_truth()         ? "position error"
+              : FLAGS_prior > 1.0 ? "error of held-out loop closures, train: with the prior"
+                                  : "error of held-out loop closures",
               unit);
   examples::Table table({"", "factors on sigmas", "train", "test", "test, to the file's"});
   for (const Result& r : others) {
@@ -881,6 +982,13 @@ int Job<Graph>::Run() {
                     Format("%.1f", c.seconds)});
   }
   std::printf("%s", cost_table.ToString().c_str());
+  const long solves = learning.counts.cold_solves + learning.counts.warm_solves;
+  const double full = std::pow(5.0, static_cast<double>(learned.x.size()) - 1.0);
+  std::printf(
+      "\nA grid of 5 points an axis, one sigma held, has %.0f: %.1f times as many lower solves as "
+      "learning took.\n",
+      full,
+      full / static_cast<double>(solves));
 
   // Whatever the score, absolute sigmas follow from the size of the residuals at the solution.
   SolveCold(learned.x, phi_.get());
@@ -906,8 +1014,21 @@ int Job<Graph>::Run() {
       noise_.loops[k] += std::log(common);
     }
   }
-  const std::string paste = levels.odometry->Describe("odometry") + levels.loops->Describe("loop") +
-                            (levels.loss ? levels.loss->Describe() + "\n" : "");
+  std::string paste = levels.odometry->Describe("odometry") + levels.loops->Describe("loop") +
+                      (levels.loss ? levels.loss->Describe() + "\n" : "");
+  examples::Json switched;
+  if (noise_.loss == "switchable") {
+    paste += Format("const double sqrt_switch_prior = %.4g;  // Times (1 - s).\n",
+                    std::exp(noise_.log_scale));
+    const auto count = levels.CountSwitches();
+    std::printf("\nSwitched off: %d of %d false loop closures, %d of %d true ones.\n",
+                count.off[1],
+                count.all[1],
+                count.off[0],
+                count.all[0]);
+    switched.Add("false", count.off[1] / std::max(1.0, 1.0 * count.all[1]))
+        .Add("true", count.off[0] / std::max(1.0, 1.0 * count.all[0]));
+  }
   std::printf(
       "\nTo paste into a Ceres program (factors on the sigmas of the file's information):\n\n%s",
       paste.c_str());
@@ -955,6 +1076,7 @@ int Job<Graph>::Run() {
       .Add("scores_of_starts", end_scores)
       .Add("score_from_elsewhere", from_elsewhere)
       .Add("paste", paste)
+      .Add("switched_off", switched)
       .AddRaw("summary", summary.Json());
   bool ok = examples::WriteFile(FLAGS_summary_json, json.ToString());
   ok = examples::WriteFile(FLAGS_trace_csv, summary.Csv()) && ok;
@@ -1179,10 +1301,10 @@ int main(int argc, char** argv) {
       &argv);
   if (argc > 1) FLAGS_graph = argv[1];
   if (FLAGS_num_threads < 1 || !(FLAGS_start > 0.0) || !(FLAGS_false_loops >= 0.0) ||
-      !(FLAGS_split > 0.0) || FLAGS_split > 1.0) {
+      !(FLAGS_split > 0.0) || FLAGS_split > 1.0 || (FLAGS_prior != 0.0 && !(FLAGS_prior > 1.0))) {
     std::fprintf(stderr,
                  "--num_threads and --start must be positive, --false_loops not negative, --split "
-                 "between 0 and 1.\n");
+                 "between 0 and 1, --prior 0 or above 1.\n");
     return 1;
   }
   return Run();

@@ -469,10 +469,17 @@ void Print(const std::vector<Outcome>& outcomes, Model model) {
   std::printf("%s", table.ToString().c_str());
   const Outcome &by_hand = outcomes[0], &learned = outcomes[1];
   std::printf("\nLearning took as long as %.1f cold solves.", learned.seconds / by_hand.seconds);
+  // The range's level stays put in a grid: only ratios matter.
+  const double full = std::pow(5.0, model == Model::kPlain ? 3.0 : 4.0);
+  const double solves = static_cast<double>(learned.cold + learned.warm);
+  std::printf(
+      "\nA grid of 5 points an axis has %.0f: %.0f times as many lower solves as learning took.\n",
+      full,
+      full / solves);
   if (by_hand.test.empty() || learned.test.empty()) return;
   const examples::Interval gain = examples::BootstrapDifference(by_hand.test, learned.test, 50);
   std::printf(
-      " RMS error of the test, by hand minus learned: %.3f m, 95 %% interval %.3f to "
+      "RMS error of the test, by hand minus learned: %.3f m, 95 %% interval %.3f to "
       "%.3f%s.\n",
       Rms(by_hand.test) - Rms(learned.test),
       gain.low,

@@ -408,12 +408,31 @@ std::string FullNoise::Describe(const std::string& name) const {
          ").finished();";
 }
 
-NormalPrior::NormalPrior(std::vector<double> mean, double sigma)
-    : mean_(std::move(mean)), sigma_(sigma) {
-  const int n = static_cast<int>(mean_.size());
-  set_num_residuals(n);
-  mutable_parameter_block_sizes()->push_back(n);
+LinearPrior::LinearPrior(int num_residuals, int size) {
+  set_num_residuals(num_residuals);
+  mutable_parameter_block_sizes()->push_back(size);
 }
+
+bool LinearPrior::EvaluateHessian(double const* const* /*parameters*/,
+                                  const double* /*weights*/,
+                                  double* hessian) const {
+  const size_t size = parameter_block_sizes()[0];
+  std::fill_n(hessian, size * size, 0.0);
+  return true;
+}
+
+bool LinearPrior::EvaluateHessianProduct(double const* const* /*parameters*/,
+                                         const double* /*weights*/,
+                                         const double* /*direction*/,
+                                         double* product) const {
+  std::fill_n(product, parameter_block_sizes()[0], 0.0);
+  return true;
+}
+
+NormalPrior::NormalPrior(std::vector<double> mean, double sigma)
+    : LinearPrior(static_cast<int>(mean.size()), static_cast<int>(mean.size())),
+      mean_(std::move(mean)),
+      sigma_(sigma) {}
 
 bool NormalPrior::Evaluate(double const* const* parameters,
                            double* residuals,
@@ -426,25 +445,8 @@ bool NormalPrior::Evaluate(double const* const* parameters,
   return true;
 }
 
-bool NormalPrior::EvaluateHessian(double const* const* /*parameters*/,
-                                  const double* /*weights*/,
-                                  double* hessian) const {
-  std::fill_n(hessian, mean_.size() * mean_.size(), 0.0);
-  return true;
-}
-
-bool NormalPrior::EvaluateHessianProduct(double const* const* /*parameters*/,
-                                         const double* /*weights*/,
-                                         const double* /*direction*/,
-                                         double* product) const {
-  std::fill_n(product, mean_.size(), 0.0);
-  return true;
-}
-
-SmoothnessPrior::SmoothnessPrior(int size, double sigma) : sigma_(sigma) {
-  set_num_residuals(size - 1);
-  mutable_parameter_block_sizes()->push_back(size);
-}
+SmoothnessPrior::SmoothnessPrior(int size, double sigma)
+    : LinearPrior(size - 1, size), sigma_(sigma) {}
 
 bool SmoothnessPrior::Evaluate(double const* const* parameters,
                                double* residuals,
@@ -458,22 +460,6 @@ bool SmoothnessPrior::Evaluate(double const* const* parameters,
       jacobians[0][i * (n + 1) + i + 1] = 1.0 / sigma_;
     }
   }
-  return true;
-}
-
-bool SmoothnessPrior::EvaluateHessian(double const* const* /*parameters*/,
-                                      const double* /*weights*/,
-                                      double* hessian) const {
-  const size_t size = parameter_block_sizes()[0];
-  std::fill_n(hessian, size * size, 0.0);
-  return true;
-}
-
-bool SmoothnessPrior::EvaluateHessianProduct(double const* const* /*parameters*/,
-                                             const double* /*weights*/,
-                                             const double* /*direction*/,
-                                             double* product) const {
-  std::fill_n(product, parameter_block_sizes()[0], 0.0);
   return true;
 }
 

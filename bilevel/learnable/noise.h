@@ -38,7 +38,9 @@
 /// and of its prediction together: sigma comes out too large by the share of the prediction in it,
 /// about 1 / (2 n) where n measurements of the kind determine what one of them measures. So it
 /// identifies sensors that measure the same things many times over, and not a chain of odometry
-/// between fixes, each link of which is measured once. ComputeUncertainty gives standard errors.
+/// between fixes, each link of which is measured once. The likelihood of all measurements, with y
+/// integrated out, has neither that bias nor that limit: AddMarginalLikelihood. ComputeUncertainty
+/// gives standard errors of either.
 
 namespace bilevel {
 
@@ -138,21 +140,30 @@ class FullNoise final : public NoiseModel {
   std::string Describe(const std::string& name) const override;
 };
 
+/// Residuals that are linear in one parameter block: what priors are made of.
+class LinearPrior : public SecondOrderCostFunction {
+ public:
+  /// Zero.
+  bool EvaluateHessian(double const* const* parameters,
+                       const double* weights,
+                       double* hessian) const final;
+  bool EvaluateHessianProduct(double const* const* parameters,
+                              const double* weights,
+                              const double* direction,
+                              double* product) const final;
+
+ protected:
+  LinearPrior(int num_residuals, int size);
+};
+
 /// A Gaussian prior on a parameter block: (p_i - mean_i) / sigma. For a prior on a noise level, add
 /// it to the upper problem on its log sigma, where sigma is then a relative uncertainty.
-class NormalPrior final : public SecondOrderCostFunction {
+class NormalPrior final : public LinearPrior {
  public:
   NormalPrior(std::vector<double> mean, double sigma);
   bool Evaluate(double const* const* parameters,
                 double* residuals,
                 double** jacobians) const override;
-  bool EvaluateHessian(double const* const* parameters,
-                       const double* weights,
-                       double* hessian) const override;
-  bool EvaluateHessianProduct(double const* const* parameters,
-                              const double* weights,
-                              const double* direction,
-                              double* product) const override;
 
  private:
   std::vector<double> mean_;
@@ -161,19 +172,12 @@ class NormalPrior final : public SecondOrderCostFunction {
 
 /// Smoothness of the entries of a block of `size` parameters (weights along time or space):
 /// (p_{i+1} - p_i) / sigma.
-class SmoothnessPrior final : public SecondOrderCostFunction {
+class SmoothnessPrior final : public LinearPrior {
  public:
   SmoothnessPrior(int size, double sigma);
   bool Evaluate(double const* const* parameters,
                 double* residuals,
                 double** jacobians) const override;
-  bool EvaluateHessian(double const* const* parameters,
-                       const double* weights,
-                       double* hessian) const override;
-  bool EvaluateHessianProduct(double const* const* parameters,
-                              const double* weights,
-                              const double* direction,
-                              double* product) const override;
 
  private:
   double sigma_;

@@ -15,6 +15,8 @@ namespace {
 
 // Relative changes of phi below this are as much y's distance to y*(x) as x's.
 constexpr double kRoundingOfPhi = 1e-12;
+// A step that changes phi by so many times what was expected may have crossed a jump.
+constexpr double kSurprise = 10.0;
 
 // Directions (columns) along which neither r's derivative nor the objective changes: eigenvectors
 // of J'J with an eigenvalue and a slope that are rounding. The rest spans what can be learned.
@@ -64,9 +66,8 @@ std::string LevenbergMarquardt::Check(const Oracle& oracle) {
   if (!(options_.initial_trust_region_radius > 0.0)) {
     return "initial_trust_region_radius must be positive";
   }
-  if (!oracle.f.IsLeastSquares()) {
-    return "levenberg_marquardt needs an upper level of residual blocks alone, without general "
-           "terms and without learned losses; \"lbfgs\" takes any";
+  if (!oracle.f.CanLinearize()) {
+    return "levenberg_marquardt needs an upper level without learned losses; \"lbfgs\" takes any";
   }
   return oracle.lower().WhyNoDerivative();
 }
@@ -87,26 +88,33 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
     *message = what;
     return Outcome::kFailure;
   };
-  // J and r at a solved point; false where the lower level cannot be differentiated there.
-  const auto linearize =
-      [&](const Point& at_x, const Point& at_y, Matrix* jacobian, Vector* rest, double* value) {
-        if (!oracle.Differentiate(at_x, at_y)) {
-          *message = oracle.message();
-          return false;
-        }
-        oracle.f.Gradient(at_x, at_y, nullptr, &fy);
-        if (!oracle.ok() || !oracle.lower().IsDetermined(fy)) {
-          *message = oracle.ok() ? oracle.lower().message() : oracle.error();
-          return false;
-        }
-        *value = oracle.f.Linearize(at_x, at_y, oracle.lower().dy_dx(), rest, jacobian);
-        if (oracle.ok() && jacobian->allFinite()) return true;
-        *message = !oracle.ok() ? oracle.error()
-                   : !oracle.lower().message().empty()
-                       ? oracle.lower().message()
-                       : "the derivative of the upper residuals is not finite";
-        return false;
-      };
+  // phi, its gradient, J and r at a solved point; false where the lower level cannot be
+  // differentiated there.
+  const auto linearize = [&](const Point& at_x,
+                             const Point& at_y,
+                             Matrix* jacobian,
+                             Vector* rest,
+                             Vector* slope,
+                             double* value) {
+    if (!oracle.Differentiate(at_x, at_y)) {
+      *message = oracle.message();
+      return false;
+    }
+    *value = oracle.f.Gradient(at_x, at_y, slope, &fy);
+    if (!oracle.ok() || !oracle.lower().IsDetermined(fy)) {
+      *message = oracle.ok() ? oracle.lower().message() : oracle.error();
+      return false;
+    }
+    const Matrix& dy_dx = oracle.lower().dy_dx();
+    oracle.f.Linearize(at_x, at_y, dy_dx, rest, jacobian);
+    slope->noalias() += dy_dx.transpose() * fy;
+    if (oracle.ok() && jacobian->allFinite() && slope->allFinite()) return true;
+    *message = !oracle.ok() ? oracle.error()
+               : !oracle.lower().message().empty()
+                   ? oracle.lower().message()
+                   : "the derivative of the upper level is not finite";
+    return false;
+  };
   const auto keep = [&] {
     gauss_newton_ = j.transpose() * j;
     gradient_ = gradient;
@@ -126,10 +134,11 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
     return norm;
   };
 
+  is_stuck_ = false;
+  steepest_.Clear();
   if (!oracle.Solve(state.x, &state.y)) return fail(oracle.message());
   double phi;
-  if (!linearize(state.x, state.y, &j, &r, &phi)) return Outcome::kFailure;
-  gradient = j.transpose() * r;
+  if (!linearize(state.x, state.y, &j, &r, &gradient, &phi)) return Outcome::kFailure;
   keep();
   Matrix slope = oracle.lower().dy_dx();
   double radius = options_.initial_trust_region_radius;
@@ -201,12 +210,15 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
     const double secant_change = gn_change + 0.5 * dx.dot(secant * dx);
     const double expected = -(use_secant ? secant_change : gn_change);
     const double ratio = solved ? (phi - new_phi) / expected : -1.0;
+    const double surprise = std::abs(phi - new_phi - expected);
+    if (solved && expected > 0.0 && surprise > kSurprise * expected) {
+      steepest_.Add(state.x, phi, x, new_phi, state.y);
+    }
     // Steps too short for phi to tell are judged by the gradient.
     const bool too_small_to_see = solved && std::abs(expected) < 1e-13 * std::abs(phi) &&
                                   std::abs(new_phi - phi) < 1e-12 * std::abs(phi);
-    double linearized_phi;
     bool accept = solved && expected > 0.0 && (ratio > 1e-4 || too_small_to_see);
-    if (accept && !linearize(x, y, &new_j, &new_r, &linearized_phi)) {
+    if (accept && !linearize(x, y, &new_j, &new_r, &new_gradient, &new_phi)) {
       progress.note = *message;
       oracle.Clear();
       accept = false;
@@ -216,7 +228,10 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
       progress.objective = phi;
       progress.gradient_norm = find_active(gradient);
       if (solved && progress.note.empty()) progress.note = "phi did not decrease as predicted";
-      radius = 0.25 * std::min(radius, step_norm);
+      // To where the parabola through phi, its slope and the new phi is least.
+      const double along = gradient.dot(dx), share = -0.5 * along / (new_phi - phi - along);
+      radius = (solved && along < 0.0 ? std::clamp(share, 0.1, 0.5) : 0.25) *
+               std::min(radius, step_norm);
       use_secant = false;
       ++oracle.iteration;
       if (!monitor->Report(state, progress)) return Outcome::kNoConvergence;
@@ -234,16 +249,17 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
         return Outcome::kConverged;
       }
       if (given_up) {
+        is_stuck_ = solved;
         return fail("no step decreases the objective; the last was rejected because " +
                     progress.note);
       }
       continue;
     }
     rejected = 0;
-    new_gradient = new_j.transpose() * new_r;
     if (options_.use_secant) {
-      // The secant condition S dx = (J+ - J)' r+, in the DFP metric of the gradients' change.
-      old_part = new_gradient - j.transpose() * new_r;
+      // The secant condition S dx = (J+ - J)' r+ and the change of what else is in the gradients,
+      // in the DFP metric of their change.
+      old_part = new_gradient - gradient - j.transpose() * (new_r - r);
       const Vector change = new_gradient - gradient;
       const double curvature = change.dot(dx);
       const double have = dx.dot(secant * dx), want = dx.dot(old_part);
@@ -281,7 +297,15 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
   }
 }
 
-void LevenbergMarquardt::Finish(Oracle& /*oracle*/, const State& state, Assessment* assessment) {
+void LevenbergMarquardt::Finish(Oracle& oracle, const State& state, Assessment* assessment) {
+  if (!steepest_.empty()) {
+    // By another lower solver: this one's report is to stay that of the answer.
+    oracle.ForEach(1, [&](Oracle& worker, int) {
+      const std::string jump = steepest_.FindJump(worker);
+      if (!jump.empty()) assessment->notes.push_back(jump);
+    });
+  }
+  if (!oracle.f.IsLeastSquares()) return;  // A likelihood: J'J is not its curvature.
   assessment->uncertainty.Compute(state.x,
                                   gauss_newton_,
                                   gradient_,

@@ -3,19 +3,22 @@
 
 #include <string>
 
+#include "bilevel/methods/estimators/jump.h"
 #include "bilevel/methods/method.h"
 
 namespace bilevel {
 
 /// Levenberg-Marquardt on the upper residuals r(x, y*(x)), with the exact total derivative
 /// J = r_x + r_y dy*/dx from one factorisation an iteration, and y following x by
-/// y plus (dy*/dx) dx, then corrected. For short x and a least-squares upper level.
+/// y plus (dy*/dx) dx, then corrected. For short x and an upper level of residual blocks, to which
+/// general terms may be added: log-determinants, say, for a likelihood.
 ///
 /// The upper residuals do not vanish at the solution, so Gauss-Newton alone would converge
-/// linearly: their second-order part is learned by secant updates (Dennis, Gay and Welsch, "An
-/// adaptive nonlinear least-squares algorithm", ACM TOMS 7, 1981), used whenever it predicts the
-/// last step better. Globalised by a trust region on x; bounds by fixing active coordinates and
-/// projecting. A direction that the upper residuals do not see is left unmoved.
+/// linearly: their second-order part, and that of general terms, is learned by secant updates
+/// (Dennis, Gay and Welsch, "An adaptive nonlinear least-squares algorithm", ACM TOMS 7, 1981),
+/// used whenever it predicts the last step better. Globalised by a trust region on x; bounds by
+/// fixing active coordinates and projecting. A direction that the upper level does not see is left
+/// unmoved.
 class LevenbergMarquardt : public Method {
  public:
   struct Options {
@@ -35,8 +38,12 @@ class LevenbergMarquardt : public Method {
   std::string name() const override { return "levenberg_marquardt"; }
   std::string Check(const Oracle& oracle) override;
   Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message) override;
-  /// The uncertainty of x.
+  /// The uncertainty of x, where f is least squares; and whether phi jumps where it surprised.
   void Finish(Oracle& oracle, const State& state, Assessment* assessment) override;
+
+  /// Whether the last run ended where no step decreases phi although its gradient promises that: at
+  /// a kink or a jump.
+  bool is_stuck() const { return is_stuck_; }
 
  private:
   Options options_;
@@ -45,6 +52,8 @@ class LevenbergMarquardt : public Method {
   Vector gradient_;
   double squared_residuals_ = 0.0;
   int num_residuals_ = 0;
+  bool is_stuck_ = false;
+  SteepestPair steepest_;  // Of steps that changed phi by much else than expected.
 };
 
 }  // namespace bilevel

@@ -202,6 +202,7 @@ Method::Outcome LineSearch::Minimize(Oracle& oracle,
                                      State& state,
                                      Monitor* monitor,
                                      std::string* message) {
+  is_stuck_ = false;
   HyperObjective phi(&oracle, state.y);
   Point x = state.x;
   Progress progress;
@@ -251,6 +252,7 @@ Method::Outcome LineSearch::Minimize(Oracle& oracle,
         *message = "no step decreases the objective any more: it has converged to rounding";
         return Outcome::kConverged;
       }
+      is_stuck_ = summary.termination_type == ceres::FAILURE && progress.note.empty();
       if (!progress.note.empty()) *message += " (" + progress.note + ")";
       return Outcome::kFailure;
   }

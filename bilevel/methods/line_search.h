@@ -24,7 +24,12 @@ class LineSearch : public Method {
   std::string Check(const Oracle& oracle) override;
   Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message) override;
 
+  /// Whether the last run ended where its line search failed although phi could be evaluated: at a
+  /// kink or a jump.
+  bool is_stuck() const { return is_stuck_; }
+
  private:
+  bool is_stuck_ = false;
   std::string name_;
   ceres::GradientProblemSolver::Options options_;
 };

@@ -21,6 +21,7 @@
 #include "bilevel/methods/ma_soba.h"
 #include "bilevel/methods/optimistic.h"
 #include "bilevel/methods/optimistic_gd.h"
+#include "bilevel/methods/pattern_search.h"
 #include "bilevel/methods/penalty.h"
 #include "bilevel/methods/saba.h"
 #include "bilevel/methods/slip.h"
@@ -36,28 +37,48 @@ namespace {
 
 // Up to here all of dy*/dx is worth having.
 constexpr int kShortX = 200;
+// And up to here a search without derivatives.
+constexpr int kVeryShortX = 20;
 
-// Takes the method that fits the problem, and its name.
+// Takes the method that fits the problem, and its name. Where that is stuck at a kink or a jump,
+// where no gradient helps, a search without derivatives goes on.
 class Auto final : public Method {
  public:
   std::string name() const override { return "auto (" + chosen_->name() + ")"; }
   std::string Check(const Oracle& oracle) override {
-    const bool least_squares =
-        oracle.program().x.tangent_size() <= kShortX && lm_.Check(oracle).empty();
-    chosen_ = least_squares ? static_cast<Method*>(&lm_) : &lbfgs_;
+    // Residuals of x alone, a prior beside a general term, have little to linearise.
+    const bool takes_lm = oracle.program().x.tangent_size() <= kShortX &&
+                          (oracle.f.IsLeastSquares() || oracle.f.ResidualsUseY()) &&
+                          lm_.Check(oracle).empty();
+    chosen_ = takes_lm ? static_cast<Method*>(&lm_) : &lbfgs_;
     return chosen_->Check(oracle);
   }
   Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message) override {
-    return chosen_->Minimize(oracle, state, monitor, message);
+    polishes_ = false;
+    const Outcome outcome = chosen_->Minimize(oracle, state, monitor, message);
+    const bool is_stuck = chosen_ == &lm_ ? lm_.is_stuck() : lbfgs_.is_stuck();
+    if (!is_stuck || state.x.dim() > kVeryShortX) return outcome;
+    polishes_ = true;
+    const std::string why = chosen_->name() + " is at a kink or a jump of phi (" + *message + ")";
+    const Outcome polished = polish_.Minimize(oracle, state, monitor, message);
+    *message = why + "; from there pattern_search: " + *message;
+    return polished;
   }
   void Finish(Oracle& oracle, const State& state, Assessment* assessment) override {
     chosen_->Finish(oracle, state, assessment);
+    if (!polishes_) return;
+    assessment->uncertainty = Uncertainty();  // There are no derivatives here.
+    if (assessment->notes.empty()) polish_.Finish(oracle, state, assessment);
+    assessment->notes.push_back("x was found by pattern_search, without derivatives, from where " +
+                                chosen_->name() + " found no step that decreases phi");
   }
 
  private:
   LevenbergMarquardt lm_;
   LineSearch lbfgs_{ceres::LBFGS};
+  PatternSearch polish_;
   Method* chosen_ = &lm_;
+  bool polishes_ = false;
 };
 
 std::unique_ptr<Method> Exact(const char* name, StepRule::Kind kind) {
@@ -145,6 +166,7 @@ const std::vector<std::pair<std::string, Factory>>& Methods() {
        [] { return Estimated<Bsg1Hypergradient>("bsg1", Steps(StepRule::kGradient, 0.05)); }},
       {"optimistic_gd", [] { return std::make_unique<OptimisticGd>(); }},
       {"igfm", [] { return std::make_unique<Igfm>(); }},
+      {"pattern_search", [] { return std::make_unique<PatternSearch>(); }},
       {"slip", [] { return std::make_unique<Slip>(); }},
       {"bo_rep", [] { return std::make_unique<BoRep>(); }},
       {"soba", [] { return std::make_unique<Soba>(); }},

@@ -342,7 +342,8 @@ bool LevelEvaluator::Run(
     if (function_.callback_) {
       function_.callback_->PrepareForEvaluation(order != Order::kValue, true);
     }
-    if (!RunResiduals(order, batch, value) || !RunTerms(order, batch, value)) return false;
+    if (!RunResiduals(order, batch, value)) return false;
+    if (order != Order::kRows && !RunTerms(order, batch, value)) return false;
     const bool curved = order == Order::kProduct || order == Order::kBoth ||
                         (order == Order::kHessian && kind_ == HessianKind::kExact);
     if (curved && !FinishCurvature(order)) return false;
@@ -465,7 +466,7 @@ bool LevelEvaluator::Linearize(const double* x,
                                Vector* r,
                                RowSparseMatrix* jx,
                                RowSparseMatrix* jy) {
-  if (!function_.IsLeastSquares()) {
+  if (!function_.CanLinearize()) {
     return Fail(function_.name_ + " is not a sum of squares: it cannot be linearised");
   }
   if (jx->nonZeros() != function_.rows_x_.nonZeros() || jx->rows() != function_.num_rows_) {

@@ -58,7 +58,7 @@ class LevelEvaluator {
                SparseMatrix* yy,
                SparseMatrix* yx);
   /// r~ = sqrt(rho') r with its Jacobians sqrt(rho') dr: Jy' r~ is the exact gradient, Jy' Jy the
-  /// Gauss-Newton Hessian. For IsLeastSquares() only.
+  /// Gauss-Newton Hessian. For CanLinearize() only; general terms are left out.
   bool Linearize(const double* x,
                  const double* y,
                  double* value,

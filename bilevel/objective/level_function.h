@@ -101,9 +101,12 @@ class LevelFunction {
   bool UsesX(int block) const { return uses_x_[block]; }
   bool UsesY(int block) const { return uses_y_[block]; }
 
-  /// Whether f is a sum of squares (or of robust losses) with no parameter inside a loss, so that
-  /// Linearize applies.
+  /// Whether no parameter of x is inside a loss, so that Linearize applies.
+  bool CanLinearize() const { return !learnable_; }
+  /// Whether that is all there is: a sum of squares, or of robust losses.
   bool IsLeastSquares() const { return terms_.empty() && !learnable_; }
+  /// Whether a residual block depends on y.
+  bool ResidualsUseY() const { return rows_y_.nonZeros() > 0; }
   /// Lower triangle of d^2/dy^2 and all of d^2/dydx (y down, x across), both zero-valued, in
   /// tangent coordinates.
   const SparseMatrix& yy_pattern() const { return yy_; }

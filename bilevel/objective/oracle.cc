@@ -313,11 +313,25 @@ double Function::GradientAndProduct(const Point& x,
                            });
 }
 
+bool Function::CanLinearize() const {
+  for (const auto& part : oracle_->parts_) {
+    if (!LevelOf(*part->scenario).CanLinearize()) return false;
+  }
+  return true;
+}
+
 bool Function::IsLeastSquares() const {
   for (const auto& part : oracle_->parts_) {
     if (!LevelOf(*part->scenario).IsLeastSquares()) return false;
   }
   return true;
+}
+
+bool Function::ResidualsUseY() const {
+  for (const auto& part : oracle_->parts_) {
+    if (LevelOf(*part->scenario).ResidualsUseY()) return true;
+  }
+  return false;
 }
 
 double Function::Linearize(

@@ -47,9 +47,14 @@ class Function {
                             SparseVector* yy_v,
                             SparseVector* xy_v);
   /// The residuals sqrt(rho') r and their total derivative J = Jx + Jy dy_dx along y*(x), so that
-  /// J'r is the hypergradient. Returns the value. Least squares only.
+  /// J'r is the hypergradient of their sum of squares. Returns its value. General terms are left
+  /// out; losses must have no learned parameters (CanLinearize).
   double Linearize(const Point& x, const Point& y, const Matrix& dy_dx, Vector* r, Matrix* j);
+  bool CanLinearize() const;
+  /// Whether there are no general terms besides.
   bool IsLeastSquares() const;
+  /// Whether a residual block depends on y.
+  bool ResidualsUseY() const;
   /// The diagonal blocks of the Gauss-Newton Hessian in y (of general terms: of their Hessian), one
   /// a parameter block: tangent size squared entries each, one after the other. Counts as a
   /// linearisation; minibatches are not looked at.

@@ -69,6 +69,25 @@ TEST(TunePoseGraph, FalseLoopClosures) {
   EXPECT_GE(first, 1.01 * JsonNumber(json, "learned", "train"));
 }
 
+// A switch for each loop closure is Geman and McClure's loss, minimised over the switches: two ways
+// to one estimate.
+TEST(TunePoseGraph, SwitchableLoopClosures) {
+  if (ExamplePath("tune_pose_graph").empty()) GTEST_SKIP() << "the examples were not built";
+  const std::string switched = RunExample("--false_loops=0.2 --nobaselines --loss=switchable");
+  const std::string loss = RunExample("--false_loops=0.2 --nobaselines --loss=geman_mcclure");
+  for (const char* row : {"as_in_the_file", "learned"}) {
+    const double train = JsonNumber(loss, row, "train");
+    EXPECT_NEAR(JsonNumber(switched, row, "train"), train, 0.02 * train) << row;
+  }
+  EXPECT_LE(JsonNumber(switched, "learned", "train"),
+            0.7 * JsonNumber(switched, "as_in_the_file", "train"));
+  EXPECT_LE(JsonNumber(switched, "learned", "test"),
+            0.7 * JsonNumber(switched, "as_in_the_file", "test"));
+  EXPECT_GE(JsonNumber(switched, "switched_off", "false"), 0.95);
+  EXPECT_LE(JsonNumber(switched, "switched_off", "true"), 0.1);
+  EXPECT_NE(switched.find("sqrt_switch_prior = "), std::string::npos);
+}
+
 TEST(TunePoseGraph, HeldOutLoopClosures) {
   if (ExamplePath("tune_pose_graph").empty()) GTEST_SKIP() << "the examples were not built";
   BILEVEL_REQUIRE_DATA("posegraph/intel.g2o.gz");
@@ -76,6 +95,7 @@ TEST(TunePoseGraph, HeldOutLoopClosures) {
   EXPECT_LE(JsonNumber(json, "learned", "train"),
             0.85 * JsonNumber(json, "as_in_the_file", "train"));
   EXPECT_LE(JsonNumber(json, "learned", "test"), JsonNumber(json, "as_in_the_file", "test"));
+  EXPECT_LE(LowerSolves(json, "cost_of_learned"), 15);
 }
 
 TEST(TunePoseGraph, LearnedOnOneRideBetterOnAnother) {
@@ -126,6 +146,9 @@ TEST(FilterFusion, FindsTheRatioAndNamesTheFlatDirection) {
     EXPECT_LE(JsonNumber(text, "learned", "filter"), 1.01 * JsonNumber(text, "true", "filter"));
     EXPECT_NEAR(JsonNumber(text, "learned", "odometry") / 0.05, 1.0, 0.1);
     EXPECT_NEAR(JsonNumber(text, "learned", "gps") / 1.5, 1.0, 0.1);
+    EXPECT_NEAR(JsonNumber(text, "learned_by_likelihood", "odometry") / 0.05, 1.0, 0.1);
+    EXPECT_NEAR(JsonNumber(text, "learned_by_likelihood", "gps") / 1.5, 1.0, 0.1);
+    EXPECT_LE(JsonNumber(text, "cost_of_learned_by_likelihood", "lower_solves"), 25);
   }
 }
 

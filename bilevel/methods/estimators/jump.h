@@ -13,6 +13,7 @@ namespace bilevel {
 class SteepestPair {
  public:
   void Clear() { slope_ = 0.0; }
+  bool empty() const { return slope_ == 0.0; }
   /// The y belong to the start of a lower solve at the x.
   void Add(const Point& xa, double phi_a, const Point& xb, double phi_b, const Point& y);
   /// Takes this pair whatever its slope, where phi was not known on the way.
