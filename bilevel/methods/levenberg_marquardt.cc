@@ -193,6 +193,7 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
     const double x_norm = state.x.value().norm();
     if (step_norm <= monitor->parameter_tolerance() * (x_norm + monitor->parameter_tolerance())) {
       *message = "the step is below the parameter tolerance";
+      is_stuck_ = step_norm > 0.9 * radius;  // The steps before failed, no Newton step is as short.
       return Outcome::kConverged;
     }
 

@@ -1,5 +1,7 @@
 #include "bilevel/methods/pattern_search.h"
 
+#include <algorithm>
+
 #include "Eigen/QR"
 #include "bilevel/lower_level/bookkeeping.h"
 
@@ -50,6 +52,7 @@ Method::Outcome PatternSearch::Minimize(Oracle& oracle,
       std::swap(state.x, x);
       std::swap(state.y, y);
       progress.step_norm = step;
+      step = std::min(2.0 * step, options_.initial_step);
     } else {
       step *= 0.5;
       for (int k = 0; k < m; ++k) {

@@ -9,16 +9,18 @@
 namespace bilevel {
 
 /// Looks a step along each direction of a frame and its opposite, goes where phi is less, and
-/// halves the step where it is less nowhere: a direct search (Kolda, Lewis and Torczon, SIAM Review
-/// 45, 2003). The first frame is x's axes, each later one is drawn at random, so that a kink that
-/// hides descent from one shows it to another (Audet and Dennis, SIAM J. Optim. 17, 2006).
+/// halves the step where it is less nowhere, or doubles it: a direct search (Kolda, Lewis and
+/// Torczon, SIAM Review 45, 2003). The first frame is x's axes, each later one is drawn at random,
+/// so that a kink that hides descent from one shows it to another (Audet and Dennis, SIAM J. Optim.
+/// 17, 2006).
 ///
 /// From values of phi alone, for short x, where phi has kinks or jumps: at most twice x's length of
 /// lower solves an iteration, from the y of the best x so far. Bounds by projection.
 class PatternSearch : public Method {
  public:
   struct Options {
-    double initial_step = 0.1;  ///< In the units of x: a tenth of a sigma learned as a logarithm.
+    double initial_step =
+        0.1;  ///< And the largest. In the units of x: a tenth of a sigma learned as a logarithm.
     double smallest_step = 1e-4;
   };
 
