@@ -68,8 +68,8 @@ class HalfLogDeterminant final : public Objective {
  private:
   using Ldlt = Eigen::SimplicialLDLT<SparseMatrix, Eigen::Lower, Eigen::AMDOrdering<int>>;
 
-  // Leaves the factorisation of H, scaled to a unit diagonal. False where H is singular. Where it is
-  // indefinite, the y at hand is not y*(x), which is looked for from there: |det H| then.
+  // Leaves the factorisation of H, scaled to a unit diagonal. False where H is singular. Where it
+  // is indefinite, the y at hand is not y*(x), which is looked for from there: |det H| then.
   bool Value(const Vector& x, const Vector& y, SparseMatrix* yx, double* value) const {
     if (!evaluator_.Hessian(
             x.data(), y.data(), HessianKind::kExact, nullptr, gy_.data(), &yy_, yx)) {
