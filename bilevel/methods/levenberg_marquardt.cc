@@ -135,7 +135,8 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
   };
 
   is_stuck_ = false;
-  steepest_.Clear();
+  surprise_.Clear();
+  largest_surprise_ = 0.0;
   if (!oracle.Solve(state.x, &state.y)) return fail(oracle.message());
   double phi;
   if (!linearize(state.x, state.y, &j, &r, &gradient, &phi)) return Outcome::kFailure;
@@ -212,8 +213,9 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
     const double expected = -(use_secant ? secant_change : gn_change);
     const double ratio = solved ? (phi - new_phi) / expected : -1.0;
     const double surprise = std::abs(phi - new_phi - expected);
-    if (solved && expected > 0.0 && surprise > kSurprise * expected) {
-      steepest_.Add(state.x, phi, x, new_phi, state.y);
+    if (solved && expected > 0.0 && surprise > std::max(kSurprise * expected, largest_surprise_)) {
+      largest_surprise_ = surprise;
+      surprise_.Set(state.x, x, state.y);
     }
     // Steps too short for phi to tell are judged by the gradient.
     const bool too_small_to_see = solved && std::abs(expected) < 1e-13 * std::abs(phi) &&
@@ -299,10 +301,10 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
 }
 
 void LevenbergMarquardt::Finish(Oracle& oracle, const State& state, Assessment* assessment) {
-  if (!steepest_.empty()) {
+  if (!surprise_.empty()) {
     // By another lower solver: this one's report is to stay that of the answer.
     oracle.ForEach(1, [&](Oracle& worker, int) {
-      const std::string jump = steepest_.FindJump(worker);
+      const std::string jump = surprise_.FindJump(worker);
       if (!jump.empty()) assessment->notes.push_back(jump);
     });
   }

@@ -53,7 +53,8 @@ class LevenbergMarquardt : public Method {
   double squared_residuals_ = 0.0;
   int num_residuals_ = 0;
   bool is_stuck_ = false;
-  SteepestPair steepest_;  // Of steps that changed phi by much else than expected.
+  SteepestPair surprise_;  // The step that changed phi the most, and by much else than expected.
+  double largest_surprise_ = 0.0;
 };
 
 }  // namespace bilevel
