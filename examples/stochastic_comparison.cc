@@ -48,6 +48,7 @@ int main(int argc, char** argv) {
       {"method", "samples", "epochs g", "epochs f", "seconds", "|grad phi|", "slope", "published"});
   examples::Panel by_samples{"samples", "samples of f and g", "|grad phi|", true, true};
   examples::Panel by_seconds{"time", "seconds", "|grad phi|", true, true};
+  by_samples.key_outside = by_seconds.key_outside = true;
   std::string trace = "method,samples,seconds,gradient\n";
   bool good = true;
   for (const examples::RatedMethod& entry :
