@@ -226,6 +226,18 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
       oracle.Clear();
       accept = false;
     }
+    if (accept && too_small_to_see) {
+      double norm = 0.0, new_norm = 0.0;
+      for (int i = 0; i < m; ++i) {
+        if (fixed[i]) continue;
+        norm = std::hypot(norm, gradient[i]);
+        new_norm = std::hypot(new_norm, new_gradient[i]);
+      }
+      if (!(new_norm < 0.5 * norm)) {
+        *message = "further steps are lost in the rounding of the objective and of its gradient";
+        return Outcome::kConverged;
+      }
+    }
     if (!accept) {
       progress.accepted = false;
       progress.objective = phi;
