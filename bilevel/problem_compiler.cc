@@ -1,10 +1,8 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
-#include <functional>
 #include <limits>
 #include <typeinfo>
-#include <unordered_map>
 #include <unordered_set>
 
 #include "bilevel/objective/level_evaluator.h"
