@@ -68,8 +68,10 @@ bool Plot(const std::string& path, const std::string& title, const std::vector<P
                    : "set key below center horizontal height 0.8\n")
            << (has_boxes ? "set yrange [0:*]\nset offsets 0.6, 0.6, 0, 0\n"
                          : "set yrange [*:*]\nset offsets 0, 0, 0, 0\n")
-           << (panel.log_x ? "set" : "unset") << " logscale x\n"
-           << (panel.log_y ? "set" : "unset") << " logscale y\n";
+           << (panel.log_x ? "set logscale x\nset format x '%g'\n"
+                           : "unset logscale x\nset format x '% h'\n")
+           << (panel.log_y ? "set logscale y\nset format y '%g'\n"
+                           : "unset logscale y\nset format y '% h'\n");
     if (panel.right_label.empty()) {
       script << "unset y2tics\nunset y2label\nset border 3\n";
     } else {
@@ -83,7 +85,7 @@ bool Plot(const std::string& path, const std::string& title, const std::vector<P
       if (s.x.empty()) continue;
       script << (first ? "" : ", \\\n  ") << "$d" << block + k << " axes "
              << (s.right_axis ? "x1y2" : "x1y1") << " with " << s.style
-             << (s.style != "points" ? " lw 2" : "")
+             << (s.style != "points" ? " lw 2 dt " + std::to_string(1 + k / 6 % 4) : "")
              << (s.style.find("points") != std::string::npos ? " pt 7 ps 0.8" : "") << " lc rgb '"
              << colours[k % 6] << "'" << (s.style == "boxes" ? " fs solid 0.35 noborder" : "")
              << " title " << ForGnuplot(s.title);
