@@ -386,8 +386,10 @@ int Run() {
                             seconds));
     const Learned& l = learned.back();
     if (!l.summary.IsSolutionUsable()) {
+      // Where a lower level's minimum ends, no step of the line search may be left; the best
+      // filters so far are kept.
       std::fprintf(stderr, "%s: %s\n", l.prior.name.c_str(), l.summary.message.c_str());
-      return false;
+      if (l.summary.num_successful_steps == 0) return false;
     }
     std::printf("%s: RMS error %.3f to %.3f in %.0f s. %s\n",
                 l.prior.name.c_str(),
