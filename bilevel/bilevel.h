@@ -10,6 +10,7 @@
 #include "bilevel/hypergradient_checker.h"
 #include "bilevel/learnable/auto_diff_loss.h"
 #include "bilevel/learnable/losses.h"
+#include "bilevel/models/l2_regularizer.h"
 #include "bilevel/models/linear_model.h"
 #include "bilevel/problem.h"
 #include "bilevel/sensitivity.h"

@@ -86,6 +86,8 @@ class LinearModel : public Objective {
                            double** products) const override;
 
   class Engine;
+  struct Description;
+  struct Request;
 
  private:
   std::unique_ptr<Engine> engine_;
@@ -108,37 +110,6 @@ std::unique_ptr<LinearModel> LinearRegression(const Features& features,
                                               const std::vector<double>& targets,
                                               int num_outputs = 1,
                                               const LinearModel::Options& options = {});
-
-/// coefficient * sum_kj e^{x} theta_kj^2 over Theta, outputs x features, with one x for everything,
-/// for each feature (x_j) or each output (x_k), or none. Blocks: {Theta}, or {Theta, x}. In every
-/// minibatch.
-class L2Regularizer : public Objective {
- public:
-  enum Weights { kNone, kScalar, kPerFeature, kPerOutput };
-  L2Regularizer(int num_outputs,
-                int num_features,
-                double coefficient = 1.0,
-                Weights weights = kNone);
-
-  std::string CheckBlocks(const std::vector<int>& sizes) const override;
-  bool Evaluate(double const* const* blocks,
-                const Batch& batch,
-                double* value,
-                double** gradients) const override;
-  bool has_hessian_product() const override { return true; }
-  bool HessianProduct(double const* const* blocks,
-                      const Batch& batch,
-                      double const* const* direction,
-                      double** products) const override;
-
- private:
-  int NumWeights() const;
-  const double* FeatureWeights(const double* x) const;
-  double Weight(const double* x, int k) const;
-  int outputs_, features_;
-  double coefficient_;
-  Weights weights_;
-};
 
 }  // namespace bilevel
 

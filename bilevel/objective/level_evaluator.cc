@@ -469,12 +469,14 @@ bool LevelEvaluator::Linearize(const double* x,
   if (!function_.CanLinearize()) {
     return Fail(function_.name_ + " is not a sum of squares: it cannot be linearised");
   }
-  if (jx->nonZeros() != function_.rows_x_.nonZeros() || jx->rows() != function_.num_rows_) {
-    *jx = function_.rows_x_;
-  }
-  if (jy->nonZeros() != function_.rows_y_.nonZeros() || jy->rows() != function_.num_rows_) {
-    *jy = function_.rows_y_;
-  }
+  const auto lay_out = [](const RowSparseMatrix& pattern, RowSparseMatrix* matrix) {
+    if (matrix->rows() != pattern.rows() || matrix->cols() != pattern.cols() ||
+        matrix->nonZeros() != pattern.nonZeros()) {
+      *matrix = pattern;
+    }
+  };
+  lay_out(function_.rows_x_, jx);
+  lay_out(function_.rows_y_, jy);
   r->resize(function_.num_rows_);
   gx_ = gy_ = gradient_y_ = nullptr;
   yy_ = yx_ = nullptr;

@@ -1,7 +1,6 @@
 // One hypergradient beside its own lower solve on whole images without a matrix: fields of experts,
 // a variable for each pixel, 600 numbers above. The page README.md beside this file says what the
 // row means.
-#include <chrono>
 #include <cmath>
 #include <memory>
 #include <random>
@@ -10,18 +9,13 @@
 #include "benchmark/benchmark.h"
 #include "bilevel/bilevel.h"
 #include "bilevel/lower_level/newton_cg_lower_solver.h"
-#include "bilevel/objective/oracle.h"
-#include "bilevel/objective/program.h"
 #include "examples/support/image_model.h"
+#include "tests/benchmarks/hypergradient_beside_solve.h"
 
 namespace bilevel {
 namespace {
 
 using examples::FieldsOfExperts;
-
-double Now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 void BM_FiltersHypergradient(benchmark::State& state) {
   constexpr int kFilters = FieldsOfExperts::kFilters;
@@ -58,29 +52,7 @@ void BM_FiltersHypergradient(benchmark::State& state) {
   options.tolerance = 1e-6;
   options.linear_tolerance = 1e-6;
   NewtonCgLowerSolver solver(program.get(), options);
-  Oracle oracle(program.get(), &solver, 0);
-  Point px(&program->x), start(&program->y), y(&program->y);
-  program->x.ReadUser(px.value().data());
-  program->y.ReadUser(start.value().data());
-  double solve = 0.0, hypergradient = 0.0;
-  Vector gx, gy, pulled_back;
-  for (auto _ : state) {
-    y = start;
-    const double begin = Now();
-    if (!oracle.Solve(px, &y)) return state.SkipWithError(oracle.message().c_str());
-    const double middle = Now();
-    oracle.f.Gradient(px, y, &gx, &gy);
-    if (!oracle.Differentiate(px, y) || !solver.Adjoint(gy, &pulled_back)) {
-      return state.SkipWithError(oracle.message().c_str());
-    }
-    solve += middle - begin;
-    hypergradient += Now() - middle;
-  }
-  const double count = static_cast<double>(state.iterations());
-  state.counters["lower_solve_s"] = solve / count;
-  state.counters["hypergradient_s"] = hypergradient / count;
-  state.counters["ratio"] = hypergradient / solve;
-  state.counters["target"] = 1.0;
+  MeasureHypergradient(state, program.get(), &solver);
 }
 BENCHMARK(BM_FiltersHypergradient)
     ->Arg(128)

@@ -1,7 +1,6 @@
 // One hypergradient beside its own lower solve on images: a variable for each pixel, a residual for
 // each pixel's data and for each pair of 4-neighbours under a robust loss with learned weight and
 // scale. The page README.md beside this file says what the row means.
-#include <chrono>
 #include <cmath>
 #include <random>
 #include <string>
@@ -9,16 +8,11 @@
 
 #include "benchmark/benchmark.h"
 #include "bilevel/bilevel.h"
-#include "bilevel/objective/oracle.h"
-#include "bilevel/objective/program.h"
 #include "ceres/ceres.h"
+#include "tests/benchmarks/hypergradient_beside_solve.h"
 
 namespace bilevel {
 namespace {
-
-double Now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 struct DataError {
   template <typename T>
@@ -71,30 +65,8 @@ void BM_ImageHypergradient(benchmark::State& state) {
   NewtonLowerSolver::Options options;
   options.use_ceres = false;
   NewtonLowerSolver solver(program.get(), options);
-  Oracle oracle(program.get(), &solver, 0);
-  Point px(&program->x), start(&program->y), y(&program->y);
-  program->x.ReadUser(px.value().data());
-  program->y.ReadUser(start.value().data());
-  double solve = 0.0, hypergradient = 0.0;
-  Vector gx, gy, pulled_back;
-  for (auto _ : state) {
-    y = start;
-    const double begin = Now();
-    if (!oracle.Solve(px, &y)) return state.SkipWithError(oracle.message().c_str());
-    const double middle = Now();
-    oracle.f.Gradient(px, y, &gx, &gy);
-    if (!oracle.Differentiate(px, y) || !solver.Adjoint(gy, &pulled_back)) {
-      return state.SkipWithError(oracle.message().c_str());
-    }
-    solve += middle - begin;
-    hypergradient += Now() - middle;
-  }
-  const double n = static_cast<double>(state.iterations());
-  state.counters["lower_solve_s"] = solve / n;
-  state.counters["hypergradient_s"] = hypergradient / n;
-  state.counters["ratio"] = hypergradient / solve;
-  state.counters["target"] = 1.0;
-  state.counters["factorizations"] = static_cast<double>(solver.counts().factorizations) / n;
+  MeasureHypergradient(state, program.get(), &solver);
+  state.counters["factorizations"] = static_cast<double>(solver.counts().factorizations);
 }
 BENCHMARK(BM_ImageHypergradient)
     ->Arg(128)

@@ -197,7 +197,9 @@ bool RunWelsch(const PoseGraph& graph) {
   const double unit = Median(cold);
   std::printf(
       "%d poses with Welsch's loss, one ceres::Solve to convergence: %.4f s\n", graph.size(), unit);
-  Row("hypergradient, 3 variables, at a polished point / that solve", Median(polished) / unit, "none");
+  Row("hypergradient, 3 variables, at a polished point / that solve",
+      Median(polished) / unit,
+      "none");
   Row("weights and scale of the loss learned / that solve", tuned / unit, "none");
   const auto jumps = std::count_if(
       summary.assessment.notes.begin(), summary.assessment.notes.end(), [](const auto& note) {

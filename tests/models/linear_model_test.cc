@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "Eigen/Cholesky"
+#include "bilevel/models/l2_regularizer.h"
 #include "bilevel/models/simd_kernels.h"
 #include "bilevel/problem.h"
 #include "bilevel/solver.h"

@@ -736,5 +736,24 @@ TEST(LevelFunction, BadBatchesAndInfiniteSecondDerivatives) {
   EXPECT_THAT(evaluator.error(), HasSubstr("the culprit"));
 }
 
+// A scenario may have nothing above: its rows are none, of the right length.
+TEST(LevelFunction, LinearizesNothing) {
+  double user_x[2] = {1.0, 2.0}, user_y[3] = {};
+  Space x, y;
+  x.Add(user_x, 2, nullptr, "x");
+  y.Add(user_y, 3, nullptr, "y");
+  LevelFunction function(&x, &y, "the upper problem");
+  function.Finish();
+  LevelEvaluator evaluator(&function, nullptr);
+  double value = 1.0;
+  Vector r;
+  RowSparseMatrix jx, jy;
+  ASSERT_TRUE(evaluator.Linearize(user_x, user_y, &value, &r, &jx, &jy)) << evaluator.error();
+  EXPECT_EQ(value, 0.0);
+  EXPECT_EQ(r.size(), 0);
+  EXPECT_EQ(jx.cols(), 2);
+  EXPECT_EQ(jy.cols(), 3);
+}
+
 }  // namespace
 }  // namespace bilevel
