@@ -263,10 +263,14 @@ bool LevelEvaluator::FailTerm(int index, const Batch& batch, const char* what) {
     const int term = batch.Term(k, n);
     double value = 0.0;
     std::fill_n(s.gradient.data(), t.ambient_size, 0.0);
-    if (t.objective->Evaluate(
-            s.parameters.data(), Batch::One(term), &value, s.jacobian_pointers.data()) &&
-        std::isfinite(value) && ConstVectorMap(s.gradient.data(), t.ambient_size).allFinite()) {
-      continue;
+    try {
+      if (t.objective->Evaluate(
+              s.parameters.data(), Batch::One(term), &value, s.jacobian_pointers.data()) &&
+          std::isfinite(value) && ConstVectorMap(s.gradient.data(), t.ambient_size).allFinite()) {
+        continue;
+      }
+    } catch (...) {  // It may not be made for one sample, and did not throw for all of them.
+      break;
     }
     sample = " (sample " + std::to_string(term) + ")";
   }

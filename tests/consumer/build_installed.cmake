@@ -6,14 +6,39 @@ execute_process(COMMAND "${CMAKE_COMMAND}" --install "${build}" --prefix "${work
 file(COPY "${CMAKE_CURRENT_LIST_DIR}/CMakeLists.txt" "${CMAKE_CURRENT_LIST_DIR}/main.cc"
   DESTINATION "${work}/source")
 file(GLOB_RECURSE headers RELATIVE "${work}/prefix/include" "${work}/prefix/include/*.h")
+list(FILTER headers EXCLUDE REGEX "^bilevel/torch/")
 set(includes "")
 foreach(header IN LISTS headers)
   string(APPEND includes "#include \"${header}\"\n")
 endforeach()
 file(READ "${work}/source/main.cc" main)
 file(WRITE "${work}/source/main.cc" "${includes}${main}")
-execute_process(
-  COMMAND "${ctest}" --build-and-test "${work}/source" "${work}/build"
-    --build-generator "${generator}" --build-options "-DCMAKE_PREFIX_PATH=${work}/prefix"
-    "-DCMAKE_CXX_COMPILER=${compiler}" "-DCMAKE_CXX_FLAGS=${flags}" --test-command consumer
-  COMMAND_ERROR_IS_FATAL ANY)
+function(build_and_test)
+  execute_process(
+    COMMAND "${ctest}" --build-and-test "${work}/source" "${work}/build"
+      --build-generator "${generator}" --build-options "-DCMAKE_PREFIX_PATH=${work}/prefix"
+      "-DCMAKE_CXX_COMPILER=${compiler}" "-DCMAKE_CXX_FLAGS=${flags}" --test-command consumer
+    COMMAND_ERROR_IS_FATAL ANY)
+endfunction()
+build_and_test()
+
+# The same with the component torch, where it was built.
+if(NOT EXISTS "${work}/prefix/include/bilevel/torch")
+  return()
+endif()
+file(READ "${work}/source/CMakeLists.txt" list)
+string(REPLACE "0.1 REQUIRED" "0.1 REQUIRED COMPONENTS torch" list "${list}")
+string(REPLACE "bilevel::bilevel" "bilevel::torch" list "${list}")
+file(WRITE "${work}/source/CMakeLists.txt" "${list}")
+file(WRITE "${work}/source/main.cc" "#include \"bilevel/torch/torch_objective.h\"
+int main() {
+  const bilevel::TorchObjective square(
+      bilevel::TorchBlocks{{2}},
+      [](const std::vector<torch::Tensor>& blocks) { return blocks[0].square().sum(); });
+  const double x[] = {3.0, 4.0}, *blocks[] = {x};
+  double value = 0.0, gradient[2], *gradients[] = {gradient};
+  return square.Evaluate(blocks, bilevel::Batch::All(), &value, gradients) && value == 25.0 &&
+         gradient[1] == 8.0 ? 0 : 1;
+}
+")
+build_and_test()
