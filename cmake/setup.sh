@@ -4,7 +4,8 @@
 say() { printf '\n== [%d s] %s\n' "$SECONDS" "$*"; }
 fail() { printf '\n== %s\n' "$*" >&2; exit 1; }
 
-# Installs with apt what is missing, and nothing else.
+# Installs with apt what is missing, and nothing else. LibTorch, 60 MB, comes along with other
+# packages; without it bilevel::torch is not built.
 install_requirements() {
   local missing=() entry package
   for entry in c++:g++ cmake:cmake ninja:ninja-build gnuplot:gnuplot-nox xz:xz-utils; do
@@ -27,6 +28,8 @@ install_requirements() {
   mkdir -p build
   { "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "${missing[@]}"; } \
     >build/apt.log 2>&1 || { tail -20 build/apt.log; fail "apt failed; its output is in build/apt.log."; }
+  "${apt[@]}" install -y --no-install-recommends libtorch-dev >>build/apt.log 2>&1 ||
+    say "There is no libtorch-dev to install: bilevel::torch is left out."
 }
 
 # build TARGET: release build in build/, with as many jobs as cores and memory (2 GB a job) allow.

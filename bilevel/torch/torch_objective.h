@@ -64,12 +64,11 @@ using TorchBlocks = std::vector<TorchBlock>;
 ///         Level::kLower,
 ///         std::make_unique<bilevel::TorchObjective>(
 ///             bilevel::TorchBlocks{net.ptr(), {n}}, n,
-///             [=](const std::vector<torch::Tensor>& blocks, const bilevel::TorchSamples& samples)
-///             {
+///             [=](const std::vector<torch::Tensor>& blocks, const bilevel::TorchSamples& s) {
 ///               const auto losses = torch::nn::functional::cross_entropy(
-///                   net->forward(samples.Rows(images)), samples.Rows(labels),
+///                   net->forward(s.Rows(images)), s.Rows(labels),
 ///                   torch::nn::functional::CrossEntropyFuncOptions().reduction(torch::kNone));
-///               return torch::sigmoid(samples.Rows(blocks[1])) * losses / n;
+///               return torch::sigmoid(s.Rows(blocks[1])) * losses / n;
 ///             }),
 ///         {{y.data(), static_cast<int>(y.size())}, {w.data(), n}});
 ///
@@ -77,8 +76,8 @@ using TorchBlocks = std::vector<TorchBlock>;
 /// loss must not write to; other types (Options::tensors, or the module's) are converted. A
 /// module's parameters look at the block during an evaluation and have their own values again after
 /// it. No graph outlives an evaluation; within one it is that of all samples, or of
-/// `samples_at_once`. Torch allocates in every evaluation. The loss and the modules are shared,
-/// what they refer to (data) must outlive this.
+/// `samples_at_once`. Torch allocates in every evaluation. Modules are shared; what the loss refers
+/// to must outlive this.
 ///
 /// **Threads.** The loss must be thread-safe where methods evaluate in parallel (scenarios, igfm).
 /// Evaluations with a module exclude each other, in the whole process, since the module holds the
