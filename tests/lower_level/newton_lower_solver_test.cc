@@ -89,36 +89,82 @@ Matrix TestMatrix(int rows, int columns, double seed) {
   return m;
 }
 
+// sum (exp(y_i) - x)^2 / 2 + (y_i - y_{i+1})^2 / 2: y_i = log x.
+struct Logarithms : Lower {
+  Logarithms() {
+    problem.AddUpperParameterBlock(&user_x, 1);
+    problem.lower()->AddResidualBlock(
+        new FunctionCost(39,
+                         {20, 1},
+                         [](double const* const* p, double* r, double** j) {
+                           for (int i = 0; i < 20; ++i) r[i] = std::exp(p[0][i]) - p[1][0];
+                           for (int i = 0; i < 19; ++i) r[20 + i] = p[0][i] - p[0][i + 1];
+                           if (j && j[0]) {
+                             std::fill_n(j[0], 39 * 20, 0.0);
+                             for (int i = 0; i < 20; ++i) j[0][21 * i] = std::exp(p[0][i]);
+                             for (int i = 0; i < 19; ++i) {
+                               j[0][(20 + i) * 20 + i] = 1.0;
+                               j[0][(20 + i) * 20 + i + 1] = -1.0;
+                             }
+                           }
+                           if (j && j[1]) {
+                             std::fill_n(j[1], 20, -1.0);
+                             std::fill_n(j[1] + 20, 19, 0.0);
+                           }
+                           return true;
+                         }),
+        nullptr,
+        user_y.data(),
+        &user_x);
+  }
+  double user_x = 2.0;
+  Vector user_y = Vector::Zero(20);
+};
+
+// As far as asked: within the decrement of the solution, in fewer steps; the rest follows.
+TEST(NewtonLowerSolver, ApproachesTheSolution) {
+  for (const double moved : {2.1, 40.0}) {  // With the kept factorisation, and with new ones.
+    Logarithms lower;
+    NewtonLowerSolver& solver = lower.Make();
+    ASSERT_TRUE(solver.Solve(lower.x, &lower.y));
+    ASSERT_TRUE(solver.Differentiate(lower.x, lower.y));
+    // H = x^2 I + a path's Laplacian at the solution.
+    Matrix h = Vector::Constant(20, 2.0 + 4.0).asDiagonal();
+    h.diagonal(1).setConstant(-1.0);
+    h.diagonal(-1).setConstant(-1.0);
+    h(0, 0) = h(19, 19) = 5.0;
+    const Vector fy = TestVector(20, 0.3);
+    EXPECT_NEAR(solver.DualNorm(fy), std::sqrt(fy.dot(h.llt().solve(fy))), 1e-10);
+
+    lower.x.value()[0] = moved;
+    const double exact = std::log(moved);
+    Point roughly = lower.y, wholly = lower.y;
+    const LowerSolverCounts start = solver.counts();
+    ASSERT_TRUE(solver.Approach(lower.x, &roughly, 1e-2)) << solver.message();
+    const LowerSolverCounts approached = solver.counts() - start;
+    const double error = (roughly.value().array() - exact).matrix().norm();
+    EXPECT_LT(error, 1e-2 / moved);
+    ASSERT_TRUE(solver.Solve(lower.x, &roughly)) << solver.message();
+    EXPECT_LT((roughly.value().array() - exact).abs().maxCoeff(), 1e-11);
+    const LowerSolverCounts both = solver.counts() - start;
+    EXPECT_EQ(both.warm_solves, 1);
+    EXPECT_EQ(both.factorizations, approached.factorizations);
+    if (moved < 3.0) {
+      EXPECT_GT(error, 1e-10 / moved);
+      EXPECT_EQ(both.factorizations, 0);
+      EXPECT_GT(both.chord_steps, approached.chord_steps);
+    }
+
+    // From another start it is another solve.
+    ASSERT_TRUE(solver.Approach(lower.x, &wholly, 1e-2)) << solver.message();
+    ASSERT_TRUE(solver.Solve(lower.x, &roughly)) << solver.message();
+    EXPECT_EQ((solver.counts() - start).warm_solves, 3);
+  }
+}
+
 // A warm solve near a solution that was differentiated needs no factorisation of its own.
 TEST(NewtonLowerSolver, WarmSolvesKeepTheFactorization) {
-  // g = sum (exp(y_i) - x)^2 / 2 + (y_i - y_{i+1})^2 / 2: y_i = log x.
-  Lower lower;
-  double x = 2.0;
-  Vector y = Vector::Zero(20);
-  lower.problem.AddUpperParameterBlock(&x, 1);
-  lower.problem.lower()->AddResidualBlock(
-      new FunctionCost(39,
-                       {20, 1},
-                       [](double const* const* p, double* r, double** j) {
-                         for (int i = 0; i < 20; ++i) r[i] = std::exp(p[0][i]) - p[1][0];
-                         for (int i = 0; i < 19; ++i) r[20 + i] = p[0][i] - p[0][i + 1];
-                         if (j && j[0]) {
-                           std::fill_n(j[0], 39 * 20, 0.0);
-                           for (int i = 0; i < 20; ++i) j[0][21 * i] = std::exp(p[0][i]);
-                           for (int i = 0; i < 19; ++i) {
-                             j[0][(20 + i) * 20 + i] = 1.0;
-                             j[0][(20 + i) * 20 + i + 1] = -1.0;
-                           }
-                         }
-                         if (j && j[1]) {
-                           std::fill_n(j[1], 20, -1.0);
-                           std::fill_n(j[1] + 20, 19, 0.0);
-                         }
-                         return true;
-                       }),
-      nullptr,
-      y.data(),
-      &x);
+  Logarithms lower;
   NewtonLowerSolver& solver = lower.Make();
   ASSERT_TRUE(solver.Solve(lower.x, &lower.y));
   ASSERT_TRUE(solver.Differentiate(lower.x, lower.y));
