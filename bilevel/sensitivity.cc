@@ -50,10 +50,15 @@ bool Sensitivity::Compute(Problem* problem, const std::vector<const double*>& up
   s.scaled_losses = compile.lower_losses;
   s.last_observation = nullptr;
   s.owner.clear();
-  s.stationary.clear();
   s.solver.reset();
   s.program = problem->Compile(compile, &error);
   if (!s.program) return s.Fail(error);
+  for (size_t i = 0; i < s.program->scenarios.size(); ++i) {
+    if (!s.program->scenarios[i]->lower) continue;
+    std::vector<ceres::ResidualBlockId> ids;
+    s.program->scenarios[i]->lower->GetResidualBlocks(&ids);
+    for (ceres::ResidualBlockId id : ids) s.owner[id] = static_cast<int>(i);
+  }
   s.computed.assign(s.program->x.blocks().size(), 0);
   for (const double* block : upper_blocks) {
     const int index = s.program->x.Find(block);

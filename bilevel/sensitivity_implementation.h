@@ -31,25 +31,9 @@ struct Sensitivity::Implementation {
   bool ready = false;
   mutable std::string message;
 
-  // A scenario's systems with d^2g/dy^2, for right-hand sides that no x causes.
-  struct Stationary {
-    Stationary(Program* program, Program::Scenario* s)
-        : scenario(s),
-          g(s->g.get(), &program->pool),
-          yy(s->g->yy_pattern()),
-          gradient(s->y.tangent_size()),
-          fixed(s->y.tangent_size(), 0),
-          system(s->g->yy_pattern(), &s->y) {}
-    Program::Scenario* scenario;
-    LevelEvaluator g;
-    SparseMatrix yy;
-    Vector gradient;
-    std::vector<char> fixed;
-    HessianSystem system;
-  };
   // One lower residual block at the solution.
   struct Observation {
-    Stationary* at;
+    int scenario;
     std::vector<int> coordinates;  // Of the scenario's y (tangent), those it depends on.
     Vector gradient;               // Its part of g's derivatives, by these coordinates.
     Matrix hessian;
@@ -57,14 +41,13 @@ struct Sensitivity::Implementation {
     Matrix jacobian;
     double rho[3];
   };
-  mutable std::vector<std::unique_ptr<Stationary>> stationary;
-  mutable std::unordered_map<ceres::ResidualBlockId, Stationary*> owner;
+  std::unordered_map<ceres::ResidualBlockId, int>
+      owner;  // The scenario of each in the lower level.
   std::unordered_map<ceres::ResidualBlockId, const ceres::LossFunction*> scaled_losses;
   // The last residual block asked for, and dy*/dr.
   mutable ceres::ResidualBlockId last_observation = nullptr;
   mutable Matrix last_sensitivity;
 
-  bool FactorizeStationary() const;
   bool Look(ceres::ResidualBlockId id, bool with_jacobian, Observation* observation) const;
   bool ScatterAndSolve(const Observation& observation,
                        const Matrix& columns,

@@ -8,58 +8,15 @@
 
 namespace bilevel {
 
-bool Sensitivity::Implementation::FactorizeStationary() const {
-  if (!stationary.empty()) return true;
-  for (auto& scenario : program->scenarios) {
-    if (!scenario->g->has_sparse_hessian()) {
-      return Fail("a general term of the lower level is too long for a Hessian to be assembled");
-    }
-    auto part = std::make_unique<Stationary>(program.get(), scenario.get());
-    const Space& space = scenario->y;
-    const double* own = y.value().data() + scenario->offset;
-    double value;
-    if (!part->g.Hessian(x.value().data(),
-                         own,
-                         options.hessian,
-                         &value,
-                         part->gradient.data(),
-                         &part->yy,
-                         nullptr)) {
-      stationary.clear();
-      return Fail(part->g.error());
-    }
-    for (int j = 0; j < space.tangent_size(); ++j) {
-      part->fixed[j] = space.IsHeld(own, j, part->gradient[j]);
-    }
-    for (const double* block : options.fixed_blocks) {
-      if (const int b = space.Find(block); b >= 0) {
-        std::fill_n(part->fixed.begin() + space.blocks()[b].tangent_offset,
-                    space.blocks()[b].tangent_size,
-                    char(1));
-      }
-    }
-    if (!part->system.Prepare(&part->yy, &part->fixed, options.singular_handling, false)) {
-      stationary.clear();
-      return Fail(part->system.message());
-    }
-    if (scenario->lower) {
-      std::vector<ceres::ResidualBlockId> ids;
-      scenario->lower->GetResidualBlocks(&ids);
-      for (ceres::ResidualBlockId id : ids) owner[id] = part.get();
-    }
-    stationary.push_back(std::move(part));
-  }
-  return true;
-}
-
 bool Sensitivity::Implementation::Look(ceres::ResidualBlockId id,
                                        bool with_jacobian,
                                        Observation* observation) const {
   const auto found = owner.find(id);
   if (found == owner.end()) return Fail("the residual block is not one of the lower level");
   Observation& o = *observation;
-  o.at = found->second;
-  const ceres::Problem& problem = *o.at->scenario->lower;
+  o.scenario = found->second;
+  const Program::Scenario& scenario = *program->scenarios[o.scenario];
+  const ceres::Problem& problem = *scenario.lower;
   const ceres::CostFunction* cost = problem.GetCostFunctionForResidualBlock(id);
   const auto scaled = scaled_losses.find(id);
   const ceres::LossFunction* loss =
@@ -68,8 +25,8 @@ bool Sensitivity::Implementation::Look(ceres::ResidualBlockId id,
   problem.GetParameterBlocksForResidualBlock(id, &blocks);
 
   // The level of this block alone, over the y it depends on.
-  const Space& space = o.at->scenario->y;
-  const double* own = y.value().data() + o.at->scenario->offset;
+  const Space& space = scenario.y;
+  const double* own = y.value().data() + scenario.offset;
   Space local;
   Vector point(0);
   o.coordinates.clear();
@@ -145,19 +102,16 @@ bool Sensitivity::Implementation::Look(ceres::ResidualBlockId id,
 bool Sensitivity::Implementation::ScatterAndSolve(const Observation& o,
                                                   const Matrix& columns,
                                                   Matrix* solution) const {
-  Matrix all = Matrix::Zero(o.at->scenario->y.tangent_size(), columns.cols());
+  Matrix all = Matrix::Zero(program->scenarios[o.scenario]->y.tangent_size(), columns.cols());
   for (size_t i = 0; i < o.coordinates.size(); ++i) all.row(o.coordinates[i]) = columns.row(i);
-  for (size_t j = 0; j < o.at->fixed.size(); ++j) {
-    if (o.at->fixed[j]) all.row(j).setZero();
-  }
-  return o.at->system.Solve(all, solution) || Fail(o.at->system.message());
+  return solver->SolveHessian(o.scenario, all, solution) || Fail(solver->message());
 }
 
 bool Sensitivity::GetSensitivityToResiduals(const double* lower,
                                             ceres::ResidualBlockId residual_block,
                                             double* block) const {
   const Implementation& s = *implementation_;
-  if (!s.ready || !s.FactorizeStationary()) return false;
+  if (!s.ready) return false;
   Implementation::Observation o;
   if (!residual_block || residual_block != s.last_observation) {
     s.last_observation = nullptr;
@@ -168,7 +122,7 @@ bool Sensitivity::GetSensitivityToResiduals(const double* lower,
     if (!s.ScatterAndSolve(o, -b, &s.last_sensitivity)) return false;
     s.last_observation = residual_block;
   }
-  const Program::Scenario& scenario = *s.owner.at(residual_block)->scenario;
+  const Program::Scenario& scenario = *s.program->scenarios[s.owner.at(residual_block)];
   const int l = s.program->y.Find(lower);
   if (l < 0) return s.Fail("the lower block is not variable in the lower level");
   const int own = scenario.y.Find(lower);
@@ -187,7 +141,7 @@ bool Sensitivity::LeaveOut(ceres::ResidualBlockId residual_block,
                            const double* lower,
                            double* motion) const {
   const Implementation& s = *implementation_;
-  if (!s.ready || !s.FactorizeStationary()) return false;
+  if (!s.ready) return false;
   const int l = s.program->y.Find(lower);
   if (l < 0) return s.Fail("the lower block is not variable in the lower level");
   Implementation::Observation o;
@@ -207,7 +161,7 @@ bool Sensitivity::LeaveOut(ceres::ResidualBlockId residual_block,
   }
   const Matrix product = Matrix::Identity(k, k) - o.hessian * m;
   const Vector all = w * product.partialPivLu().solve(o.gradient);
-  const Space& space = o.at->scenario->y;
+  const Space& space = s.program->scenarios[o.scenario]->y;
   const int own = space.Find(lower);
   Eigen::Map<Vector> out(motion, s.program->y.blocks()[l].tangent_size);
   if (own < 0) {
@@ -222,23 +176,23 @@ bool Sensitivity::Influence(const std::vector<BlockVector>& lower_gradients,
                             const std::vector<ceres::ResidualBlockId>& residual_blocks,
                             double* changes) const {
   const Implementation& s = *implementation_;
-  if (!s.ready || !s.FactorizeStationary()) return false;
+  if (!s.ready) return false;
   Vector fy;
   if (!s.Gather(lower_gradients, &fy)) return false;
-  Vector z(fy.size()), own;
-  for (auto& part : s.stationary) {
-    const int offset = part->scenario->tangent_offset, size = part->scenario->y.tangent_size();
-    own = fy.segment(offset, size);
-    for (int j = 0; j < size; ++j) {
-      if (part->fixed[j]) own[j] = 0.0;
+  Vector z(fy.size());
+  Matrix solution;
+  for (size_t i = 0; i < s.program->scenarios.size(); ++i) {
+    const Program::Scenario& scenario = *s.program->scenarios[i];
+    const int offset = scenario.tangent_offset, size = scenario.y.tangent_size();
+    if (!s.solver->SolveHessian(static_cast<int>(i), fy.segment(offset, size), &solution)) {
+      return s.Fail(s.solver->message());
     }
-    if (!part->system.Solve(own, &own)) return s.Fail(part->system.message());
-    z.segment(offset, size) = own;
+    z.segment(offset, size) = solution;
   }
   Implementation::Observation o;
   for (size_t i = 0; i < residual_blocks.size(); ++i) {
     if (!s.Look(residual_blocks[i], false, &o)) return false;
-    const int offset = o.at->scenario->tangent_offset;
+    const int offset = s.program->scenarios[o.scenario]->tangent_offset;
     changes[i] = 0.0;
     for (size_t k = 0; k < o.coordinates.size(); ++k) {
       changes[i] += z[offset + o.coordinates[k]] * o.gradient[k];

@@ -56,6 +56,9 @@ class NewtonLowerSolver : public LowerSolver {
   /// dy*/dx for some coordinates of x only, into columns().
   bool ComputeColumns(int first, int count);
   const Matrix& columns() const { return dy_dx_; }
+  /// After Differentiate: (d^2g/dy^2)^-1 b of one scenario, in the coordinates that no bound holds;
+  /// b in its y's tangent space, any number of columns.
+  bool SolveHessian(int scenario, const Matrix& b, Matrix* x);
   /// After Differentiate: the decrement there, relative as Options::tolerance.
   double MeasureDecrement();
   /// Whether that decrement is as small as rounding of y allows.

@@ -1,0 +1,209 @@
+// The derivatives of y*(x) at a solution, and what is to be told of it.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "bilevel/lower_level/bookkeeping.h"
+#include "bilevel/lower_level/newton_lower_solver_part.h"
+
+namespace bilevel {
+
+bool NewtonLowerSolver::Differentiate(const Point& x, const Point& y) {
+  have_dy_dx_ = false;
+  message_.clear();
+  program_->pool.ParallelFor(static_cast<int>(parts_.size()), 1, [&](int, int i) {
+    Part* part = parts_[i].get();
+    const auto own = y.value().segment(part->scenario->offset, part->scenario->y.size());
+    const bool here = part->evaluated && part->x == x.value() && part->y.value() == own;
+    part->y.value() = own;
+    part->ok = here || Evaluate(part, x.value().data());
+    if (!part->ok) return;
+    FindActive(part);
+    Stopwatch watch(&part->counts.seconds_in_linear_algebra);
+    const int before = part->system.num_factorizations();
+    part->ok = part->system.Prepare(
+        &part->yy, part->Fixed(), options_.singular_handling, here && part->factorized);
+    if (!part->ok) part->message = part->system.message();
+    part->counts.factorizations += part->system.num_factorizations() - before;
+    part->factorized = false;  // The system may have damped it.
+    part->kept = part->ok;
+    part->followed_x.resize(0);
+  });
+  for (auto& part : parts_) {
+    counts_ += std::exchange(part->counts, {});
+    if (!part->ok && message_.empty()) message_ = part->message;
+  }
+  return message_.empty();
+}
+
+bool NewtonLowerSolver::ComputeColumns(int first, int count) {
+  Stopwatch watch(&counts_.seconds_in_linear_algebra);
+  // Only now: with a long x, adjoints are what is asked for.
+  dy_dx_.resize(program_->y.tangent_size(), program_->x.tangent_size());
+  Matrix solution;
+  for (auto& part : parts_) {
+    if (!part->system.Solve(-Matrix(part->yx.middleCols(first, count)), &solution)) {
+      message_ = part->system.message();
+      return false;
+    }
+    dy_dx_.block(part->scenario->tangent_offset, first, solution.rows(), count) = solution;
+  }
+  return true;
+}
+
+const Matrix& NewtonLowerSolver::dy_dx() {
+  if (!have_dy_dx_ && !ComputeColumns(0, program_->x.tangent_size())) {
+    dy_dx_.setConstant(std::numeric_limits<double>::quiet_NaN());
+  }
+  have_dy_dx_ = true;
+  return dy_dx_;
+}
+
+bool NewtonLowerSolver::Tangent(const Vector& direction, Vector* motion) {
+  motion->resize(program_->y.tangent_size());
+  Vector solution;
+  for (auto& part : parts_) {
+    if (!part->system.Solve(Vector(-(part->yx * direction)), &solution)) {
+      message_ = part->system.message();
+      return false;
+    }
+    motion->segment(part->scenario->tangent_offset, solution.size()) = solution;
+  }
+  return true;
+}
+
+bool NewtonLowerSolver::SolveHessian(int scenario, const Matrix& b, Matrix* x) {
+  HessianSystem& system = parts_[scenario]->system;
+  if (system.Solve(b, x)) return true;
+  message_ = system.message();
+  return false;
+}
+
+double NewtonLowerSolver::MeasureDecrement() {
+  for (auto& part : parts_) {
+    // The gradient has no say in directions that are free.
+    Vector g = part->gradient;
+    const Matrix& null = part->system.null_space();
+    if (null.cols() > 0) g -= null * (null.transpose() * g);
+    // A damped factorisation will do: nothing to refine, and what is left of g may be rounding.
+    part->system.factorization().Solve(g, &part->step);
+    const double squared = g.dot(part->step);
+    part->decrement = std::isfinite(squared) ? std::sqrt(std::abs(squared))
+                                             : std::numeric_limits<double>::infinity();
+    part->SetRelativeDecrement();
+  }
+  return relative_decrement();
+}
+
+bool NewtonLowerSolver::at_rounding() const {
+  return std::all_of(parts_.begin(), parts_.end(), [](const auto& part) {
+    return part->decrement <= 100.0 * part->Rounding();
+  });
+}
+
+bool NewtonLowerSolver::Adjoint(const Vector& fy, Vector* product) {
+  *product = Vector::Zero(program_->x.tangent_size());
+  Vector own, z;
+  for (auto& part : parts_) {
+    own = fy.segment(part->scenario->tangent_offset, part->scenario->y.tangent_size());
+    if (!part->system.Solve(own, &z)) {
+      message_ = part->system.message();
+      return false;
+    }
+    *product -= part->yx.transpose() * z;
+  }
+  return true;
+}
+
+double NewtonLowerSolver::DualNorm(const Vector& fy) {
+  double squared = 0.0;
+  Vector own, z;
+  for (auto& part : parts_) {
+    own = fy.segment(part->scenario->tangent_offset, part->scenario->y.tangent_size());
+    // A bound needs no refinement where the factorisation is damped.
+    part->system.factorization().Solve(own, &z);
+    squared += own.dot(z);
+  }
+  return squared >= 0.0 && std::isfinite(squared) ? std::sqrt(squared) : -1.0;
+}
+
+bool NewtonLowerSolver::IsDetermined(const Vector& fy) {
+  Vector own, z;
+  for (auto& part : parts_) {
+    if (part->system.null_space().cols() == 0) continue;
+    own = fy.segment(part->scenario->tangent_offset, part->scenario->y.tangent_size());
+    if (part->system.Solve(own, &z)) continue;
+    message_ = part->system.message();
+    return false;
+  }
+  return true;
+}
+
+double NewtonLowerSolver::relative_decrement() const {
+  double largest = -1.0;
+  for (auto& part : parts_) largest = std::max(largest, part->relative_decrement);
+  return largest;
+}
+
+LowerSolverReport NewtonLowerSolver::Report() const {
+  LowerSolverReport report;
+  report.num_free_directions = num_free_directions();
+  report.free_directions = free_directions();
+  report.num_active_bounds = num_active_bounds();
+  report.weakly_active = weakly_active();
+  report.linear_residual = linear_residual();
+  const auto largest =
+      std::max_element(parts_.begin(), parts_.end(), [](const auto& a, const auto& b) {
+        return a->gradient.size() < b->gradient.size();
+      });
+  if (largest != parts_.end()) {
+    report.remark = "linear systems by " + (*largest)->system.factorization().Describe();
+  }
+  return report;
+}
+
+int NewtonLowerSolver::num_free_directions() const {
+  int count = 0;
+  for (auto& part : parts_) count += static_cast<int>(part->system.null_space().cols());
+  return count;
+}
+
+std::string NewtonLowerSolver::free_directions() const {
+  std::string names;
+  for (auto& part : parts_) {
+    if (part->system.null_space().cols() == 0) continue;
+    names += (names.empty() ? "" : "; ") + part->system.NullSpaceBlocks();
+  }
+  return names;
+}
+
+double NewtonLowerSolver::linear_residual() const {
+  double largest = 0.0;
+  for (auto& part : parts_) largest = std::max(largest, part->system.residual());
+  return largest;
+}
+
+int NewtonLowerSolver::num_active_bounds() const {
+  int count = 0;
+  for (auto& part : parts_) {
+    if (part->any_fixed) {
+      count += static_cast<int>(std::count(part->fixed.begin(), part->fixed.end(), char(1)));
+    }
+  }
+  return count;
+}
+
+std::string NewtonLowerSolver::weakly_active() const {
+  std::string names;
+  for (auto& part : parts_) {
+    for (int j : part->weakly_active) {
+      const Space::Block& block = part->scenario->y.BlockOf(j);
+      names += (names.empty() ? "" : ", ") + block.name + "[" +
+               std::to_string(part->scenario->y.AmbientIndex(j) - block.offset) + "]";
+    }
+  }
+  return names;
+}
+
+}  // namespace bilevel

@@ -1,0 +1,80 @@
+#ifndef BILEVEL_LOWER_LEVEL_NEWTON_LOWER_SOLVER_PART_H_
+#define BILEVEL_LOWER_LEVEL_NEWTON_LOWER_SOLVER_PART_H_
+
+// What the files of NewtonLowerSolver share.
+
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "bilevel/lower_level/newton_lower_solver.h"
+#include "bilevel/lower_level/secant_correction.h"
+
+namespace bilevel {
+
+// One scenario's solver.
+struct NewtonLowerSolver::Part {
+  Part(Program* program, Program::Scenario* s)
+      : scenario(s),
+        g(s->g.get(), &program->pool),
+        y(&s->y),
+        trial(&s->y),
+        start(&s->y),
+        gradient(s->y.tangent_size()),
+        step(s->y.tangent_size()),
+        trial_gradient(s->y.tangent_size()),
+        product(s->y.tangent_size()),
+        yy(s->g->yy_pattern()),
+        yx(s->g->yx_pattern()),
+        system(s->g->yy_pattern(), &s->y),
+        fixed(s->y.tangent_size(), 0) {}
+
+  Program::Scenario* scenario;
+  LevelEvaluator g;
+  Point y, trial, start;
+  double value = 0.0;
+  Vector gradient, step, trial_gradient, product;
+  SparseMatrix yy, yx;
+  HessianSystem system;
+  std::vector<char> fixed;
+  bool any_fixed = false;
+  bool singular = false;  // Seen at a solution: expect it again.
+  // Whether the factorisation is the undamped one at y.
+  bool factorized = false;
+  // Whether it is that of a positive definite Hessian at some earlier point.
+  bool kept = false;
+  SecantCorrection secant;  // Of that factorisation, at followed_x.
+  Vector followed_x;
+  bool evaluated = false;  // Value, gradient and Hessians are those at x and y.
+  Vector x;
+  double decrement = -1.0, relative_decrement = -1.0;
+  std::vector<int> weakly_active;
+  bool ok = true;
+  std::string message;
+  LowerSolverCounts counts;
+
+  const std::vector<char>* Fixed() const { return any_fixed ? &fixed : nullptr; }
+
+  double Unit() const { return std::sqrt(2.0 * std::abs(value)); }
+  void SetRelativeDecrement() {
+    relative_decrement = Unit() > 0.0 ? decrement / Unit() : decrement;
+  }
+  // What the rounding of y itself is worth in the Hessian's norm.
+  double Rounding() {
+    double squared = 0.0;
+    for (const Space::Block& block : scenario->y.blocks()) {
+      const auto scale =
+          system.factorization().scale().segment(block.tangent_offset, block.tangent_size);
+      const auto values = y.value().segment(block.offset, block.size);
+      // Coordinates may differ by orders of magnitude in both, as a camera's do.
+      squared += block.manifold ? scale.cwiseAbs2().maxCoeff() * values.squaredNorm()
+                                : scale.cwiseProduct(values).squaredNorm();
+    }
+    return 16.0 * std::numeric_limits<double>::epsilon() * std::sqrt(squared);
+  }
+};
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_LOWER_LEVEL_NEWTON_LOWER_SOLVER_PART_H_
