@@ -10,10 +10,10 @@
 
 #include "bilevel/lower_level/newton_cg_lower_solver.h"
 #include "bilevel/lower_level/newton_lower_solver.h"
-#include "bilevel/lower_level/scenario_groups.h"
 #include "bilevel/methods/gradient_method.h"
 #include "bilevel/methods/registry.h"
 #include "bilevel/objective/program.h"
+#include "bilevel/objective/scenario_groups.h"
 
 namespace bilevel {
 namespace {

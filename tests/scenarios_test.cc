@@ -8,11 +8,11 @@
 
 #include "bilevel/bilevel.h"
 #include "bilevel/lower_level/newton_lower_solver.h"
-#include "bilevel/lower_level/scenario_groups.h"
 #include "bilevel/methods/estimators/hypergradient.h"
 #include "bilevel/methods/gradient_method.h"
 #include "bilevel/objective/oracle.h"
 #include "bilevel/objective/program.h"
+#include "bilevel/objective/scenario_groups.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "test_problems.h"

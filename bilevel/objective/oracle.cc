@@ -7,9 +7,9 @@
 #include <random>
 #include <utility>
 
-#include "bilevel/lower_level/scenario_groups.h"
 #include "bilevel/objective/level_evaluator.h"
 #include "bilevel/objective/lower_solver.h"
+#include "bilevel/objective/scenario_groups.h"
 
 namespace bilevel {
 

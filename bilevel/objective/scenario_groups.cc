@@ -1,4 +1,4 @@
-#include "bilevel/lower_level/scenario_groups.h"
+#include "bilevel/objective/scenario_groups.h"
 
 #include <algorithm>
 

@@ -1,5 +1,5 @@
-#ifndef BILEVEL_LOWER_LEVEL_SCENARIO_GROUPS_H_
-#define BILEVEL_LOWER_LEVEL_SCENARIO_GROUPS_H_
+#ifndef BILEVEL_OBJECTIVE_SCENARIO_GROUPS_H_
+#define BILEVEL_OBJECTIVE_SCENARIO_GROUPS_H_
 
 #include <functional>
 #include <memory>
@@ -63,4 +63,4 @@ class ScenarioGroups : public LowerSolver {
 
 }  // namespace bilevel
 
-#endif  // BILEVEL_LOWER_LEVEL_SCENARIO_GROUPS_H_
+#endif  // BILEVEL_OBJECTIVE_SCENARIO_GROUPS_H_
