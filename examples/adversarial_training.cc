@@ -38,9 +38,11 @@
 #include "bilevel/bilevel.h"
 #include "bilevel/derivatives/second_order_cost_function.h"
 #include "bilevel/lower_level/sgm.h"
+#include "bilevel/methods/bda.h"
 #include "bilevel/methods/bgs.h"
 #include "bilevel/methods/bome.h"
 #include "bilevel/methods/gradient_method.h"
+#include "bilevel/methods/ia_gm.h"
 #include "bilevel/methods/igfm.h"
 #include "examples/support/abalone.h"
 #include "examples/support/flags.h"
@@ -48,7 +50,9 @@
 #include "examples/support/table.h"
 
 DEFINE_string(abalone, "", "abalone.csv of the UCI repository; data of the same kind without it");
-DEFINE_string(methods, "optimistic,bome,igfm,bgs,aid_cg,itd", "names of ListMethods(), or \"all\"");
+DEFINE_string(methods,
+              "optimistic,bome,igfm,bgs,aid_cg,itd,bda,ia_gm",
+              "names of ListMethods(), or \"all\"");
 DEFINE_string(settings,
               "raw,whitened+jacobi",
               "any of raw, whitened, jacobi, whitened+jacobi; all methods run in each");
@@ -204,6 +208,24 @@ std::shared_ptr<bilevel::Method> Configure(const std::string& name,
     if (name == "truncated_itd") options.num_reverse_steps = (FLAGS_lower_iterations + 1) / 2;
     return std::make_shared<bilevel::GradientMethod>(
         name, std::make_unique<bilevel::UnrolledHypergradient>(options), rule);
+  }
+  // Both move y along f and g off the support, where a metric of g alone would not be one.
+  if (name == "bda") {
+    bilevel::BdaHypergradient::Options options;
+    options.num_lower_steps = FLAGS_lower_iterations;
+    options.lower_step = n / (1.0 + kLambda);
+    options.upper_step = n;
+    return std::make_shared<bilevel::GradientMethod>(
+        name, std::make_unique<bilevel::BdaHypergradient>(options), rule);
+  }
+  if (name == "ia_gm") {
+    bilevel::IaGm::Options options;
+    options.num_lower_steps = FLAGS_lower_iterations;
+    options.lower_step = n / (1.0 + kLambda);
+    options.x = options.w = rule;
+    options.w.step = n;
+    options.w.kind = StepRule::kGradient;
+    return std::make_shared<bilevel::IaGm>(options);
   }
   return bilevel::CreateMethod(name);
 }

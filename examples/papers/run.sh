@@ -69,6 +69,9 @@ for name in "${experiments[@]}"; do
         experiment hyper_cleaning "hyper_cleaning_$dataset" --dataset="$dataset" "${common[@]}" \
           --csv="$out/hyper_cleaning.csv" --plot="$out/hyper_cleaning_$dataset.svg"
       done
+      ((${#quick[@]})) || experiment hyper_cleaning hyper_cleaning_50k "${common[@]}" --seeds=1 \
+        --train=50000 --iterations=1500 --methods=bome_T1 --csv="$out/hyper_cleaning.csv" \
+        --plot="$out/hyper_cleaning_50k.svg"
       ;;
     news_regularization)
       experiment news_regularization news_regularization "${common[@]}" \
@@ -80,7 +83,8 @@ for name in "${experiments[@]}"; do
     adversarial_training)
       abalone=()
       [[ -z ${BILEVEL_DATA_DIR:-} ]] || abalone=(--abalone="$BILEVEL_DATA_DIR/abalone/abalone.csv")
-      experiment adversarial_training adversarial_training "${abalone[@]}" "${quick[@]}"
+      experiment adversarial_training adversarial_training "${abalone[@]}" "${quick[@]}" \
+        --num_threads="${THREADS:-2}" --plot="$out/adversarial_training.svg"
       ;;
     *) fail "There is no experiment $name." ;;
   esac

@@ -191,10 +191,11 @@ bool Runs::Open(const std::string& path,
   return true;
 }
 
-bool Runs::Has(const std::string& setting, const std::string& method, int seed) const {
-  return std::any_of(runs_.begin(), runs_.end(), [&](const Run& run) {
+const Runs::Run* Runs::Find(const std::string& setting, const std::string& method, int seed) const {
+  const auto it = std::find_if(runs_.begin(), runs_.end(), [&](const Run& run) {
     return run.setting == setting && run.method == method && run.seed == seed;
   });
+  return it == runs_.end() ? nullptr : &*it;
 }
 
 std::string Runs::CurveRows(const Run& run) const {
@@ -234,7 +235,9 @@ bool Runs::Add(const Run& run) {
 
 std::string Runs::Table(const std::string& setting, const std::vector<double>& scales) const {
   std::vector<std::string> header{"method", "runs", "seconds"};
-  header.insert(header.end(), metric_names_.begin(), metric_names_.end());
+  for (size_t k = 0; k < metric_names_.size(); ++k) {
+    if (scales[k] != 0.0) header.push_back(metric_names_[k]);
+  }
   examples::Table table(header);
   std::vector<std::string> done;
   for (const Run& first : runs_) {
@@ -268,6 +271,7 @@ std::string Runs::Table(const std::string& setting, const std::vector<double>& s
     })));
     row.push_back(cell([](const Run& run) { return run.seconds; }, 1.0));
     for (size_t k = 0; k < metric_names_.size(); ++k) {
+      if (scales[k] == 0.0) continue;
       row.push_back(cell([k](const Run& run) { return run.metrics[k]; }, scales[k]));
     }
     table.Add(row);
@@ -313,9 +317,12 @@ bool Runs::Plot(const std::string& path,
       panels[k].series.push_back(series);
     }
   }
-  for (const auto& [name, value] : lines) {
+  for (size_t i = 0; i < lines.size(); ++i) {
+    const std::string style =
+        i == 0 ? "lines dt 2 lc rgb '#000000'" : "lines dt 3 lc rgb '#888888'";
     for (int k = 0; k < 3; ++k) {
-      panels[k].series.push_back({name, "lines dt 2", {begin[k], end[k]}, {value, value}});
+      panels[k].series.push_back(
+          {lines[i].first, style, {begin[k], end[k]}, {lines[i].second, lines[i].second}});
     }
   }
   return examples::Plot(path, title, panels);
@@ -388,12 +395,15 @@ bool ReadDigits(const std::string& name, Digits* digits, std::string* error) {
   return true;
 }
 
-void Fit(const std::vector<FitTerm>& terms, int max_iterations, std::vector<double>* theta) {
+void Fit(const std::vector<FitTerm>& terms,
+         int max_iterations,
+         std::vector<double>* theta,
+         double tolerance) {
   const ceres::GradientProblem problem(new Sum(terms, static_cast<int>(theta->size())));
   ceres::GradientProblemSolver::Options options;
   options.logging_type = ceres::SILENT;
   options.max_num_iterations = max_iterations;
-  options.function_tolerance = 1e-8;
+  options.function_tolerance = tolerance;
   ceres::GradientProblemSolver::Summary summary;
   ceres::Solve(options, problem, theta->data(), &summary);
 }

@@ -58,7 +58,11 @@ class Runs {
             std::vector<std::string> metric_names,
             std::vector<std::string> curve_names,
             std::string* error);
-  bool Has(const std::string& setting, const std::string& method, int seed) const;
+  bool Has(const std::string& setting, const std::string& method, int seed) const {
+    return Find(setting, method, seed) != nullptr;
+  }
+  /// nullptr: there is none. Until the next Add.
+  const Run* Find(const std::string& setting, const std::string& method, int seed) const;
   /// Appends and flushes.
   bool Add(const Run& run);
   const std::vector<Run>& runs() const { return runs_; }
@@ -66,7 +70,7 @@ class Runs {
   std::string CurvesCsv() const;
 
   /// Mean and standard deviation over the seeds, by method in the order of their first runs.
-  /// scales: what each metric is multiplied by, 100 for per cent.
+  /// scales: what each metric is multiplied by, 100 for per cent, 0: not shown.
   std::string Table(const std::string& setting, const std::vector<double>& scales) const;
   /// Mean of a metric over the seeds; NaN where there is no run.
   double Mean(const std::string& setting, const std::string& method, int metric) const;
@@ -103,12 +107,16 @@ struct Digits {
 /// name: mnist or fashion_mnist.
 bool ReadDigits(const std::string& name, Digits* digits, std::string* error);
 
-/// Minimises a sum of terms over Theta by L-BFGS. What else a term depends on comes after it.
+/// Minimises a sum of terms over Theta by L-BFGS, until an iteration changes it relatively by less
+/// than the tolerance. What else a term depends on comes after it.
 struct FitTerm {
   const bilevel::Objective* objective;
   const double* second_block;  ///< nullptr: Theta is all.
 };
-void Fit(const std::vector<FitTerm>& terms, int max_iterations, std::vector<double>* theta);
+void Fit(const std::vector<FitTerm>& terms,
+         int max_iterations,
+         std::vector<double>* theta,
+         double tolerance = 1e-8);
 
 /// The parts of text between commas.
 std::vector<std::string> SplitList(const std::string& text);

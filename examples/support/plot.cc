@@ -17,8 +17,38 @@ std::string Quote(const std::string& text, const char* quote) {
   for (const char c : text) quoted += c == '\'' ? std::string(quote) : std::string(1, c);
   return quoted + "'";
 }
+bool Has(const std::string& style, const char* word) {
+  return style.find(word) != std::string::npos;
+}
 std::string ForGnuplot(const std::string& text) { return Quote(text, "''"); }
 std::string ForShell(const std::string& text) { return Quote(text, "'\\''"); }
+
+// How series k is drawn, where its style does not say so itself, and its title.
+std::string Look(const Series& s, size_t k) {
+  const char* const colours[] = {"#2c5aa0", "#c8553d", "#4b8b3b", "#8a5a9e", "#b8860b", "#555555"};
+  std::string look = " with " + s.style;
+  if (s.style != "points") {
+    look += " lw 2";
+    if (!Has(s.style, " dt ")) look += " dt " + std::to_string(1 + k / 6 % 4);
+  }
+  if (Has(s.style, "points")) look += " pt 7 ps 0.8";
+  if (!Has(s.style, " lc ")) look += std::string(" lc rgb '") + colours[k % 6] + "'";
+  if (s.style == "boxes") look += " fs solid 0.35 noborder";
+  return look + " title " + ForGnuplot(s.title);
+}
+
+// An odd number of panels, more than one, that all show the same: the legend goes where the last
+// panel would be.
+bool SharesLegend(const std::vector<Panel>& panels) {
+  if (panels.size() < 3 || panels.size() % 2 == 0) return false;
+  return std::all_of(panels.begin(), panels.end(), [&](const Panel& panel) {
+    return std::equal(panel.series.begin(),
+                      panel.series.end(),
+                      panels[0].series.begin(),
+                      panels[0].series.end(),
+                      [](const Series& a, const Series& b) { return a.title == b.title; });
+  });
+}
 
 }  // namespace
 
@@ -30,8 +60,6 @@ bool Plot(const std::string& path, const std::string& title, const std::vector<P
     std::fprintf(stderr, "A picture's name must end in .png or .svg, not as %s.\n", path.c_str());
     return false;
   }
-  const char* colours[] = {"#2c5aa0", "#c8553d", "#4b8b3b", "#8a5a9e", "#b8860b", "#555555"};
-
   std::ostringstream script;
   script.precision(10);
   const size_t columns = panels.size() > 2 ? 2 : panels.size();
@@ -44,6 +72,7 @@ bool Plot(const std::string& path, const std::string& title, const std::vector<P
          << "set grid lc rgb '#e4e4e4' lt 1 lw 1\nset key noenhanced\n"
          << "set multiplot layout " << rows << "," << columns << " title " << ForGnuplot(title)
          << " font 'Sans,14' noenhanced\n";
+  const bool shares_legend = SharesLegend(panels);
   int block = 0;
   for (const Panel& panel : panels) {
     for (size_t k = 0; k < panel.series.size(); ++k) {
@@ -63,7 +92,8 @@ bool Plot(const std::string& path, const std::string& title, const std::vector<P
            << ForGnuplot(panel.x_label) << " noenhanced\nset ylabel " << ForGnuplot(panel.y_label)
            << " noenhanced\n"
            << (panel.equal_axes ? "set size ratio -1\n" : "set size noratio\n")
-           << (panel.equal_axes || panel.key_outside
+           << (shares_legend ? "unset key\n"
+               : panel.equal_axes || panel.key_outside
                    ? "set key outside right top vertical\n"
                    : "set key below center horizontal height 0.8\n")
            << (has_boxes ? "set yrange [0:*]\nset offsets 0.6, 0.6, 0, 0\n"
@@ -84,15 +114,20 @@ bool Plot(const std::string& path, const std::string& title, const std::vector<P
       const Series& s = panel.series[k];
       if (s.x.empty()) continue;
       script << (first ? "" : ", \\\n  ") << "$d" << block + k << " axes "
-             << (s.right_axis ? "x1y2" : "x1y1") << " with " << s.style
-             << (s.style != "points" ? " lw 2 dt " + std::to_string(1 + k / 6 % 4) : "")
-             << (s.style.find("points") != std::string::npos ? " pt 7 ps 0.8" : "") << " lc rgb '"
-             << colours[k % 6] << "'" << (s.style == "boxes" ? " fs solid 0.35 noborder" : "")
-             << " title " << ForGnuplot(s.title);
+             << (s.right_axis ? "x1y2" : "x1y1") << Look(s, k);
       first = false;
     }
     script << (first ? "NaN notitle\n" : "\n");
     block += static_cast<int>(panel.series.size());
+  }
+  if (shares_legend) {
+    script << "set key center center vertical\nunset title\nunset xlabel\nunset ylabel\n"
+           << "unset border\nunset tics\nunset grid\nunset logscale\n"
+           << "set xrange [0:1]\nset yrange [0:1]\nplot ";
+    for (size_t k = 0; k < panels[0].series.size(); ++k) {
+      script << (k ? ", \\\n  " : "") << "2" << Look(panels[0].series[k], k);
+    }
+    script << "\n";
   }
   script << "unset multiplot\n";
   const std::string script_path = path.substr(0, dot) + ".gnuplot";
