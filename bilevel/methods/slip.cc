@@ -1,6 +1,9 @@
 #include "bilevel/methods/slip.h"
 
 #include <algorithm>
+#include <cmath>
+
+#include "bilevel/objective/vector_passes.h"
 
 namespace bilevel {
 
@@ -37,11 +40,11 @@ void Slip::MoveXAndZ(Oracle& o, State& s) {
   Vector& z = s.Get("z", s.y.dim());
   Vector& m = s.Get("m", s.x.dim());
   const double eta = options_.x.At(o.iteration), theta = options_.average.At(o.iteration);
-  m *= 1.0 - theta;
+  Scaled(1.0 - theta, m.data(), s.x.dim(), m.data());
   f_x_.AddTo(theta, &m);
   j_z_.AddTo(-theta, &m);
   MoveZ(options_.z.At(o.iteration), &h_z_, &f_y_, &z);
-  const double norm = m.norm();
+  const double norm = std::sqrt(Scaled(1.0, m.data(), s.x.dim(), nullptr));
   if (norm > 0.0) NoteStep(o, s.x.Move(-(eta / norm) * m) ? eta : -1.0);
 }
 

@@ -98,6 +98,7 @@ Method::Outcome StochasticMethod::Minimize(Oracle& o,
   next_.fill(0);
   upper_sum_ = step_norm_ = 0.0;
   num_upper_ = 0;
+  const double far_x = kFar * (1.0 + s.x.value().norm()), far_y = kFar * (1.0 + s.y.value().norm());
   const uint64_t last = monitor->max_num_iterations();
   const uint64_t interval = common_.report_interval > 0 ? common_.report_interval
                                                         : std::max<uint64_t>(1, last / kNumReports);
@@ -116,10 +117,9 @@ Method::Outcome StochasticMethod::Minimize(Oracle& o,
   for (;; ++o.iteration) {
     const bool report = o.iteration % interval == 0 || o.iteration >= last;
     if (o.ok() && report) {
-      const auto far = [](const Point& p, const Point& start) {
-        return !(p.value().norm() <= kFar * (1.0 + start.value().norm()));
-      };
-      if (far(s.y, start_y_) || far(s.x, start_x_)) o.Fail("x or y grows without bound");
+      if (!(s.x.value().norm() <= far_x && s.y.value().norm() <= far_y)) {
+        o.Fail("x or y grows without bound");
+      }
     }
     double held_out = Progress::kUnknown;
     if (report && patience > 0) held_out = HeldOut(o, s);

@@ -3,7 +3,12 @@
 
 #include <cstdlib>
 #include <memory>
+#include <new>
 #include <variant>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #include "Eigen/SparseCore"
 #include "bilevel/models/simd_kernels.h"
@@ -11,16 +16,22 @@
 namespace bilevel {
 namespace internal {
 
-// Zeros in whole registers, aligned to them.
+// Zeros in whole registers, aligned to them. Where it is long, on huge pages if the system has
+// them: samples drawn at random then do not wait for the page table.
 template <typename T>
 class AlignedArray {
  public:
   // Makes room; keeps nothing. Allocates only when it grows.
   void Resize(size_t size) {
     if (size <= capacity_) return;
-    const size_t bytes = (size * sizeof(T) + kSimdBytes - 1) / kSimdBytes * kSimdBytes;
-    data_.reset(static_cast<T*>(std::aligned_alloc(kSimdBytes, bytes)));
+    constexpr size_t kHugePage = size_t{1} << 21;
+    const size_t page = size * sizeof(T) < 2 * kHugePage ? kSimdBytes : kHugePage;
+    const size_t bytes = (size * sizeof(T) + page - 1) / page * page;
+    data_.reset(static_cast<T*>(std::aligned_alloc(page, bytes)));
     if (!data_) throw std::bad_alloc();
+#if defined(__linux__)
+    if (page == kHugePage) madvise(data_.get(), bytes, MADV_HUGEPAGE);  // A hint.
+#endif
     capacity_ = bytes / sizeof(T);
     for (size_t i = 0; i < capacity_; ++i) data_.get()[i] = T(0);
   }

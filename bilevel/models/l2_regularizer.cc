@@ -5,6 +5,7 @@
 
 #include "Eigen/Core"
 #include "bilevel/models/check_sizes.h"
+#include "bilevel/objective/vector_passes.h"
 
 namespace bilevel {
 namespace {
@@ -65,9 +66,9 @@ bool L2Regularizer::Evaluate(double const* const* blocks,
       if (gx) Eigen::Map<Eigen::ArrayXd>(gx, features_) += by_feature * theta.square();
       continue;
     }
-    const double weight = Weight(x, k), sum = weight * theta.square().sum();
+    const double weight = Weight(x, k);
+    const double sum = weight * Scaled(2.0 * weight, theta.data(), features_, g.data());
     *value += sum;
-    if (g.data()) g = 2.0 * weight * theta;
     if (gx) gx[weights_ == kScalar ? 0 : k] += sum;
   }
   return true;
@@ -100,7 +101,8 @@ bool L2Regularizer::HessianProduct(double const* const* blocks,
     const int at = weights_ == kScalar ? 0 : k;
     const double weight = Weight(x, k), along = dx ? dx[at] : 0.0;
     if (p.data() && v.data()) {
-      p = 2.0 * weight * (v + along * theta);
+      Scaled(2.0 * weight, v.data(), features_, p.data());
+      if (along != 0.0) p += 2.0 * weight * along * theta;
     } else if (p.data()) {
       p = 2.0 * weight * along * theta;
     }

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <functional>
 #include <mutex>
+#include <type_traits>
 #include <utility>
 
 #include "bilevel/models/feature_storage.h"
@@ -35,7 +36,10 @@ template <typename T>
 class EngineBase : public LinearModel::Engine {
  public:
   EngineBase(Description description, int num_threads, int block)
-      : p_(std::move(description)), block_(block), pool_(num_threads) {
+      : p_(std::move(description)),
+        block_(block),
+        kernels_(internal::GetDenseKernels<T>()),
+        pool_(num_threads) {
     free_.reserve(64);
   }
 
@@ -76,9 +80,8 @@ class EngineBase : public LinearModel::Engine {
     const auto run = [&](int thread, int i) {
       w.values[i] = 0.0;
       const int end = std::min(count, (i + 1) * piece);
-      BeginPiece(i, &w);
       for (int k = i * piece; k < end; k += block_) {
-        RunBlock(q, k, std::min(block_, end - k), i, &w.threads[thread], &w);
+        RunBlock(q, k, std::min(block_, end - k), i, k == i * piece, &w.threads[thread], &w);
       }
     };
     pool_.ParallelFor(pieces, 1, std::cref(run));  // A reference: nothing is allocated.
@@ -143,6 +146,8 @@ class EngineBase : public LinearModel::Engine {
     std::vector<int> terms;
     std::vector<Thread> threads;
     internal::AlignedArray<T> weights, gradients, coefficients;
+    std::vector<const T*> rows_of_weights;
+    std::vector<T*> sums;
 
     int Term(int k) const { return all ? k : terms[k]; }
   };
@@ -153,16 +158,16 @@ class EngineBase : public LinearModel::Engine {
 
   // Theta and V in the engine's layout; memory for the gradients.
   virtual void Begin(const Request& q, int pieces, Work* w) = 0;
-  virtual void BeginPiece(int piece, Work* w) = 0;
   // Writes the wanted ones of o and u, side by side, sample by sample.
   virtual void Products(int begin, int rows, Thread* t, Work* w, T* out) = 0;
-  // The coefficients of a block, num_coefficients a sample.
+  // The coefficients of a block, num_coefficients a sample; whether it is the piece's first.
   virtual void AddGradients(
-      int begin, int rows, const T* coefficients, int piece, Thread*, Work*) = 0;
+      int begin, int rows, const T* coefficients, int piece, bool first, Thread*, Work*) = 0;
   virtual void End(const Request& q, int pieces, Work* w) = 0;
 
   const Description p_;
   const int block_;
+  const internal::DenseKernels<T>& kernels_;
   ThreadPool pool_;
 
  private:
@@ -199,7 +204,7 @@ class EngineBase : public LinearModel::Engine {
     std::unique_ptr<Work> work;
   };
 
-  void RunBlock(const Request& q, int begin, int rows, int piece, Thread* t, Work* w) {
+  void RunBlock(const Request& q, int begin, int rows, int piece, bool first, Thread* t, Work* w) {
     const int c = p_.c, ld = c * (w->with_outputs + w->with_product);
     T* const slopes = w->slopes.data() + static_cast<size_t>(begin) * c;
     double* const losses = w->losses.data() + begin;
@@ -242,7 +247,7 @@ class EngineBase : public LinearModel::Engine {
         w->w_product[begin + i] = t->slope[i] * dot + t->curvature[i] * along_w * losses[i];
       }
     }
-    if (m > 0) AddGradients(begin, rows, t->coefficients.data(), piece, t, w);
+    if (m > 0) AddGradients(begin, rows, t->coefficients.data(), piece, first, t, w);
   }
 
   int WeightOf(const Work& w, int k) const { return p_.WeightOf(w.Term(k)); }
@@ -283,23 +288,23 @@ class EngineBase : public LinearModel::Engine {
       }
       return;
     }
-    ArrayMap<T> e(t->exponentials.data(), static_cast<Eigen::Index>(rows) * c);
-    ArrayMap<T> sums(t->sums.data(), rows);
+    T* const e = t->exponentials.data();
     if (p_.loss == LinearModel::kLogistic) {
+      // log(1 + e^u), where u is the output, negated for the label 1.
       for (int i = 0; i < rows; ++i) e[i] = -std::abs(o[i * ld]);
-      e = e.exp();
-      sums = e.log1p();
+      kernels_.exp(e, rows);
+      std::copy_n(e, rows, t->sums.data());
+      kernels_.log1p(t->sums.data(), rows);
       for (int i = 0; i < rows; ++i) {
-        const T target = static_cast<T>(p_.targets[w.Term(begin + i)]), at = o[i * ld];
-        const T small = e[i] / (T(1) + e[i]);
-        // Of the two forms the one without cancellation.
-        slopes[i] = at > T(0) ? (target > T(0.5) ? -small : T(1) - small)
-                              : (target > T(0.5) ? small - T(1) : small);
-        const T signed_at = target > T(0.5) ? -at : at;
-        losses[i] = static_cast<double>(std::max(signed_at, T(0))) + static_cast<double>(sums[i]);
+        const T sign = T(1) - T(2) * static_cast<T>(p_.targets[w.Term(begin + i)]);
+        const T u = sign * o[i * ld];
+        const T positive = static_cast<T>(u > T(0));  // No branch on what is random.
+        slopes[i] = sign * std::max(positive, e[i]) / (T(1) + e[i]);
+        losses[i] = static_cast<double>(std::max(u, T(0))) + static_cast<double>(t->sums[i]);
       }
       return;
     }
+    ArrayMap<T> sums(t->sums.data(), rows);
     for (int i = 0; i < rows; ++i) {
       const T* const from = o + i * ld;
       T largest = from[0];
@@ -307,7 +312,7 @@ class EngineBase : public LinearModel::Engine {
       for (int k = 0; k < c; ++k) e[i * c + k] = from[k] - largest;
       t->shifts[i] = from[static_cast<int>(p_.targets[w.Term(begin + i)])] - largest;
     }
-    e = e.exp();
+    kernels_.exp(e, rows * c);
     for (int i = 0; i < rows; ++i) {
       T sum = 0;
       for (int k = 0; k < c; ++k) sum += e[i * c + k];
@@ -383,27 +388,54 @@ class DenseEngine : public EngineBase<T> {
             BlockOf(std::get<internal::DenseFeatures<T>>(features.storage().matrix).stride *
                     sizeof(T))),
         features_(features),
-        a_(std::get<internal::DenseFeatures<T>>(features_.storage().matrix)),
-        kernels_(internal::GetDenseKernels<T>()) {}
+        a_(std::get<internal::DenseFeatures<T>>(features_.storage().matrix)) {}
 
  private:
+  // Points w->rows_of_weights to the rows of Theta, then of V, and w->sums to where each piece's
+  // sums of coefficients times samples go.
   void Begin(const Request& q, int pieces, Work* w) override {
-    const size_t matrix = static_cast<size_t>(this->p_.c) * a_.stride;
-    w->weights.Resize(2 * matrix);
-    if (w->with_outputs) Load(q.theta, w->weights.data());
-    if (w->with_product) Load(q.theta_direction, w->weights.data() + matrix);
-    w->gradients.Resize(pieces * w->num_coefficients * static_cast<size_t>(a_.stride));
-  }
-  void Load(const double* from, T* to) const {
-    for (int k = 0; k < this->p_.c; ++k, to += a_.stride, from += this->p_.d) {
-      for (int j = 0; j < this->p_.d; ++j) to[j] = static_cast<T>(from[j]);
+    // The kernels fetch what comes next, but for the first samples.
+    constexpr size_t kFetched = 16 * 1024, kLine = 64;
+    for (size_t i = 0, bytes = 0, row = a_.stride * sizeof(T);
+         !w->all && i < static_cast<size_t>(w->count) && bytes < kFetched;
+         ++i, bytes += row) {
+      const char* const at = reinterpret_cast<const char*>(a_.row(w->terms[i]));
+      for (size_t k = 0; k < row; k += kLine) __builtin_prefetch(at + k, 0, 2);
+    }
+    const int c = this->p_.c, m = w->num_coefficients;
+    w->weights.Resize(2 * static_cast<size_t>(c) * a_.stride);
+    w->gradients.Resize(static_cast<size_t>(pieces) * m * a_.stride);
+    this->Grow(&w->rows_of_weights, 2 * c);
+    this->Grow(&w->sums, static_cast<size_t>(pieces) * m);
+    if (w->with_outputs) LoadRows(q.theta, 0, w);
+    if (w->with_product) LoadRows(q.theta_direction, w->with_outputs ? c : 0, w);
+    for (int k = 0; k < pieces * m; ++k) {
+      w->sums[k] = w->gradients.data() + static_cast<size_t>(k) * a_.stride;
+    }
+    if constexpr (kIsDouble) {
+      if (!InPlace() || pieces == 0) return;
+      ForEachOutput(q, [&](int k, double* out) { w->sums[k] = out; });
     }
   }
-  T* GradientsOf(int piece, Work* w) const {
-    return w->gradients.data() + static_cast<size_t>(piece) * w->num_coefficients * a_.stride;
+  // Whether a row of weights is as the kernels want it: it is then read where it stands, and the
+  // first piece's sums are made where they are wanted.
+  bool InPlace() const { return kIsDouble && a_.stride == this->p_.d; }
+  void LoadRows(const double* from, int first, Work* w) const {
+    for (int k = first; k < first + this->p_.c; ++k, from += this->p_.d) {
+      if constexpr (kIsDouble) w->rows_of_weights[k] = from;
+      if (InPlace()) continue;
+      T* const to = w->weights.data() + static_cast<size_t>(k) * a_.stride;
+      this->kernels_.load(from, this->p_.d, to);
+      w->rows_of_weights[k] = to;
+    }
   }
-  void BeginPiece(int piece, Work* w) override {
-    std::fill_n(GradientsOf(piece, w), static_cast<size_t>(w->num_coefficients) * a_.stride, T(0));
+  template <typename Body>
+  void ForEachOutput(const Request& q, Body body) const {
+    int k = 0;
+    for (double* out : {q.theta_gradient, q.theta_product}) {
+      if (!out) continue;
+      for (int last = k + this->p_.c; k < last; ++k, out += this->p_.d) body(k, out);
+    }
   }
   const T* const* Rows(const Work& w, int begin, int rows, Thread* t) const {
     for (int i = 0; i < rows; ++i) t->rows[i] = a_.row(w.Term(begin + i));
@@ -411,42 +443,44 @@ class DenseEngine : public EngineBase<T> {
   }
   void Products(int begin, int rows, Thread* t, Work* w, T* out) override {
     const int c = this->p_.c;
-    kernels_.outputs(Rows(*w, begin, rows, t),
-                     rows,
-                     w->weights.data() + (w->with_outputs ? 0 : c * a_.stride),
-                     c * (w->with_outputs + w->with_product),
-                     a_.stride,
-                     out);
+    this->kernels_.outputs(Rows(*w, begin, rows, t),
+                           rows,
+                           w->rows_of_weights.data(),
+                           c * (w->with_outputs + w->with_product),
+                           a_.stride,
+                           out);
   }
-  void AddGradients(
-      int begin, int rows, const T* coefficients, int piece, Thread* t, Work* w) override {
-    kernels_.add_gradient(Rows(*w, begin, rows, t),
-                          rows,
-                          coefficients,
-                          w->num_coefficients,
-                          a_.stride,
-                          GradientsOf(piece, w));
+  void AddGradients(int begin,
+                    int rows,
+                    const T* coefficients,
+                    int piece,
+                    bool first,
+                    Thread* t,
+                    Work* w) override {
+    this->kernels_.gradient(Rows(*w, begin, rows, t),
+                            rows,
+                            coefficients,
+                            w->num_coefficients,
+                            a_.stride,
+                            !first,
+                            w->sums.data() + piece * w->num_coefficients);
   }
   void End(const Request& q, int pieces, Work* w) override {
-    int k = 0;
-    for (double* out : {q.theta_gradient, q.theta_product}) {
-      if (!out) continue;
-      for (int last = k + this->p_.c; k < last; ++k, out += this->p_.d) {
-        for (int i = 0; i < pieces; ++i) {
-          const T* const from = GradientsOf(i, w) + static_cast<size_t>(k) * a_.stride;
-          if (i == 0) {
-            for (int j = 0; j < this->p_.d; ++j) out[j] = from[j];
-          } else {
-            for (int j = 0; j < this->p_.d; ++j) out[j] += from[j];
-          }
+    ForEachOutput(q, [&](int k, double* out) {
+      for (int i = InPlace(); i < pieces; ++i) {
+        const T* const from = w->sums[i * w->num_coefficients + k];
+        if (i == 0) {
+          this->kernels_.store(from, this->p_.d, out);
+        } else {
+          for (int j = 0; j < this->p_.d; ++j) out[j] += from[j];
         }
       }
-    }
+    });
   }
 
+  static constexpr bool kIsDouble = std::is_same_v<T, double>;
   const Features features_;  // Keeps the memory.
   const internal::DenseFeatures<T>& a_;
-  const internal::DenseKernels<T> kernels_;
 };
 
 // Over all samples with Theta by features, transposed, so that a feature's weights are neighbours,
@@ -497,7 +531,6 @@ class SparseEngine : public EngineBase<T> {
       }
     });
   }
-  void BeginPiece(int /*piece*/, Work* /*w*/) override {}
 
   void Products(int begin, int rows, Thread* /*t*/, Work* w, T* out) override {
     const int c = this->p_.c, m = c * (w->with_outputs + w->with_product);
@@ -528,8 +561,13 @@ class SparseEngine : public EngineBase<T> {
     }
   }
 
-  void AddGradients(
-      int begin, int rows, const T* coefficients, int /*piece*/, Thread* /*t*/, Work* w) override {
+  void AddGradients(int begin,
+                    int rows,
+                    const T* coefficients,
+                    int /*piece*/,
+                    bool /*first*/,
+                    Thread* /*t*/,
+                    Work* w) override {
     const int m = w->num_coefficients;
     std::copy_n(coefficients,
                 static_cast<size_t>(rows) * m,

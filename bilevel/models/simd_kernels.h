@@ -7,15 +7,22 @@ namespace internal {
 // Rows begin, and are padded with zeros to, multiples of this: a vector register.
 constexpr int kSimdBytes = 64;
 
-// Products of a block of samples with a few rows of weights, for the widest vectors the processor
-// has. Matrices of 3 to 30 rows are where a general matrix product spends its time on packing; here
-// a block of samples stays in the cache between the two.
+// What evaluating a block of samples takes, for the widest vectors the processor has. Products with
+// 3 to 30 rows of weights are where a general matrix product spends its time on packing; here a
+// block stays in the cache between the two.
 template <typename T>
 struct DenseKernels {
-  // out[i m + k] = a_i' w_k for i < rows and k < m. w_k = w + k stride; stride is whole registers.
-  void (*outputs)(const T* const* a, int rows, const T* w, int m, int stride, T* out);
-  // g_k += sum_i r[i m + k] a_i.
-  void (*add_gradient)(const T* const* a, int rows, const T* r, int m, int stride, T* g);
+  // out[i m + k] = a_i' w_k for i < rows and k < m; rows are `stride` long, whole registers.
+  void (*outputs)(const T* const* a, int rows, const T* const* w, int m, int stride, T* out);
+  // g_k = sum_i r[i m + k] a_i, added to what is there if `add`.
+  void (*gradient)(
+      const T* const* a, int rows, const T* r, int m, int stride, bool add, T* const* g);
+  // to <- from, n numbers.
+  void (*load)(const double* from, int n, T* to);
+  void (*store)(const T* from, int n, double* to);
+  // v <- e^v for v <= 0, and v <- log(1 + v) for 0 <= v <= 1, n of them.
+  void (*exp)(T* v, int n);
+  void (*log1p)(T* v, int n);
 };
 
 // Chosen once, by what the processor can do.

@@ -6,7 +6,7 @@
 #include <functional>
 #include <utility>
 
-#include "bilevel/objective/finite.h"
+#include "bilevel/objective/vector_passes.h"
 #include "bilevel/objective/level_evaluator_scratch.h"
 
 namespace bilevel {

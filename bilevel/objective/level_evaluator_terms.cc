@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "bilevel/objective/level_evaluator_scratch.h"
+#include "bilevel/objective/vector_passes.h"
 
 namespace bilevel {
 
@@ -43,7 +44,7 @@ void LevelEvaluator::AddTangent(const LevelFunction::Term& t,
     double* const to = out + a.tangent_offset;
     if (!plus) {
       if (is_first_[p]) continue;
-      for (int i = 0; i < a.size; ++i) to[i] += from[i];
+      AddScaled(1.0, from, a.size, to);
       continue;
     }
     for (int j = 0; j < a.tangent_size; ++j) {

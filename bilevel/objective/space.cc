@@ -5,7 +5,7 @@
 #include <limits>
 #include <utility>
 
-#include "bilevel/objective/finite.h"
+#include "bilevel/objective/vector_passes.h"
 
 namespace bilevel {
 
@@ -179,10 +179,8 @@ void SparseVector::Add(double scale, const SparseVector& other) {
 }
 
 void SparseVector::AddTo(double scale, Vector* v) const {
-  const double* from = values_.data();
-  double* to = v->data();
   for (const Range& r : blocks_) {
-    for (int j = r.begin; j < r.end; ++j) to[j] += scale * from[j];
+    AddScaled(scale, values_.data() + r.begin, r.end - r.begin, v->data() + r.begin);
   }
 }
 
@@ -194,19 +192,29 @@ double SparseVector::squaredNorm() const {
 
 bool Point::Move(double scale, const SparseVector& delta) {
   for (const SparseVector::Range& r : delta.blocks()) {
-    for (int j = r.begin; j < r.end; ++j) step_[j] = scale * delta.data()[j];
     const Space::Block& block = space_->blocks()[r.block];
+    const int shift = block.offset - block.tangent_offset, size = r.end - r.begin;
+    double* const moved = moved_.data() + shift + r.begin;
+    if (!block.manifold && !space_->has_bounds()) {
+      const double* const from = value_.data() + shift + r.begin;
+      if (!Moved(from, scale, delta.data() + r.begin, size, moved)) return false;
+      continue;
+    }
+    for (int j = r.begin; j < r.end; ++j) step_[j] = scale * delta.data()[j];
     if (!delta.IsWhole(r)) {  // Flat.
-      const int shift = block.offset - block.tangent_offset;
       for (int j = r.begin; j < r.end; ++j) {
         moved_[j + shift] = std::min(std::max(value_[j + shift] + step_[j], space_->LowerBound(j)),
                                      space_->UpperBound(j));
       }
-      if (!AllFinite(moved_.data() + r.begin + shift, r.end - r.begin)) return false;
+      if (!AllFinite(moved, size)) return false;
       continue;
     }
     if (!space_->PlusBlock(r.block, value_.data(), step_.data(), moved_.data())) return false;
     if (!AllFinite(moved_.data() + block.offset, block.size)) return false;
+  }
+  if (delta.blocks().size() == 1 && delta.blocks()[0].end - delta.blocks()[0].begin == dim()) {
+    value_.swap(moved_);
+    return true;
   }
   for (const SparseVector::Range& r : delta.blocks()) {
     const Space::Block& block = space_->blocks()[r.block];
@@ -223,8 +231,11 @@ bool Point::Move(double scale, const SparseVector& delta) {
 }
 
 bool Point::MoveByStep() {
-  if (!space_->Plus(value_.data(), step_.data(), moved_.data()) ||
-      !AllFinite(moved_.data(), static_cast<int>(moved_.size()))) {
+  const std::vector<Space::Block>& blocks = space_->blocks();
+  if (!space_->has_bounds() && blocks.size() == 1 && !blocks[0].manifold) {
+    if (!Moved(value_.data(), 1.0, step_.data(), dim(), moved_.data())) return false;
+  } else if (!space_->Plus(value_.data(), step_.data(), moved_.data()) ||
+             !AllFinite(moved_.data(), static_cast<int>(moved_.size()))) {
     return false;
   }
   value_.swap(moved_);

@@ -548,14 +548,56 @@ void CheckKernels() {
         M out(rows, m), g = M::Constant(m, stride, T(2));
         std::vector<const T*> pointers(rows);
         for (int i = 0; i < rows; ++i) pointers[i] = a.row(i).data();
-        kernels.outputs(pointers.data(), rows, w.data(), m, stride, out.data());
+        std::vector<const T*> weights(m);
+        for (int k = 0; k < m; ++k) weights[k] = w.row(k).data();
+        kernels.outputs(pointers.data(), rows, weights.data(), m, stride, out.data());
         EXPECT_EQ(out, M(a * w.transpose()));
         const M r = M::NullaryExpr(rows, m, number);
-        kernels.add_gradient(pointers.data(), rows, r.data(), m, stride, g.data());
+        std::vector<T*> sums(m);
+        for (int k = 0; k < m; ++k) sums[k] = g.row(k).data();
+        kernels.gradient(pointers.data(), rows, r.data(), m, stride, true, sums.data());
         EXPECT_EQ(g, M(r.transpose() * a + M::Constant(m, stride, T(2))));
+        kernels.gradient(pointers.data(), rows, r.data(), m, stride, false, sums.data());
+        EXPECT_EQ(g, M(r.transpose() * a));
       }
     }
   }
+}
+
+// Against the standard library's, over all arguments they are for.
+template <typename T>
+void CheckFunctions() {
+  const auto& kernels = internal::GetDenseKernels<T>();
+  constexpr T kEpsilon = std::numeric_limits<T>::epsilon();
+  std::vector<T> at, value;
+  for (T x = 0; x > T(sizeof(T) == 8 ? -700 : -85); x -= T(0.0137) * (T(1) - x / T(8)))
+    at.push_back(x);
+  value = at;
+  kernels.exp(value.data(), static_cast<int>(value.size()));
+  for (size_t i = 0; i < at.size(); ++i) {
+    EXPECT_NEAR(value[i], std::exp(at[i]), T(2) * kEpsilon * std::exp(at[i])) << at[i];
+  }
+  at.assign({T(1), T(0), kEpsilon, std::numeric_limits<T>::min()});
+  for (T x = 1; x > T(1e-6); x *= T(0.997)) at.push_back(x);
+  value = at;
+  kernels.log1p(value.data(), static_cast<int>(value.size()));
+  for (size_t i = 0; i < at.size(); ++i) {
+    EXPECT_NEAR(value[i], std::log1p(at[i]), T(2) * kEpsilon * std::log1p(at[i])) << at[i];
+  }
+  constexpr T kInfinity = std::numeric_limits<T>::infinity();
+  constexpr T kNaN = std::numeric_limits<T>::quiet_NaN();
+  T ends[] = {-kInfinity, T(-1e4), kNaN};
+  kernels.exp(ends, 3);
+  EXPECT_NEAR(ends[0], T(0), T(1e-37));
+  EXPECT_NEAR(ends[1], T(0), T(1e-37));
+  EXPECT_TRUE(std::isnan(ends[2]));
+  kernels.log1p(ends + 2, 1);
+  EXPECT_TRUE(std::isnan(ends[2]));
+}
+
+TEST(DenseKernels, HaveTheStandardFunctions) {
+  CheckFunctions<float>();
+  CheckFunctions<double>();
 }
 
 TEST(DenseKernels, AreMatrixProducts) {

@@ -1,0 +1,19 @@
+#ifndef BILEVEL_OBJECTIVE_VECTOR_PASSES_H_
+#define BILEVEL_OBJECTIVE_VECTOR_PASSES_H_
+
+namespace bilevel {
+
+// What a single-loop method does to long vectors in every iteration, each in one pass over them.
+
+// Whether none of n numbers is infinite or NaN.
+bool AllFinite(const double* v, int n);
+// to = from + scale * d. False where that is not finite.
+bool Moved(const double* from, double scale, const double* d, int n, double* to);
+// Returns |v|^2; to = scale * v, where it is not nullptr.
+double Scaled(double scale, const double* v, int n, double* to);
+// v += scale * d.
+void AddScaled(double scale, const double* d, int n, double* v);
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_OBJECTIVE_VECTOR_PASSES_H_
