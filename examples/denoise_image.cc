@@ -12,7 +12,6 @@
 // u*(x) and the adjoint are found by conjugate gradients. L-BFGS moves x.
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <fstream>
@@ -50,11 +49,8 @@ namespace {
 using examples::FieldsOfExperts;
 using examples::Format;
 using examples::Image;
+using examples::Now;
 constexpr int kFilters = FieldsOfExperts::kFilters;
-
-double Now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 struct Pair {
   Image clean, noisy;

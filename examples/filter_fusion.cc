@@ -13,7 +13,6 @@
 // with every fix in use.
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <functional>

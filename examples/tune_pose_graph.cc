@@ -12,7 +12,6 @@
 // trajectory with it. All sigmas larger alike (and the loss's scale smaller) leave y*(x) as it is:
 // without a prior the solver names that direction and leaves it alone.
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <functional>
@@ -70,6 +69,7 @@ DEFINE_bool(progress, false, "print the iterations");
 namespace {
 
 using examples::Format;
+using examples::Now;
 using examples::Pose2;
 using examples::Pose3;
 using examples::PoseGraph2;
@@ -77,10 +77,6 @@ using examples::PoseGraph3;
 using Positions = std::vector<Eigen::Vector3d>;
 
 constexpr double kWidest = 1000.0;  // Factors on sigma stay between this and its inverse.
-
-double Now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // ------------------------------------------------------------------------------------------------
 // Poses in the plane and in space.
@@ -242,7 +238,8 @@ Motion Align(const Positions& from, const Positions& to, bool planar) {
 }
 
 // The aligned position less the true one, over sqrt(number of poses) [m]. The alignment learned is
-// a correction about the trajectory's centre, in units that change it by a typical error.
+// a correction about the trajectory's centre, in units that change it by ten typical errors: phi is
+// quadratic in it, so that it need not use up the trust region of what is not.
 struct PositionError {
   template <typename T>
   void Correct(const T* turn, const T* shift, const T* position, T* residual) const {
@@ -290,6 +287,7 @@ template <typename Graph>
 struct Recording {
   Graph graph;
   Positions truth;             // Empty: none.
+  std::vector<int> pose_set;   // Of each vertex's truth: 0 is to learn by, 2 to test.
   std::vector<int> set;        // Of each edge: 0 is for the estimate, 1 validation, 2 test.
   std::vector<char> is_false;  // Of each edge: injected.
 
@@ -299,19 +297,32 @@ struct Recording {
     return positions;
   }
 
-  // Distance to the truth of each aligned position [m].
-  std::vector<double> Errors() const {
+  // The motion that brings the positions to learn by closest to their truth.
+  Motion Alignment() const {
     const Positions estimate = Estimate();
-    const Motion motion = Align(estimate, truth, Graph::kDim == 3);
+    Positions from, to;
+    for (size_t i = 0; i < truth.size(); ++i) {
+      if (pose_set[i] != 0) continue;
+      from.push_back(estimate[i]);
+      to.push_back(truth[i]);
+    }
+    return Align(from, to, Graph::kDim == 3);
+  }
+
+  // Distance to the truth of each aligned position of a set [m].
+  std::vector<double> PositionErrors(int which) const {
+    const Positions estimate = Estimate();
+    const Motion motion = Alignment();
     std::vector<double> errors;
     for (size_t i = 0; i < truth.size(); ++i) {
+      if (pose_set[i] != which) continue;
       errors.push_back((motion.r * estimate[i] + motion.t - truth[i]).norm());
     }
     return errors;
   }
 
   // Root mean square of each edge of a set, in the file's sigmas, over the edge's dimensions.
-  std::vector<double> Errors(int which) {
+  std::vector<double> EdgeErrors(int which) {
     std::vector<double> errors;
     double residuals[6];
     for (size_t k = 0; k < graph.edges.size(); ++k) {
@@ -440,16 +451,19 @@ class Levels {
     constexpr bool kPlanar = Graph::kDim == 3;
     auto& vertices = recording_->graph.vertices;
     PositionError error;
-    error.aligned = Align(recording_->Estimate(), recording_->truth, kPlanar);
+    error.aligned = recording_->Alignment();
     const double n = static_cast<double>(vertices.size());
-    error.weight = 1.0 / std::sqrt(n);
+    error.weight =
+        1.0 /
+        std::sqrt(1.0 * std::count(recording_->pose_set.begin(), recording_->pose_set.end(), 0));
     error.centre.setZero();
     for (const auto& p : recording_->truth) error.centre += p / n;
     double extent = 0.0;
     for (const auto& p : recording_->truth) extent += (p - error.centre).squaredNorm() / n;
-    error.unit = std::max(Rms(recording_->Errors()), 1e-3);
+    error.unit = 10.0 * std::max(Rms(recording_->PositionErrors(0)), 1e-3);
     error.turn_unit = error.unit / std::sqrt(extent);
     for (size_t i = 0; i < vertices.size(); ++i) {
+      if (recording_->pose_set[i] != 0) continue;
       error.truth = recording_->truth[i];
       ceres::CostFunction* cost;
       if constexpr (kPlanar) {
@@ -469,8 +483,8 @@ class Levels {
   // `num_errors` of them as they are with the estimate in memory at each factor of `factor`.
   void AddPrior(double factor) {
     if (!(factor > 1.0)) return;
-    const double held_out = Graph::kDim * static_cast<double>(recording_->Errors(1).size());
-    prior_sigma_ = std::log(factor) * std::sqrt(held_out) / Rms(recording_->Errors(1));
+    const double held_out = Graph::kDim * static_cast<double>(recording_->EdgeErrors(1).size());
+    prior_sigma_ = std::log(factor) * std::sqrt(held_out) / Rms(recording_->EdgeErrors(1));
     for (double* block : {noise_->odometry, noise_->loops}) {
       problem.upper()->AddResidualBlock(
           new bilevel::NormalPrior(std::vector<double>(noise_->size, 0.0), prior_sigma_),
@@ -481,8 +495,8 @@ class Levels {
 
   // The root of twice phi.
   double Score() {
-    if (!recording_->truth.empty()) return Rms(recording_->Errors());
-    double square = std::pow(Rms(recording_->Errors(1)), 2);
+    if (!recording_->truth.empty()) return Rms(recording_->PositionErrors(0));
+    double square = std::pow(Rms(recording_->EdgeErrors(1)), 2);
     for (const double* block : {noise_->odometry, noise_->loops}) {
       for (int k = 0; k < noise_->size; ++k) square += std::pow(block[k] / prior_sigma_, 2);
     }
@@ -669,7 +683,7 @@ bilevel::Solver::Options SolverOptions() {
   options.num_threads = FLAGS_num_threads;
   options.function_tolerance = 1e-4;
   bilevel::LevenbergMarquardt::Options method;
-  method.initial_trust_region_radius = 2.0;  // Sigmas are often off by a factor of ten.
+  method.initial_trust_region_radius = 1.0;  // Sigmas are often off by a factor of ten.
   options.method = std::make_shared<bilevel::LevenbergMarquardt>(method);
   options.minimizer_progress_to_stdout = FLAGS_progress;
   return options;
@@ -690,9 +704,13 @@ class Job {
   bool has_truth() const { return !train_.truth.empty(); }
   bool has_test_graph() const { return !test_.graph.vertices.empty(); }
 
-  // Scores of the solution at x, found from the graph's own start; robust losses by graduation.
+  // Scores of the solution at x, begun at the solution with the file's sigmas, and that at the
+  // graph's own start; robust losses by graduation.
   double SolveCold(const std::vector<double>& x, examples::Phi* phi) {
     phi->Restart();
+    if (noise_.loss == "none" && x != by_hand_) {
+      std::isfinite((*phi)(by_hand_)) ? phi->Continue() : phi->Restart();
+    }
     if (noise_.loss != "none") {
       for (const double scale : {100.0, 10.0, 1.0}) {
         if (scale <= 1.5 * std::exp(x.back())) break;
@@ -712,16 +730,16 @@ class Job {
     result.train = SolveCold(x, phi_.get());
     if (has_test_graph()) {
       result.test = SolveCold(x, test_phi_.get());
-      result.test_errors = test_.Errors();
-    } else if (!has_truth()) {
-      result.test_errors = train_.Errors(2);
+      result.test_errors = test_.PositionErrors(0);
+    } else {
+      result.test_errors = has_truth() ? train_.PositionErrors(2) : train_.EdgeErrors(2);
       result.test = Rms(result.test_errors);
     }
     return result;
   }
 
   Recording<Graph> train_, test_;
-  std::vector<double> true_x_;
+  std::vector<double> true_x_, by_hand_;
   Noise noise_;
   std::unique_ptr<examples::Phi> phi_, test_phi_;
 };
@@ -740,6 +758,11 @@ int Job<Graph>::Run() {
   for (Recording<Graph>* r : {&train_, &test_}) {
     InjectFalseLoops(FLAGS_false_loops, FLAGS_seed, r);
     r->set.assign(r->graph.edges.size(), 0);
+    r->pose_set.assign(r->truth.size(), 0);
+  }
+  const bool share_truth = has_truth() && !has_test_graph();
+  for (size_t i = 0; share_truth && i < train_.truth.size(); ++i) {
+    train_.pose_set[i] = 10 * i / train_.truth.size() % 2 == 0 ? 0 : 2;
   }
   if (!has_truth() && !HoldOut(&train_, &error)) {
     std::fprintf(stderr, "Loop closures cannot be held out: %s.\n", error.c_str());
@@ -748,10 +771,19 @@ int Job<Graph>::Run() {
   const auto& edges = train_.graph.edges;
   const long num_odometry =
       std::count_if(edges.begin(), edges.end(), [](const auto& e) { return e.IsOdometry(); });
+  const long num_loops = static_cast<long>(edges.size()) - num_odometry;
+  if (num_odometry == 0 || num_loops == 0) {
+    std::fprintf(stderr,
+                 "The graph to learn on has %ld odometry edges and %ld loop closures: there must "
+                 "be some of each.\n",
+                 num_odometry,
+                 num_loops);
+    return 1;
+  }
   std::printf("%zu poses, %ld odometry edges, %ld loop closures",
               train_.graph.vertices.size(),
               num_odometry,
-              static_cast<long>(edges.size()) - num_odometry);
+              num_loops);
   if (FLAGS_false_loops > 0.0) {
     std::printf(" (%ld of them false)",
                 std::count(train_.is_false.begin(), train_.is_false.end(), 1));
@@ -762,6 +794,9 @@ int Job<Graph>::Run() {
                 std::count(train_.set.begin(), train_.set.end(), 2));
   }
   std::printf(".\n");
+  if (share_truth) {
+    std::printf("Of the truth every second tenth of the way is to learn by, the others to test.\n");
+  }
   if (!has_truth() && std::count(train_.set.begin(), train_.set.end(), 1) < 10 * 2 * noise_.size) {
     std::printf("WARNING: so few held-out loop closures say little about %d unknowns.\n",
                 2 * noise_.size);
@@ -788,7 +823,8 @@ int Job<Graph>::Run() {
   }
 
   // Learned, from each start; the truth is aligned with the first solution.
-  std::vector<double> by_hand = noise_.Get(), start = by_hand;
+  by_hand_ = noise_.Get();
+  std::vector<double> start = by_hand_;
   for (int k = 0; k < noise_.size; ++k) start[noise_.size + k] = std::log(FLAGS_start);
   std::vector<std::vector<double>> starts = {start};
   if (noise_.loss != "none") {
@@ -867,7 +903,7 @@ int Job<Graph>::Run() {
   double warm_train = learned.train;
 
   // The same at the same starts, without derivatives; the first sigma stays as it is.
-  std::vector<Result> others = {Evaluate("as in the file", by_hand)};
+  std::vector<Result> others = {Evaluate("as in the file", by_hand_)};
   std::string jump;
   double from_elsewhere = std::nan("");
   if (FLAGS_baselines) {
@@ -928,8 +964,8 @@ int Job<Graph>::Run() {
   if (noise_.loss != "none") {
     // Robust losses have many solutions: from another start the same x may score otherwise, and phi
     // jumps where a solution ends.
-    SolveCold(by_hand, phi_.get());
-    jump = phi_->FindJump(by_hand, learned.x, 6);
+    SolveCold(by_hand_, phi_.get());
+    jump = phi_->FindJump(by_hand_, learned.x, 6);
     from_elsewhere = (*phi_)(learned.x);
     std::printf("\nOn the straight way from the file's sigmas to the learned ones: %s.\n",
                 jump.empty() ? "no jump of the score" : jump.c_str());
@@ -958,7 +994,11 @@ int Job<Graph>::Run() {
   }
   std::printf("%s", table.ToString().c_str());
   examples::Interval interval{0.0, 0.0};
-  if (!learned.test_errors.empty()) {
+  constexpr size_t kFewest = 20;
+  if (!learned.test_errors.empty() && learned.test_errors.size() < kFewest) {
+    std::printf("\nThe test part has %zu errors: too few to tell whether one is better.\n",
+                learned.test_errors.size());
+  } else if (!learned.test_errors.empty()) {
     const int block = std::max<int>(1, static_cast<int>(learned.test_errors.size()) / 30);
     interval = examples::BootstrapDifference(learned.test_errors, others[0].test_errors, block);
     std::printf(
@@ -1098,7 +1138,7 @@ bool Job<Graph>::Draw(const std::vector<Result>& rows,
       SolveCold(k == 0 ? rows[0].x : learned.x, phi);
       paths[k] = r->Estimate();
       if (reference.empty()) continue;
-      const Motion motion = Align(paths[k], reference, Graph::kDim == 3);
+      const Motion motion = r->Alignment();
       for (auto& p : paths[k]) p = motion.r * p + motion.t;
     }
     // The two axes along which it goes farthest.
@@ -1158,10 +1198,10 @@ bool Job<Graph>::Draw(const std::vector<Result>& rows,
 
   if (!learned.test_errors.empty()) {
     examples::Panel errors{"Errors of the test part",
-                           has_truth() ? "pose" : "loop closure",
+                           has_truth() ? "pose" : "loop closure held out",
                            has_truth() ? "error [m]" : "error [sigmas in the file]"};
     for (const Result* r : {&rows[0], &learned}) {
-      examples::Series series{r->name, "lines", {}, {}};
+      examples::Series series{r->name, has_truth() ? "lines" : "points", {}, {}};
       for (size_t i = 0; i < r->test_errors.size(); ++i) {
         series.x.push_back(static_cast<double>(i));
         series.y.push_back(r->test_errors[i]);

@@ -11,7 +11,6 @@
 // a drift of the gyroscope, and tells sideways slip from forward slip.
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -44,12 +43,9 @@ namespace {
 
 using bilevel::AutoDiffCostFunction;
 using examples::Format;
+using examples::Now;
 using examples::RangeSlam;
 using Pose = std::array<double, 3>;  // x, y, heading.
-
-double Now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // Errors in units of a noise that grows with the root of time, from one pose to the next.
 struct TranslationError {

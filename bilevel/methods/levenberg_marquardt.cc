@@ -278,6 +278,7 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
       }
       continue;
     }
+    const double growth = rejected > 0 ? 1.0 : 2.0;  // Not back at once to what was rejected.
     rejected = 0;
     if (options_.use_secant) {
       // The secant condition S dx = (J+ - J)' r+ and the change of what else is in the gradients,
@@ -296,7 +297,7 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
       use_secant = std::abs(secant_change - actual) <= std::abs(gn_change - actual);
     }
     if (ratio > 0.75) {
-      radius = std::min(options_.max_trust_region_radius, std::max(radius, 3.0 * step_norm));
+      radius = std::min(options_.max_trust_region_radius, std::max(radius, growth * step_norm));
     } else if (ratio < 0.25 && !too_small_to_see) {
       radius = 0.5 * std::min(radius, step_norm);
     }

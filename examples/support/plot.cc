@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <map>
+#include <set>
 #include <sstream>
 
 #include "examples/support/flags.h"
@@ -50,6 +52,46 @@ bool SharesLegend(const std::vector<Panel>& panels) {
   });
 }
 
+// Of each series: what has a title in more than one panel has its colour in all of them.
+std::vector<size_t> NumberColours(const Panel& panel, std::map<std::string, size_t>* numbers) {
+  std::set<size_t> taken;
+  for (const Series& s : panel.series) {
+    const auto known = numbers->find(s.title);
+    if (known != numbers->end()) taken.insert(known->second);
+  }
+  std::vector<size_t> result;
+  for (const Series& s : panel.series) {
+    size_t next = 0;
+    while (taken.count(next) > 0) ++next;
+    const size_t number = numbers->emplace(s.title, next).first->second;
+    taken.insert(number);
+    result.push_back(number);
+  }
+  return result;
+}
+
+// gnuplot chooses tics without a look at how wide a map comes out.
+std::string Tics(const Panel& panel) {
+  if (!panel.equal_axes) return "set xtics autofreq\nset ytics autofreq\n";
+  double size = 0.0;
+  for (const auto axis : {&Series::x, &Series::y}) {
+    double low = HUGE_VAL, high = -HUGE_VAL;
+    for (const Series& s : panel.series) {
+      for (const double v : s.*axis) {
+        if (!std::isfinite(v)) continue;
+        low = std::min(low, v);
+        high = std::max(high, v);
+      }
+    }
+    size = std::max(size, high - low);
+  }
+  if (!(size > 0.0)) return "set xtics autofreq\nset ytics autofreq\n";
+  const double power = std::pow(10.0, std::floor(std::log10(size / 5.0)));
+  const double rest = size / 5.0 / power;
+  const std::string step = std::to_string(power * (rest > 5.0 ? 10.0 : rest > 2.0 ? 5.0 : 2.0));
+  return "set xtics " + step + "\nset ytics " + step + "\n";
+}
+
 }  // namespace
 
 bool Plot(const std::string& path, const std::string& title, const std::vector<Panel>& panels) {
@@ -74,7 +116,9 @@ bool Plot(const std::string& path, const std::string& title, const std::vector<P
          << " font 'Sans,14' noenhanced\n";
   const bool shares_legend = SharesLegend(panels);
   int block = 0;
+  std::map<std::string, size_t> numbers;
   for (const Panel& panel : panels) {
+    const std::vector<size_t> number = NumberColours(panel, &numbers);
     for (size_t k = 0; k < panel.series.size(); ++k) {
       script << "$d" << block + k << " << EOD\n";
       const Series& s = panel.series[k];
@@ -91,7 +135,7 @@ bool Plot(const std::string& path, const std::string& title, const std::vector<P
     script << "set title " << ForGnuplot(panel.title) << " noenhanced\nset xlabel "
            << ForGnuplot(panel.x_label) << " noenhanced\nset ylabel " << ForGnuplot(panel.y_label)
            << " noenhanced\n"
-           << (panel.equal_axes ? "set size ratio -1\n" : "set size noratio\n")
+           << (panel.equal_axes ? "set size ratio -1\n" : "set size noratio\n") << Tics(panel)
            << (shares_legend ? "unset key\n"
                : panel.equal_axes || panel.key_outside
                    ? "set key outside right top vertical\n"
@@ -114,7 +158,7 @@ bool Plot(const std::string& path, const std::string& title, const std::vector<P
       const Series& s = panel.series[k];
       if (s.x.empty()) continue;
       script << (first ? "" : ", \\\n  ") << "$d" << block + k << " axes "
-             << (s.right_axis ? "x1y2" : "x1y1") << Look(s, k);
+             << (s.right_axis ? "x1y2" : "x1y1") << Look(s, number[k]);
       first = false;
     }
     script << (first ? "NaN notitle\n" : "\n");

@@ -7,7 +7,7 @@
 namespace examples {
 
 struct Series {
-  std::string title;
+  std::string title;  ///< Those of one title have one colour in all panels.
   /// gnuplot's: "lines", "points", "linespoints", "steps", "boxes".
   std::string style;
   std::vector<double> x, y;  ///< A value that is not finite interrupts a line.

@@ -1,4 +1,5 @@
 // The example on small graphs: what it promises on large ones, read off its JSON.
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
@@ -36,7 +37,7 @@ TEST(TunePoseGraph, SimulatedGraph) {
   EXPECT_LE(train, 1.001 * JsonNumber(json, "Nelder-Mead", "train"));
   EXPECT_LE(train * train, 1.01 * std::pow(JsonNumber(json, "true_sigmas", "train"), 2));
   EXPECT_LE(JsonNumber(json, "learned", "test"), 0.7 * JsonNumber(json, "as_in_the_file", "test"));
-  EXPECT_LE(LowerSolves(json, "cost_of_learned"), 18);
+  EXPECT_LE(LowerSolves(json, "cost_of_learned"), 15);
   EXPECT_EQ(JsonNumber(json, "", "flat_directions"), 1);
 
   // The graph returns with information that makes chi2 the degrees of freedom.
@@ -62,11 +63,38 @@ TEST(TunePoseGraph, FalseLoopClosures) {
             0.7 * JsonNumber(json, "as_in_the_file", "train"));
   EXPECT_LE(JsonNumber(json, "learned", "test"), 0.7 * JsonNumber(json, "as_in_the_file", "test"));
   EXPECT_NE(json.find("new ceres::CauchyLoss("), std::string::npos);
-  // More than one start was tried, and the best was taken.
-  const size_t scores = json.find("\"scores_of_starts\": [");
-  ASSERT_NE(scores, std::string::npos);
-  const double first = std::strtod(json.c_str() + scores + 21, nullptr);
-  EXPECT_GE(first, 0.999 * JsonNumber(json, "learned", "train"));
+  // Two starts were tried, which lead to different minima, and the best was taken.
+  const size_t list = json.find("\"scores_of_starts\": [");
+  ASSERT_NE(list, std::string::npos);
+  char* end = nullptr;
+  const double first = std::strtod(json.c_str() + list + 21, &end);
+  ASSERT_EQ(*end, ',');
+  const double second = std::strtod(end + 1, &end);
+  EXPECT_GT(std::max(first, second), 1.02 * std::min(first, second));
+  EXPECT_NEAR(JsonNumber(json, "learned", "train") / std::min(first, second), 1.0, 0.01);
+}
+
+// Where the file's ratios are far from good ones too, and the way is long.
+TEST(TunePoseGraph, AsGoodAsTheTrueSigmas) {
+  if (ExamplePath("tune_pose_graph").empty()) GTEST_SKIP() << "the examples were not built";
+  for (const char* flags : {"--seed=2", "--seed=3 --start=100", "--seed=1 --start=0.01"}) {
+    const std::string json = RunExample(std::string("--nobaselines ") + flags);
+    EXPECT_LE(std::pow(JsonNumber(json, "learned", "train"), 2),
+              1.01 * std::pow(JsonNumber(json, "true_sigmas", "train"), 2))
+        << flags;
+  }
+}
+
+TEST(TunePoseGraph, TruthIsSharedWithoutAGraphToTestOn) {
+  if (ExamplePath("tune_pose_graph").empty()) GTEST_SKIP() << "the examples were not built";
+  BILEVEL_REQUIRE_DATA("posegraph/ring.g2o.gz");
+  const std::string json =
+      RunExample("--graph='" + DataPath("posegraph/ring.g2o.gz") + "' --truth='" +
+                 DataPath("posegraph/ring_groundtruth.g2o.gz") + "'");
+  for (const char* other : {"as_in_the_file", "best_of_the_grid"}) {
+    EXPECT_LE(JsonNumber(json, "learned", "train"), JsonNumber(json, other, "train")) << other;
+  }
+  EXPECT_TRUE(std::isfinite(JsonNumber(json, "learned", "test")));
 }
 
 // A switch for each loop closure is Geman and McClure's loss, minimised over the switches: two ways
@@ -95,7 +123,7 @@ TEST(TunePoseGraph, HeldOutLoopClosures) {
   EXPECT_LE(JsonNumber(json, "learned", "train"),
             0.85 * JsonNumber(json, "as_in_the_file", "train"));
   EXPECT_LE(JsonNumber(json, "learned", "test"), JsonNumber(json, "as_in_the_file", "test"));
-  EXPECT_LE(LowerSolves(json, "cost_of_learned"), 15);
+  EXPECT_LE(LowerSolves(json, "cost_of_learned"), 20);  // Four unknowns: 625 points of a grid.
 }
 
 TEST(TunePoseGraph, LearnedOnOneRideBetterOnAnother) {
