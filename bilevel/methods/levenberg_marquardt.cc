@@ -312,6 +312,7 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
     phi = new_phi;
     progress.objective = phi;
     progress.gradient_norm = find_active(gradient);
+    progress.keep = Progress::kAlways;  // Where phi is rounding the gradient has told.
     ++oracle.iteration;
     if (!monitor->Report(state, progress)) return Outcome::kNoConvergence;
     if (std::abs(decrease) <= monitor->function_tolerance() * std::abs(phi) && ratio > 0.25) {
