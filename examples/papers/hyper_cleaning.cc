@@ -229,7 +229,7 @@ Configuration Configure(const std::string& name, int n) {
       bilevel::Soba::Options options;
       common(&options);
       options.lower.step = 0.02;
-      options.x.step = 300.0;
+      options.x.step = 0.06 * n;  // A sample's part of g is 1 / n.
       options.lower.decay_exponent = options.x.decay_exponent = 0.0;
       c.method = std::make_shared<bilevel::Soba>(options);
     } else {
@@ -237,7 +237,7 @@ Configuration Configure(const std::string& name, int n) {
       common(&options);
       options.num_warm_start_steps = 200;
       options.warm_start_step = options.y.step = options.z.step = 0.02;
-      options.x.step = 0.3;
+      options.x.step = 0.3 * std::sqrt(n / 5000.0);
       c.method = std::make_shared<bilevel::Slip>(options);
     }
   }
