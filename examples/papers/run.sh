@@ -70,8 +70,8 @@ for name in "${experiments[@]}"; do
           --csv="$out/hyper_cleaning.csv" --plot="$out/hyper_cleaning_$dataset.svg"
       done
       ((${#quick[@]})) || experiment hyper_cleaning hyper_cleaning_50k "${common[@]}" --seeds=1 \
-        --train=50000 --iterations=1500 --methods=bome_T1 --csv="$out/hyper_cleaning.csv" \
-        --plot="$out/hyper_cleaning_50k.svg"
+        --train=50000 --iterations=500 --methods=bome_T1,bome_gradient_T1,soba,slip \
+        --csv="$out/hyper_cleaning.csv" --plot="$out/hyper_cleaning_50k.svg"
       ;;
     news_regularization)
       experiment news_regularization news_regularization "${common[@]}" \

@@ -169,7 +169,8 @@ bool Plot(const std::string& path, const std::string& title, const std::vector<P
            << "unset border\nunset tics\nunset grid\nunset logscale\n"
            << "set xrange [0:1]\nset yrange [0:1]\nplot ";
     for (size_t k = 0; k < panels[0].series.size(); ++k) {
-      script << (k ? ", \\\n  " : "") << "2" << Look(panels[0].series[k], k);
+      script << (k ? ", \\\n  " : "") << "2"
+             << Look(panels[0].series[k], numbers.at(panels[0].series[k].title));
     }
     script << "\n";
   }
