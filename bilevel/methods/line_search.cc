@@ -25,11 +25,26 @@ class WholeSpace final : public ceres::Manifold {
   bool Plus(const double* x, const double* delta, double* sum) const override {
     return space_->Plus(x, delta, sum);
   }
-  bool PlusJacobian(const double* x, double* jacobian) const override {
-    return BlockDiagonal(
-        jacobian, space_->size(), space_->tangent_size(), [&](const Space::Block& b, double* out) {
-          return b.manifold->PlusJacobian(x + b.offset, out);
-        });
+  // Never whole: it would have the square of x's length of entries.
+  bool PlusJacobian(const double* /*x*/, double* /*jacobian*/) const override { return false; }
+  bool RightMultiplyByPlusJacobian(const double* x,
+                                   const int num_rows,
+                                   const double* ambient,
+                                   double* tangent) const override {
+    for (int row = 0; row < num_rows; ++row) {
+      for (const Space::Block& b : space_->blocks()) {
+        const double* const from = ambient + b.offset;
+        double* const to = tangent + b.tangent_offset;
+        if (!b.manifold) {
+          std::copy_n(from, b.size, to);
+        } else if (!b.manifold->RightMultiplyByPlusJacobian(x + b.offset, 1, from, to)) {
+          return false;
+        }
+      }
+      ambient += space_->size();
+      tangent += space_->tangent_size();
+    }
+    return true;
   }
   bool Minus(const double* y, const double* x, double* difference) const override {
     for (const Space::Block& b : space_->blocks()) {
@@ -45,25 +60,6 @@ class WholeSpace final : public ceres::Manifold {
   bool MinusJacobian(const double* /*x*/, double* /*jacobian*/) const override { return false; }
 
  private:
-  template <typename Fill>
-  bool BlockDiagonal(double* jacobian, int rows, int columns, Fill fill) const {
-    std::fill_n(jacobian, static_cast<size_t>(rows) * columns, 0.0);
-    std::vector<double> own;
-    for (const Space::Block& b : space_->blocks()) {
-      own.assign(b.size * b.tangent_size, 0.0);
-      if (b.manifold) {
-        if (!fill(b, own.data())) return false;
-      } else {
-        for (int i = 0; i < b.size; ++i) own[i * b.size + i] = 1.0;
-      }
-      for (int i = 0; i < b.size; ++i) {
-        std::copy_n(&own[i * b.tangent_size],
-                    b.tangent_size,
-                    jacobian + static_cast<size_t>(b.offset + i) * columns + b.tangent_offset);
-      }
-    }
-    return true;
-  }
   const Space* space_;
 };
 

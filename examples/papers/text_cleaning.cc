@@ -53,7 +53,15 @@ struct Steps {
   double y, x;
 };
 // What --search found at p = 0.4.
-const std::map<std::string, Steps> kSteps{};
+const std::map<std::string, Steps> kSteps{{"slip", {135.0, 9.0}},
+                                          {"bo_rep", {135.0, 9.0}},
+                                          {"soba", {135.0, 4000.0}},
+                                          {"saba", {45.0, 16000.0}},
+                                          {"ma_soba", {135.0, 4000.0}},
+                                          {"stocbio", {45.0, 16000.0}},
+                                          {"ttsa", {45.0, 64000.0}},
+                                          {"f2sa", {135.0, 16000.0}},
+                                          {"amigo", {135.0, 16000.0}}};
 
 Steps StepsOf(const std::string& name) {
   const auto found = kSteps.find(name);
@@ -399,7 +407,7 @@ int main(int argc, char** argv) {
             return a.metrics[kSelectionLoss] < b.metrics[kSelectionLoss];
           });
       const auto ridge = data.Ridge();
-      examples::Fit({{run.lower, x.data()}, {ridge.get(), nullptr}}, 100, &theta);
+      examples::Fit({{run.lower, x.data()}, {ridge.get(), nullptr}}, 40, &theta);
       row.seconds = last.seconds;
       row.metrics = {last.metrics[kAccuracy],
                      selected->metrics[kAccuracy],
