@@ -281,12 +281,12 @@ bool Search(const Tasks& tasks, const std::vector<std::string>& methods) {
     Run run(tasks);
     bilevel::StepSearch search;
     search.grids = {
-        {0.3, 1.0},
-        IsNormalized(name) ? bilevel::LogGrid(0.05, 0.6, 4) : bilevel::LogGrid(0.75, 48.0, 4)};
+        {0.1, 0.3, 1.0},
+        IsNormalized(name) ? bilevel::LogGrid(0.03, 0.48, 5) : bilevel::LogGrid(0.5, 40.5, 5)};
     search.make_method = [&](const std::vector<double>& steps) {
       return Create(name, {steps[0], steps[1]});
     };
-    search.num_iterations = std::max(1, Iterations(name) / 16);
+    search.num_iterations = std::max(1, Iterations(name) / 8);
     search.held_out = [&] { return tasks.Selection(run.embedding, run.heads); };
     bilevel::StepSearchResult result;
     std::string error;

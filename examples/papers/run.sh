@@ -8,8 +8,8 @@ if [[ ${1:-} == -h || ${1:-} == --help ]]; then
 Usage: examples/papers/run.sh [--quick] [experiment...]
 
 Builds the experiments of papers in build/, runs those named (hyper_cleaning, news_regularization,
-l2_tuning, adversarial_training; all if none is) and rewrites their tables in
-examples/papers/RESULTS.md. Finished runs are kept in build/papers/*.csv: an interrupted table is
+l2_tuning, adversarial_training, text_cleaning, hyper_representation; all if none is) and rewrites
+their tables in examples/papers/RESULTS.md. Finished runs are kept in build/papers/*.csv: an interrupted table is
 resumed, and deleting the file starts it anew. SEEDS (default 3) and THREADS (2) are the
 environment's.
 
@@ -24,7 +24,8 @@ if [[ ${1:-} == --quick ]]; then
   shift
 fi
 experiments=("$@")
-((${#experiments[@]})) || experiments=(hyper_cleaning news_regularization l2_tuning adversarial_training)
+((${#experiments[@]})) || experiments=(hyper_cleaning news_regularization l2_tuning adversarial_training
+  text_cleaning hyper_representation)
 install_requirements
 build examples
 if [[ -z ${BILEVEL_DATA_DIR:-} && -d ../shared/data ]]; then
@@ -79,6 +80,16 @@ for name in "${experiments[@]}"; do
       ;;
     l2_tuning)
       experiment l2_tuning l2_tuning "${common[@]}" --csv="$out/l2_tuning.csv" --plot="$out/l2_tuning.svg"
+      ;;
+    text_cleaning)
+      for p in 0.2 0.4; do
+        experiment text_cleaning "text_cleaning_p$p" --p="$p" "${common[@]}" \
+          --csv="$out/text_cleaning.csv" --plot="$out/text_cleaning_p$p.svg"
+      done
+      ;;
+    hyper_representation)
+      experiment hyper_representation hyper_representation "${common[@]}" \
+        --csv="$out/hyper_representation.csv" --plot="$out/hyper_representation.svg"
       ;;
     adversarial_training)
       abalone=()

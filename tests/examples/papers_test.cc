@@ -63,5 +63,33 @@ TEST(NewsRegularization, ImprovesOnNone) {
   EXPECT_GT(JsonNumber(json, "", "bome_T1"), JsonNumber(json, "", "start") + 0.02);
 }
 
+// Weights of tweets tell wrong labels from right ones better than chance (F1 = 0.2 at p = 0.2), and
+// f is below that of no weights at all.
+TEST(TextCleaning, FindsWrongLabelsOfTweets) {
+  const char* file = "sentiment140_100k/positive.txt.gz";
+  BILEVEL_REQUIRE_DATA(file);
+  if (ExamplePath("text_cleaning").empty()) GTEST_SKIP() << "the examples were not built";
+  const std::string json = QuickJson("text_cleaning", FolderOf(DataPath(file)));
+  for (const char* method : {"slip", "soba"}) {
+    EXPECT_GE(JsonNumber(json, method, "f1"), 0.35) << method;
+    EXPECT_GE(JsonNumber(json, method, "accuracy"), 0.72) << method;
+  }
+}
+
+// Learned word vectors are better than those that all start from, on the kinds of reviews they
+// were learned from and on a new one.
+TEST(HyperRepresentation, ImprovesOnTheStart) {
+  const char* file = "mdsd_amazon/books_train.svmlight.gz";
+  BILEVEL_REQUIRE_DATA(file);
+  if (ExamplePath("hyper_representation").empty()) GTEST_SKIP() << "the examples were not built";
+  const std::string json = QuickJson("hyper_representation", FolderOf(DataPath(file)));
+  for (const char* method : {"slip", "soba"}) {
+    EXPECT_GE(JsonNumber(json, method, "accuracy"), JsonNumber(json, "start", "accuracy") + 0.1)
+        << method;
+    EXPECT_GE(JsonNumber(json, method, "new task"), JsonNumber(json, "start", "new task") + 0.05)
+        << method;
+  }
+}
+
 }  // namespace
 }  // namespace bilevel
