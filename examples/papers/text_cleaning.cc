@@ -304,7 +304,7 @@ bool Search(const Cleaning& data, const std::vector<std::string>& methods) {
     search.make_method = [&](const std::vector<double>& steps) {
       return Create(name, {steps[0], steps[1]});
     };
-    search.num_iterations = std::max(1, Iterations(name) / 8);
+    search.num_iterations = std::max(1, Iterations(name) / 16);  // The last one is a full run.
     search.held_out = [&] { return Cleaning::Loss(*data.selection, run.theta); };
     bilevel::StepSearchResult result;
     std::string error;
