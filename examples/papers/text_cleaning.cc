@@ -299,12 +299,12 @@ bool Search(const Cleaning& data, const std::vector<std::string>& methods) {
     Run run(data);
     bilevel::StepSearch search;
     search.grids = {
-        {15.0, 45.0, 135.0},
-        IsNormalized(name) ? bilevel::LogGrid(2.0, 32.0, 5) : bilevel::LogGrid(1e3, 1e5, 5)};
+        {45.0, 135.0},
+        IsNormalized(name) ? bilevel::LogGrid(1.0, 27.0, 4) : bilevel::LogGrid(1e3, 6.4e4, 4)};
     search.make_method = [&](const std::vector<double>& steps) {
       return Create(name, {steps[0], steps[1]});
     };
-    search.num_iterations = std::max(1, Iterations(name) / 16);  // The last one is a full run.
+    search.num_iterations = std::max(1, Iterations(name) / 16);  // The last one is half a run.
     search.held_out = [&] { return Cleaning::Loss(*data.selection, run.theta); };
     bilevel::StepSearchResult result;
     std::string error;
