@@ -64,7 +64,8 @@ using TorchBlocks = std::vector<TorchBlock>;
 ///         Level::kLower,
 ///         std::make_unique<bilevel::TorchObjective>(
 ///             bilevel::TorchBlocks{net.ptr(), {n}}, n,
-///             [=](const std::vector<torch::Tensor>& blocks, const bilevel::TorchSamples& s) {
+///             [=, net = net.ptr()](const std::vector<torch::Tensor>& blocks,
+///                                  const bilevel::TorchSamples& s) {
 ///               const auto losses = torch::nn::functional::cross_entropy(
 ///                   net->forward(s.Rows(images)), s.Rows(labels),
 ///                   torch::nn::functional::CrossEntropyFuncOptions().reduction(torch::kNone));

@@ -8,8 +8,8 @@ if [[ ${1:-} == -h || ${1:-} == --help ]]; then
 Usage: examples/papers/run.sh [--quick] [experiment...]
 
 Builds the experiments of papers in build/, runs those named (hyper_cleaning, news_regularization,
-l2_tuning, adversarial_training, text_cleaning, hyper_representation; all if none is) and rewrites
-their tables in examples/papers/RESULTS.md. Finished runs are kept in build/papers/*.csv: an interrupted table is
+l2_tuning, adversarial_training, text_cleaning, hyper_representation, continual_learning; all if none
+is) and rewrites their tables in examples/papers/RESULTS.md. Finished runs are kept in build/papers/*.csv: an interrupted table is
 resumed, and deleting the file starts it anew. SEEDS (default 3) and THREADS (2) are the
 environment's.
 
@@ -25,7 +25,7 @@ if [[ ${1:-} == --quick ]]; then
 fi
 experiments=("$@")
 ((${#experiments[@]})) || experiments=(hyper_cleaning news_regularization l2_tuning adversarial_training
-  text_cleaning hyper_representation)
+  text_cleaning hyper_representation continual_learning)
 install_requirements
 build examples
 if [[ -z ${BILEVEL_DATA_DIR:-} && -d ../shared/data ]]; then
@@ -96,6 +96,14 @@ for name in "${experiments[@]}"; do
       [[ -z ${BILEVEL_DATA_DIR:-} ]] || abalone=(--abalone="$BILEVEL_DATA_DIR/abalone/abalone.csv")
       experiment adversarial_training adversarial_training "${abalone[@]}" "${quick[@]}" \
         --num_threads="${THREADS:-2}" --plot="$out/adversarial_training.svg"
+      ;;
+    continual_learning)
+      if [[ -x build/examples/continual_learning ]]; then
+        experiment continual_learning continual_learning "${common[@]}" \
+          --csv="$out/continual_learning.csv" --plot="$out/continual_learning.svg"
+      else
+        say "continual_learning needs LibTorch (libtorch-dev), which was not found."
+      fi
       ;;
     *) fail "There is no experiment $name." ;;
   esac

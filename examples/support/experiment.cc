@@ -122,7 +122,7 @@ bool Follow(bilevel::Solver::Options options,
     return std::make_unique<bilevel::NewtonCgLowerSolver>(program, lower);
   };
   Observer observer(every, options.max_num_iterations, measure, curve);
-  options.callbacks = {&observer};
+  options.callbacks.push_back(&observer);
   options.update_state_every_iteration = true;
   bilevel::Solver::Summary summary;
   bilevel::Solve(options, problem, &summary);

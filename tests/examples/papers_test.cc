@@ -53,6 +53,20 @@ TEST(L2Tuning, FindsWhatASweepFinds) {
   }
 }
 
+// Three tasks of 500 samples: each is learned, and stays so while others are.
+TEST(ContinualLearning, DoesNotForget) {
+  const char* file = "mnist/train-images-idx3-ubyte.gz";
+  BILEVEL_REQUIRE_DATA(file);
+  if (ExamplePath("continual_learning").empty()) {
+    GTEST_SKIP() << "it was not built: LibTorch or the examples are missing";
+  }
+  const std::string json = QuickJson("continual_learning", FolderOf(DataPath(file)));
+  for (const char* method : {"bome", "aid"}) {
+    EXPECT_GE(JsonNumber(json, method, "ACC"), 0.77) << method;
+    EXPECT_LE(JsonNumber(json, method, "NBT"), 0.03) << method;
+  }
+}
+
 // A few iterations already make validation and test better than no regularisation does.
 TEST(NewsRegularization, ImprovesOnNone) {
   const char* file = "news20/20news_w1000_counts_train.libsvm.gz";
