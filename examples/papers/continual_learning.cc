@@ -10,7 +10,7 @@
 // samples come once, ten at a time. Kept of each task are 50: 40 to replay (lower level), 10 apart
 // (upper level), which is also all the method ever sees again. The lower level is
 //
-//   mean CE(new samples) + mean CE(replayed) + 100 mean KL(what the network said of them at the end
+//   mean CE(new samples) + mean CE(replayed) + 400 mean KL(what the network said of them at the end
 //   of their task, at temperature 5)
 //
 // With a_t^s the test accuracy on task s after training on task t, of T tasks,
@@ -44,7 +44,7 @@ DEFINE_int32(lower_steps, 2, "steps of y in an iteration");
 DEFINE_double(lower_step, 0.05, "of these steps");
 DEFINE_double(x_step, 0.05, "of x");
 DEFINE_int32(replay, 40, "samples replayed in an iteration");
-DEFINE_double(distillation, 100.0, "weight of KL");
+DEFINE_double(distillation, 400.0, "weight of KL; the released network's is 100");
 DEFINE_int32(first_seed, 0, "the first of --seeds");
 
 using bilevel::TorchObjective;
@@ -369,7 +369,7 @@ std::shared_ptr<bilevel::Method> MakeMethod(const std::string& name) {
     set(&options);
     options.lower_level = bilevel::Bome::kGradientSteps;
     options.x = options.y = x;
-    options.y.step = FLAGS_lower_step;
+    options.y.step = 2.0 * FLAGS_lower_step;  // One step an iteration, of which half is on g.
     options.epsilon = 1e-8;
     return std::make_shared<bilevel::Bome>(options);
   }
@@ -447,7 +447,7 @@ int main(int argc, char** argv) {
   if (FLAGS_quick) {
     FLAGS_tasks = 3;
     FLAGS_seeds = 1;
-    FLAGS_budget = 0.5;
+    FLAGS_budget = 0.3;
     FLAGS_num_threads = 1;
     if (FLAGS_methods.empty()) FLAGS_methods = "bome,aid";
   }

@@ -53,7 +53,7 @@ TEST(L2Tuning, FindsWhatASweepFinds) {
   }
 }
 
-// Three tasks of 500 samples: each is learned, and stays so while others are.
+// Three tasks of 300 samples: each is learned, and stays so while others are.
 TEST(ContinualLearning, DoesNotForget) {
   const char* file = "mnist/train-images-idx3-ubyte.gz";
   BILEVEL_REQUIRE_DATA(file);
@@ -62,7 +62,7 @@ TEST(ContinualLearning, DoesNotForget) {
   }
   const std::string json = QuickJson("continual_learning", FolderOf(DataPath(file)));
   for (const char* method : {"bome", "aid"}) {
-    EXPECT_GE(JsonNumber(json, method, "ACC"), 0.77) << method;
+    EXPECT_GE(JsonNumber(json, method, "ACC"), 0.73) << method;
     EXPECT_LE(JsonNumber(json, method, "NBT"), 0.03) << method;
   }
 }
