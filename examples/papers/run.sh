@@ -9,9 +9,9 @@ Usage: examples/papers/run.sh [--quick] [experiment...]
 
 Builds the experiments of papers in build/, runs those named (hyper_cleaning, news_regularization,
 l2_tuning, adversarial_training, text_cleaning, hyper_representation, continual_learning; all if none
-is) and rewrites their tables in examples/papers/RESULTS.md. Finished runs are kept in build/papers/*.csv: an interrupted table is
-resumed, and deleting the file starts it anew. SEEDS (default 3) and THREADS (2) are the
-environment's.
+is) and rewrites their tables in examples/papers/RESULTS.md. Finished runs are kept in
+build/papers/*.csv: an interrupted table is resumed, and deleting the file starts it anew. SEEDS
+(default 3) and THREADS (2) are the environment's.
 
 Data: BILEVEL_DATA_DIR, or the package manager; an experiment whose data is absent says how to get
 it and is left out.
