@@ -909,8 +909,8 @@ int Job<Graph>::Run() {
   if (FLAGS_baselines) {
     const auto search = [&](const char* name, auto run) {
       const double start_time = Now();
-      SolveCold(start, phi_.get());
       const bilevel::LowerSolverCounts counts = phi_->counts();
+      SolveCold(start, phi_.get());
       const examples::SearchResult result = run([&](const std::vector<double>& rest) {
         std::vector<double> x = start;
         std::copy(rest.begin(), rest.end(), x.begin() + 1);
@@ -1010,6 +1010,15 @@ int Job<Graph>::Run() {
         interval.high < 0.0  ? "better"
         : interval.low > 0.0 ? "worse"
                              : "no difference that these data show");
+  }
+
+  for (const Result& r : others) {
+    if (!(r.test < 0.99 * learned.test && r.train > 1.01 * learned.train)) continue;
+    std::printf(
+        "\n\"%s\" scores worse on the training part and better on the test: what was learned "
+        "overfits.\n",
+        r.name.c_str());
+    break;
   }
 
   std::printf("\nCost\n\n");

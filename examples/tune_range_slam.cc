@@ -621,6 +621,13 @@ int Run() {
     if (FLAGS_quick) break;
   }
   std::printf("%s", blind.ToString().c_str());
+  if (!FLAGS_quick) {
+    std::printf(
+        "Ranges close in time share an error: held out at random, their neighbours foretell it, "
+        "and "
+        "the\nestimate that follows the error scores best. What shares an error is held out "
+        "together.\n");
+  }
 
   if (!FLAGS_quick) {
     std::printf("\nLearned on one (rows), tested on another (columns)\n");
