@@ -15,6 +15,7 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <random>
@@ -396,13 +397,15 @@ int Run() {
   ok = examples::WriteFile(FLAGS_summary_json, json.ToString()) && ok;
   ok = examples::WriteFile(FLAGS_trace_csv, summaries[0].Csv()) && ok;
   if (!FLAGS_plot.empty()) {
-    examples::Panel map{"A test track", "x [m]", "y [m]"};
+    examples::Panel map{"The beginning of a test track", "x [m]", "y [m]"};
     map.equal_axes = true;
+    constexpr size_t kShown = 100;  // Positions: of more the paths look all the same.
     const auto path = [](const char* name, const char* style, const std::vector<Point2>& points) {
       examples::Series series{name, style, {}, {}};
-      for (const Point2& p : points) {
-        series.x.push_back(p[0]);
-        series.y.push_back(p[1]);
+      const size_t shown = std::strcmp(style, "points") == 0 ? kShown / kStepsAFix : kShown;
+      for (size_t i = 0; i < shown; ++i) {
+        series.x.push_back(points[i][0]);
+        series.y.push_back(points[i][1]);
       }
       return series;
     };
