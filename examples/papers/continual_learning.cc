@@ -515,9 +515,10 @@ int main(int argc, char** argv) {
         double ft = 0.0, acc = 0.0;
         const auto measure = [&] {
           const int tasks = static_cast<int>(run.curve.size());
-          if (tasks > 0) ft += stream.Accuracy(tasks - 1, kAllImages) / FLAGS_tasks;
+          if (tasks == 0) return std::vector<double>{NAN};  // Not drawn: nothing is learned yet.
+          ft += stream.Accuracy(tasks - 1, kAllImages) / FLAGS_tasks;
           if (tasks == FLAGS_tasks) acc = mean_accuracy(tasks, kAllImages);
-          return std::vector<double>{mean_accuracy(std::max(1, tasks), kCurveImages)};
+          return std::vector<double>{mean_accuracy(tasks, kCurveImages)};
         };
         if (!examples::Follow(options, &problem, per_task, measure, &run.curve, &error)) {
           std::fprintf(stderr, "%s, seed %d: %s\n", name.c_str(), seed, error.c_str());
