@@ -460,6 +460,13 @@ int main(int argc, char** argv) {
     return 1;
   }
   const int samples = static_cast<int>(FLAGS_budget * 1000.0) / kNew * kNew;
+  if (FLAGS_tasks < 1 || FLAGS_visits < 1 || FLAGS_replay < 1 || samples < kNew ||
+      samples > digits.train.rows()) {
+    std::fprintf(
+        stderr,
+        "--tasks, --visits and --replay must be at least 1, and --budget from 0.01 to 60\n");
+    return 1;
+  }
   const std::vector<std::string> methods = examples::SplitList(FLAGS_methods);
   for (const std::string& name : methods) {
     if (name == "offline" || MakeMethod(name)) continue;
