@@ -10,6 +10,7 @@ std::string BoRep::CheckOptions(const Oracle& oracle) const {
     return complaint;
   }
   const Options& p = options_;
+  if (p.one_sample) return "bo_rep.one_sample must be false: y mostly has no sample";
   if (p.update_interval <= 0) return "bo_rep.update_interval must be positive";
   if (p.num_lower_steps <= 0) return "bo_rep.num_lower_steps must be positive";
   if (!(p.radius > 0.0)) return "bo_rep.radius must be positive";

@@ -30,8 +30,12 @@ void Slip::Start(Oracle& o, State& s) {
 }
 
 void Slip::Evaluate(Oracle& o, State& s) {
-  Vector& z = s.Get("z", s.y.dim());
-  o.g(Lower(o, kZ)).HessianProduct(s.x, s.y, z, &h_z_, &j_z_);
+  const Vector& z = s.Get("z", s.y.dim());
+  if (options_.one_sample) {
+    o.g(Lower(o, kY)).GradientAndProduct(s.x, s.y, z, &g_y_, &h_z_, &j_z_);
+  } else {
+    o.g(Lower(o, kZ)).HessianProduct(s.x, s.y, z, &h_z_, &j_z_);
+  }
   Note(o.f(Upper(o, kF)).Gradient(s.x, s.y, &f_x_, &f_y_));
 }
 
@@ -49,7 +53,7 @@ void Slip::MoveXAndZ(Oracle& o, State& s) {
 }
 
 void Slip::Iterate(Oracle& o, State& s) {
-  o.g(Lower(o, kY)).Gradient(s.x, s.y, nullptr, &g_y_);
+  if (!options_.one_sample) o.g(Lower(o, kY)).Gradient(s.x, s.y, nullptr, &g_y_);
   Evaluate(o, s);
   MoveY(o, s, options_.y.At(o.iteration), &g_y_);
   MoveXAndZ(o, s);

@@ -35,6 +35,9 @@ class Slip : public StochasticMethod {
     /// has alpha, gamma and theta proportional to epsilon^2, eta to epsilon^3, over epsilon^-4
     /// iterations: exponents 1/2, and 3/4 for eta, where they are to decay.
     Schedule y, z, x, average;
+    /// zeta' = zeta: one evaluation of g an iteration, not two, over samples that are no longer
+    /// independent. Not the paper's.
+    bool one_sample = false;
   };
 
   Slip() : Slip(Options()) {}

@@ -9,6 +9,7 @@
 #include "bilevel/lower_level/block_jacobi.h"
 #include "bilevel/lower_level/gauss_newton_metric.h"
 #include "bilevel/methods/estimators/curvature.h"
+#include "bilevel/objective/vector_passes.h"
 
 namespace bilevel {
 namespace {
@@ -231,6 +232,13 @@ void StochasticMethod::MoveZ(double step, SparseVector* d, SparseVector* e, Vect
   if (metric_) {
     metric_->Apply(d);
     metric_->Apply(e);
+  }
+  const auto is_dense = [&](const SparseVector& sparse) {
+    return sparse.blocks().size() == 1 && sparse.IsWhole(sparse.blocks()[0]) &&
+           sparse.space().blocks().size() == 1;
+  };
+  if (is_dense(*d) && is_dense(*e)) {
+    return AddDifference(step, e->data(), d->data(), static_cast<int>(v->size()), v->data());
   }
   d->AddTo(-step, v);
   e->AddTo(step, v);

@@ -79,11 +79,23 @@ BILEVEL_INLINE void AddScaled(double scale, const double* d, int n, double* v) {
   for (; i < n; ++i) v[i] += scale * d[i];
 }
 
+template <int kBytes>
+BILEVEL_INLINE void AddDifference(
+    double scale, const double* d, const double* e, int n, double* v) {
+  constexpr int kLanes = internal::Simd<double, kBytes>::kLanes;
+  int i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    At<kBytes>(v + i) += scale * (At<kBytes>(d + i) - At<kBytes>(e + i));
+  }
+  for (; i < n; ++i) v[i] += scale * (d[i] - e[i]);
+}
+
 struct Passes {
   bool (*all_finite)(const double*, int);
   bool (*moved)(const double*, double, const double*, int, double*);
   double (*scaled)(double, const double*, int, double*);
   void (*add_scaled)(double, const double*, int, double*);
+  void (*add_difference)(double, const double*, const double*, int, double*);
 };
 
 #define BILEVEL_PASSES(name, attribute, bytes)                                              \
@@ -99,7 +111,11 @@ struct Passes {
     attribute static void Add(double scale, const double* d, int n, double* v) {            \
       AddScaled<bytes>(scale, d, n, v);                                                     \
     }                                                                                       \
-    static constexpr Passes kPasses = {Finite, Move, Scale, Add};                           \
+    attribute static void Subtract(                                                         \
+        double scale, const double* d, const double* e, int n, double* v) {                 \
+      AddDifference<bytes>(scale, d, e, n, v);                                              \
+    }                                                                                       \
+    static constexpr Passes kPasses = {Finite, Move, Scale, Add, Subtract};                 \
   };
 
 BILEVEL_PASSES(Avx512, BILEVEL_AVX512, 64)
@@ -130,6 +146,11 @@ double Scaled(double scale, const double* v, int n, double* to) {
 
 void AddScaled(double scale, const double* d, int n, double* v) {
   return n < kShort ? AddScaled<16>(scale, d, n, v) : Widest().add_scaled(scale, d, n, v);
+}
+
+void AddDifference(double scale, const double* d, const double* e, int n, double* v) {
+  return n < kShort ? AddDifference<16>(scale, d, e, n, v)
+                    : Widest().add_difference(scale, d, e, n, v);
 }
 
 }  // namespace bilevel

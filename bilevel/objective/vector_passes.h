@@ -13,6 +13,8 @@ bool Moved(const double* from, double scale, const double* d, int n, double* to)
 double Scaled(double scale, const double* v, int n, double* to);
 // v += scale * d.
 void AddScaled(double scale, const double* d, int n, double* v);
+// v += scale * (d - e).
+void AddDifference(double scale, const double* d, const double* e, int n, double* v);
 
 }  // namespace bilevel
 

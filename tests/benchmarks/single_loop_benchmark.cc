@@ -4,7 +4,8 @@
 //
 // Beside them the floor: the bytes an iteration must touch (the batches' features, each once a
 // level and sample; y, z and what moves them; x where the method is dense in it), over the memory
-// bandwidth measured here.
+// bandwidth measured here. And what arithmetic allows: the products of features with weights and
+// with slopes, at the rate of those of one batch that stays in the cache.
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -19,13 +20,15 @@
 #include "bilevel/methods/saba.h"
 #include "bilevel/methods/slip.h"
 #include "bilevel/methods/soba.h"
+#include "bilevel/models/feature_storage.h"
 #include "bilevel/models/linear_model.h"
+#include "bilevel/models/simd_kernels.h"
 #include "bilevel/objective/oracle.h"
 #include "bilevel/objective/program.h"
 
 namespace {
 
-constexpr int kBatch = 64;
+constexpr int kBatch = 64, kIterations = 1000;
 
 double Seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -44,6 +47,32 @@ double Bandwidth() {
     return best;
   }();
   return bandwidth;
+}
+
+// Multiplications and additions a second in products of a batch that is in the cache.
+template <typename Scalar>
+double Arithmetic() {
+  constexpr int kStride = 512, kRows = 10, kRepeat = 200;
+  static const double rate = [] {
+    bilevel::internal::AlignedArray<Scalar> features, weights;  // Zeros.
+    features.Resize(kBatch * kStride);
+    weights.Resize(kRows * kStride);
+    std::vector<Scalar> out(kBatch * kRows);
+    std::vector<const Scalar*> a(kBatch), w(kRows);
+    for (int i = 0; i < kBatch; ++i) a[i] = features.data() + i * kStride;
+    for (int k = 0; k < kRows; ++k) w[k] = weights.data() + k * kStride;
+    double best = 0.0;
+    for (int k = 0; k < 20; ++k) {
+      const double start = Seconds();
+      for (int r = 0; r < kRepeat; ++r) {
+        bilevel::internal::GetDenseKernels<Scalar>().outputs(
+            a.data(), kBatch, w.data(), kRows, kStride, out.data());
+      }
+      best = std::max(best, 2.0 * kBatch * kRows * kStride * kRepeat / (Seconds() - start));
+    }
+    return best;
+  }();
+  return rate;
 }
 
 class Reports : public bilevel::Monitor {
@@ -65,7 +94,8 @@ class Reports : public bilevel::Monitor {
 void Measure(benchmark::State& state,
              bilevel::Problem* problem,
              bilevel::Method* method,
-             double bytes_per_iteration) {
+             double bytes_per_iteration,
+             double seconds_of_arithmetic) {
   std::string error;
   const auto program = problem->Compile({}, &error);
   if (!program) return state.SkipWithError(error.c_str());
@@ -75,7 +105,6 @@ void Measure(benchmark::State& state,
   run.y = bilevel::Point(&program->y);
   program->x.ReadUser(run.x.value().data());
   program->y.ReadUser(run.y.value().data());
-  constexpr int kIterations = 400;
   double best = 0.0;
   for (auto _ : state) {
     Reports reports(kIterations);
@@ -100,6 +129,7 @@ void Measure(benchmark::State& state,
   }
   state.counters["momentum_share"] = dense * best;
   state.counters["floor/s"] = Bandwidth() / bytes_per_iteration;
+  state.counters["arithmetic/s"] = 1.0 / seconds_of_arithmetic;
 }
 
 template <typename Scalar>
@@ -116,7 +146,7 @@ std::vector<int> RandomLabels(int n, int c, std::mt19937* generator) {
   return labels;
 }
 
-// Arguments: soba or slip; float or double.
+// Arguments: soba or slip; float or double; slip with one sample of g an iteration or two.
 template <typename Scalar>
 void Cleaning(benchmark::State& state) {
   constexpr int kTrain = 20000, kValidation = 5000, kFeatures = 784, kClasses = 10;
@@ -143,7 +173,7 @@ void Cleaning(benchmark::State& state) {
                                  kClasses),
       {{theta.data(), size}});
   std::unique_ptr<bilevel::Method> method;
-  // y, z and two or three directions, read and written.
+  int products = 6;  // With Theta and z, and back; below and above.
   double bytes = sizeof(Scalar) * 2.0 * kBatch * kFeatures + 8.0 * 10.0 * size;
   if (state.range(0)) {
     bilevel::Soba::Options soba;
@@ -151,24 +181,32 @@ void Cleaning(benchmark::State& state) {
     soba.x.step = 300.0 / kTrain;
     soba.x.decay_exponent = 0.0;
     soba.sampling = bilevel::Batch::kShuffledBlocks;
+    soba.report_interval = kIterations;
     method = std::make_unique<bilevel::Soba>(soba);
   } else {
     bilevel::Slip::Options slip;
     slip.y.step = slip.z.step = 0.02;
     slip.x.step = 0.3;
     slip.sampling = bilevel::Batch::kShuffledBlocks;
+    slip.report_interval = kIterations;
+    slip.one_sample = state.range(1) == 1;
     method = std::make_unique<bilevel::Slip>(slip);
     // A second sample of g; m and x read and written, m read once more for its norm.
-    bytes += sizeof(Scalar) * kBatch * kFeatures + 8.0 * 5.0 * kTrain;
+    if (!slip.one_sample) {
+      bytes += sizeof(Scalar) * kBatch * kFeatures;
+      products = 7;
+    }
+    bytes += 8.0 * 5.0 * kTrain;
   }
-  Measure(state, &problem, method.get(), bytes);
+  Measure(
+      state, &problem, method.get(), bytes, 2.0 * products * kBatch * size / Arithmetic<Scalar>());
 }
-BENCHMARK_TEMPLATE(Cleaning, float)->ArgName("soba")->Arg(0)->Arg(1)->Unit(benchmark::kMillisecond);
-BENCHMARK_TEMPLATE(Cleaning, double)
-    ->ArgName("soba")
-    ->Arg(0)
-    ->Arg(1)
-    ->Unit(benchmark::kMillisecond);
+void Kinds(benchmark::internal::Benchmark* b) {
+  b->ArgNames({"soba", "samples"})->Unit(benchmark::kMillisecond);
+  b->Args({1, 1})->Args({0, 1})->Args({0, 2});
+}
+BENCHMARK_TEMPLATE(Cleaning, float)->Apply(Kinds);
+BENCHMARK_TEMPLATE(Cleaning, double)->Apply(Kinds);
 
 // Arguments: features.
 void Logistic(benchmark::State& state) {
@@ -193,8 +231,13 @@ void Logistic(benchmark::State& state) {
   soba.lower.step = 0.03;
   soba.x.step = 0.03;
   soba.sampling = bilevel::Batch::kShuffledBlocks;
+  soba.report_interval = kIterations;
   bilevel::Soba method(soba);
-  Measure(state, &problem, &method, 8.0 * (2.0 * kBatch + 15.0) * d);
+  Measure(state,
+          &problem,
+          &method,
+          8.0 * (2.0 * kBatch + 15.0) * d,
+          12.0 * kBatch * d / Arithmetic<double>());
 }
 BENCHMARK(Logistic)->ArgName("features")->Arg(22)->Arg(784)->Unit(benchmark::kMillisecond);
 

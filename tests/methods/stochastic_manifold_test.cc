@@ -136,7 +136,7 @@ std::vector<std::shared_ptr<Method>> Methods(int batch, Preconditioner precondit
     options.neumann.step = 0.5;
     // Without noise the random length of the randomised series would be all the noise there is.
     options.neumann.kind = batch == 0 ? Neumann::kTruncated : published;
-    options.neumann.length = batch == 0 ? 10 : 4;
+    options.neumann.length = batch == 0 ? 30 : 4;
     return options;
   };
   Slip::Options slip;
@@ -220,11 +220,11 @@ TEST_P(StochasticManifold, DeterministicLimitsArriveInTheMetric) {
   ASSERT_GT(solution.norm(), 0.1);
   for (const auto& method : Methods(0, GetParam())) {
     const std::string name = method->name();
-    // The others are biased by their series, by 1 / lambda, or still on their way.
-    const bool z_is_exact = name == "soba" || name == "saba" || name == "svrb" || name == "srba" ||
-                            name == "ma_soba" || name == "amigo";
-    EXPECT_LT(Error(method, z_is_exact ? 600 : 150, 0.05, solution), z_is_exact ? 1e-6 : 0.35)
-        << name;
+    // Steps of a length that is set hover, and 1 / lambda is a bias.
+    const double bound = name == "slip" || name == "bo_rep" ? 0.2
+                         : name == "f2sa" || name == "f3sa" ? 0.01
+                                                            : 1e-7;
+    EXPECT_LT(Error(method, 400, 0.05, solution), bound) << name;
   }
 }
 

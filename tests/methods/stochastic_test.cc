@@ -48,6 +48,21 @@ Solver::Summary RunMethod(std::shared_ptr<Method> method,
   return summary;
 }
 
+// A sum of 64 terms in blocks of four, from zero with constant steps.
+template <typename TheMethod>
+Solver::Summary RunFromZero(QuadraticSum* sum, Batch::Sampling sampling) {
+  typename TheMethod::Options options;
+  options.sampling = sampling;
+  options.lower_batch = options.upper_batch = 4;
+  options.lower.step = 0.1;
+  options.lower.decay_exponent = options.x.decay_exponent = 0.0;
+  options.x.step = 0.03;
+  options.solve_lower_level = false;
+  sum->x.setZero();
+  sum->y.setZero();
+  return RunMethod(std::make_shared<TheMethod>(options), 20000, sum);
+}
+
 // What the recursions of the papers are made of when there is no noise.
 struct Exact {
   explicit Exact(const QuadraticSum& sum)
@@ -151,16 +166,19 @@ TEST(DeterministicLimit, Slip) {
   auto options = Everything<Slip::Options>();
   options.x.decay_exponent = 0.75;
   options.x.decay_time = 100.0;
-  Vector m = Vector::Zero(4);
-  ExpectSameAsRecursion<Slip>(options, [&](int k, Exact* e) {
-    for (int t = 0; k == 0 && t < 3; ++t) e->y -= 0.05 * e->gy(e->y);
-    const Vector w = e->s.rho * e->x - e->jz(e->z), dy = e->gy(e->y);
-    const Vector dz = e->s.mean_h * e->z - e->fy(e->y);
-    m = 0.9 * m + 0.1 * w;
-    e->y -= 0.05 * dy;
-    e->z -= 0.01 * dz;
-    e->x -= Decay(0.05, k, 0.75) / m.norm() * m;
-  });
+  for (const bool one_sample : {false, true}) {
+    options.one_sample = one_sample;
+    Vector m = Vector::Zero(4);
+    ExpectSameAsRecursion<Slip>(options, [&](int k, Exact* e) {
+      for (int t = 0; k == 0 && t < 3; ++t) e->y -= 0.05 * e->gy(e->y);
+      const Vector w = e->s.rho * e->x - e->jz(e->z), dy = e->gy(e->y);
+      const Vector dz = e->s.mean_h * e->z - e->fy(e->y);
+      m = 0.9 * m + 0.1 * w;
+      e->y -= 0.05 * dy;
+      e->z -= 0.01 * dz;
+      e->x -= Decay(0.05, k, 0.75) / m.norm() * m;
+    });
+  }
 }
 
 TEST(DeterministicLimit, BoRep) {
@@ -319,44 +337,23 @@ TEST(Slip, OneLowerStepAnIterationAndStepsOfLengthEta) {
 // On finite sums these two end where the gradient does, not where the noise leaves them.
 TEST(VarianceReduction, SabaAndSrbaReachTheSolution) {
   QuadraticSum sum(64, 4, 5, 0.4);
-  for (const Batch::Sampling sampling : {Batch::kBlocks, Batch::kShuffledBlocks}) {
-    Saba::Options options;
-    options.sampling = sampling;
-    options.lower_batch = options.upper_batch = 4;
-    options.lower.step = 0.1;
-    options.x.step = 0.03;
-    options.solve_lower_level = false;
-    sum.x.setZero();
-    sum.y.setZero();
-    const Solver::Summary summary = RunMethod(std::make_shared<Saba>(options), 20000, &sum);
+  const auto expect_solved = [&](const Solver::Summary& summary) {
     ASSERT_TRUE(summary.IsSolutionUsable()) << summary.FullReport();
-    EXPECT_LT(sum.Hypergradient(sum.x).norm(), 1e-12);
-    EXPECT_LT((sum.y - sum.LowerSolution(sum.x)).norm(), 1e-12);
+    EXPECT_LT(sum.Hypergradient(sum.x).norm(), 1e-12) << summary.method;
+    EXPECT_LT((sum.y - sum.LowerSolution(sum.x)).norm(), 1e-12) << summary.method;
+  };
+  for (const Batch::Sampling sampling : {Batch::kBlocks, Batch::kShuffledBlocks}) {
+    expect_solved(RunFromZero<Saba>(&sum, sampling));
   }
   for (const Batch::Sampling sampling : {Batch::kIndependent, Batch::kShuffled}) {
-    Srba::Options options;
-    options.sampling = sampling;
-    options.lower_batch = options.upper_batch = 4;
-    options.lower.step = 0.1;
-    options.x.step = 0.03;
-    options.solve_lower_level = false;
-    sum.x.setZero();
-    sum.y.setZero();
-    const Solver::Summary summary = RunMethod(std::make_shared<Srba>(options), 20000, &sum);
-    ASSERT_TRUE(summary.IsSolutionUsable()) << summary.FullReport();
-    EXPECT_LT(sum.Hypergradient(sum.x).norm(), 1e-12);
+    expect_solved(RunFromZero<Srba>(&sum, sampling));
   }
 }
 
 // Plain steps hover at a distance that the step sets; the table that reduced the noise must not.
 TEST(VarianceReduction, SobaHovers) {
   QuadraticSum sum(64, 4, 5, 0.4);
-  Soba::Options options;
-  options.lower_batch = options.upper_batch = 4;
-  options.lower.decay_exponent = options.x.decay_exponent = 0.0;
-  options.x.step = 0.03;
-  options.solve_lower_level = false;
-  RunMethod(std::make_shared<Soba>(options), 20000, &sum);
+  RunFromZero<Soba>(&sum, Batch::kIndependent);
   EXPECT_GT(sum.Hypergradient(sum.x).norm(), 1e-4);
   EXPECT_LT(sum.Hypergradient(sum.x).norm(), 0.5);
 }
