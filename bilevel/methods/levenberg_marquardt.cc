@@ -209,8 +209,10 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
     const double gn_change = gradient.dot(dx) + 0.5 * (j * dx).squaredNorm();
     const double secant_change = gn_change + 0.5 * dx.dot(secant * dx);
     const double expected = -(use_secant ? secant_change : gn_change);
+    // Also of second order, where f has g in it: a likelihood's f_y is next to nothing.
+    const double allowed = kErrorShare * std::max(0.0, expected);
     const double accuracy =
-        dual_norm > 0.0 ? kErrorShare * std::max(0.0, expected) / dual_norm : 0.0;
+        dual_norm > 0.0 ? std::min(allowed / dual_norm, std::sqrt(allowed)) : 0.0;
     approached = accuracy > 0.0;
     bool solved = y.Move(slope * dx) && oracle.Approach(x, &y, accuracy);
     if (solved) new_phi = oracle.f.Value(x, y);
