@@ -1,7 +1,6 @@
 #include "bilevel/methods/slip.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "bilevel/objective/vector_passes.h"
 
@@ -44,11 +43,11 @@ void Slip::MoveXAndZ(Oracle& o, State& s) {
   Vector& z = s.Get("z", s.y.dim());
   Vector& m = s.Get("m", s.x.dim());
   const double eta = options_.x.At(o.iteration), theta = options_.average.At(o.iteration);
-  Scaled(1.0 - theta, m.data(), s.x.dim(), m.data());
+  Scale(1.0 - theta, &m);
   f_x_.AddTo(theta, &m);
   j_z_.AddTo(-theta, &m);
   MoveZ(options_.z.At(o.iteration), &h_z_, &f_y_, &z);
-  const double norm = std::sqrt(Scaled(1.0, m.data(), s.x.dim(), nullptr));
+  const double norm = Norm(m);
   if (norm > 0.0) NoteStep(o, s.x.Move(-(eta / norm) * m) ? eta : -1.0);
 }
 

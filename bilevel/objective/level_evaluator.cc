@@ -6,8 +6,8 @@
 #include <functional>
 #include <utility>
 
-#include "bilevel/objective/vector_passes.h"
 #include "bilevel/objective/level_evaluator_scratch.h"
+#include "bilevel/objective/vector_passes.h"
 
 namespace bilevel {
 namespace {

@@ -1,6 +1,10 @@
 #ifndef BILEVEL_OBJECTIVE_VECTOR_PASSES_H_
 #define BILEVEL_OBJECTIVE_VECTOR_PASSES_H_
 
+#include <cmath>
+
+#include "Eigen/Core"
+
 namespace bilevel {
 
 // What a single-loop method does to long vectors in every iteration, each in one pass over them.
@@ -15,6 +19,13 @@ double Scaled(double scale, const double* v, int n, double* to);
 void AddScaled(double scale, const double* d, int n, double* v);
 // v += scale * (d - e).
 void AddDifference(double scale, const double* d, const double* e, int n, double* v);
+
+inline void Scale(double scale, Eigen::VectorXd* v) {
+  Scaled(scale, v->data(), static_cast<int>(v->size()), v->data());
+}
+inline double Norm(const Eigen::VectorXd& v) {
+  return std::sqrt(Scaled(1.0, v.data(), static_cast<int>(v.size()), nullptr));
+}
 
 }  // namespace bilevel
 
