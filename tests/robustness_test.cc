@@ -159,7 +159,7 @@ struct Exponential {
 
 TEST(Robustness, LowerSolverOutOfIterations) {
   for (const std::string method : {"levenberg_marquardt", "lbfgs"}) {
-    Scalars scalars(-1.5, 0.01);
+    Scalars scalars(0.0, 1.0);
     scalars.AddLower<Exponential, 2>();
     scalars.AddUpper(12.0);
     scalars.options.max_num_lower_newton_iterations = 1;

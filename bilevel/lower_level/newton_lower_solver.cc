@@ -43,14 +43,11 @@ std::unique_ptr<LowerSolver> NewtonLowerSolver::Fork() const {
   return std::make_unique<NewtonLowerSolver>(program_, options);
 }
 
-bool NewtonLowerSolver::Approach(const Point& x, Point* y, double decrement) {
-  accuracy_ = decrement / std::sqrt(static_cast<double>(std::max<size_t>(1, parts_.size())));
+bool NewtonLowerSolver::Solve(const Point& x, Point* y) {
   have_dy_dx_ = false;
   message_.clear();
   const bool cold = options_.use_ceres && !solved_before_;
-  const bool goes_on =
-      approached_x_.size() > 0 && approached_x_ == x.value() && approached_y_ == y->value();
-  if (!goes_on) ++(cold ? counts_.cold_solves : counts_.warm_solves);
+  ++(cold ? counts_.cold_solves : counts_.warm_solves);
   // ceres::Solve works on the user's memory; all of it is put back.
   Vector saved_x, saved_y;
   if (options_.use_ceres) {
@@ -95,11 +92,6 @@ bool NewtonLowerSolver::Approach(const Point& x, Point* y, double decrement) {
     y->value().segment(part->scenario->offset, part->scenario->y.size()) = part->y.value();
   }
   solved_before_ = true;
-  approached_x_.resize(0);
-  if (decrement > 0.0) {
-    approached_x_ = x.value();
-    approached_y_ = y->value();
-  }
   return true;
 }
 
@@ -205,9 +197,7 @@ bool NewtonLowerSolver::Follow(Part* part, const double* x) {
     return part->g.Gradient(x, y.value().data(), Batch::All(), value, nullptr, g->data());
   };
   part->factorized = part->evaluated = false;
-  const Eigen::Map<const Vector> at_x(x, program_->x.size());
-  if (part->followed_x.size() == 0 || part->followed_x != at_x) part->secant.Clear();
-  part->followed_x = at_x;
+  part->secant.Clear();
   if (!gradient(part->y, &part->value, &part->gradient)) return false;
   double previous = std::numeric_limits<double>::infinity();
   for (;;) {
@@ -229,7 +219,7 @@ bool NewtonLowerSolver::Follow(Part* part, const double* x) {
     part->trial.value() = part->y.value();
     if (!part->trial.Move(part->step)) return false;
     // Newton's last step overshoots the tolerance by far; so does this, the last step included.
-    const double target = std::max({1e-2 * options_.tolerance * part->Unit(), rounding, accuracy_});
+    const double target = std::max(1e-2 * options_.tolerance * part->Unit(), rounding);
     if (part->decrement <= target) {
       std::swap(part->y, part->trial);
       return true;
@@ -259,7 +249,6 @@ bool NewtonLowerSolver::Newton(Part* part, const double* x, bool may_run_ceres) 
     Stopwatch watch(&part->counts.seconds_in_linear_algebra);
     ++part->counts.factorizations;
     if (damping > kSingularDamping) ++part->counts.damped_factorizations;
-    part->followed_x.resize(0);
     const auto status = factorization.Factorize(part->yy, damping, part->Fixed());
     part->kept = damping <= kSingularDamping && !mended &&
                  status == Factorization::Status::kPositiveDefinite;
@@ -319,20 +308,11 @@ bool NewtonLowerSolver::Newton(Part* part, const double* x, bool may_run_ceres) 
     const double decrement = part->decrement = std::sqrt(std::max(0.0, decrement2));
     part->SetRelativeDecrement();
     const double rounding = part->Rounding(), unit = part->Unit();
-    const double own_target = std::max(options_.tolerance * unit, rounding);
-    const double target = std::max(own_target, accuracy_);
+    const double target = std::max(options_.tolerance * unit, rounding);
     const bool stalled = full_step && decrement > 0.5 * previous_decrement &&
                          decrement <= 1e5 * options_.tolerance * unit + 1e4 * rounding;
     if (decrement <= target || stalled) {
-      if (!indefinite && damping <= floor) {
-        // A solve that goes on does so from where this factorisation leads.
-        part->trial.value() = part->y.value();
-        if (decrement > own_target && !space.has_bounds() && part->trial.Move(part->step)) {
-          std::swap(part->y, part->trial);
-          part->factorized = part->evaluated = false;
-        }
-        return true;
-      }
+      if (!indefinite && damping <= floor) return true;
       if (indefinite) {
         part->message =
             "its stationary point is a saddle: the Hessian has a negative eigenvalue there";

@@ -40,13 +40,11 @@ class NewtonLowerSolver : public LowerSolver {
   NewtonLowerSolver(Program* program, const Options& options);
   ~NewtonLowerSolver() override;
 
-  bool Solve(const Point& x, Point* y) override { return Approach(x, y, 0.0); }
-  bool Approach(const Point& x, Point* y, double decrement) override;
+  bool Solve(const Point& x, Point* y) override;
   bool Differentiate(const Point& x, const Point& y) override;
   const Matrix& dy_dx() override;
   bool Adjoint(const Vector& fy, Vector* product) override;
   bool Tangent(const Vector& direction, Vector* motion) override;
-  double DualNorm(const Vector& fy) override;
   bool IsDetermined(const Vector& fy) override;
   /// Newton alone: one ceres::Problem cannot be solved twice at once.
   std::unique_ptr<LowerSolver> Fork() const override;
@@ -87,8 +85,6 @@ class NewtonLowerSolver : public LowerSolver {
   Program* program_;
   Options options_;
   std::vector<std::unique_ptr<Part>> parts_;
-  double accuracy_ = 0.0;  // One scenario's share of the decrement that Approach was given.
-  Vector approached_x_, approached_y_;  // What it ended with; empty after a solve to the end.
   bool solved_before_ = false;
   bool have_dy_dx_ = false;
   Matrix dy_dx_;

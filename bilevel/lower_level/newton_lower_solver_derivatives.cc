@@ -28,7 +28,6 @@ bool NewtonLowerSolver::Differentiate(const Point& x, const Point& y) {
     part->counts.factorizations += part->system.num_factorizations() - before;
     part->factorized = false;  // The system may have damped it.
     part->kept = part->ok;
-    part->followed_x.resize(0);
   });
   for (auto& part : parts_) {
     counts_ += std::exchange(part->counts, {});
@@ -114,18 +113,6 @@ bool NewtonLowerSolver::Adjoint(const Vector& fy, Vector* product) {
     *product -= part->yx.transpose() * z;
   }
   return true;
-}
-
-double NewtonLowerSolver::DualNorm(const Vector& fy) {
-  double squared = 0.0;
-  Vector own, z;
-  for (auto& part : parts_) {
-    own = fy.segment(part->scenario->tangent_offset, part->scenario->y.tangent_size());
-    // A bound needs no refinement where the factorisation is damped.
-    part->system.factorization().Solve(own, &z);
-    squared += own.dot(z);
-  }
-  return squared >= 0.0 && std::isfinite(squared) ? std::sqrt(squared) : -1.0;
 }
 
 bool NewtonLowerSolver::IsDetermined(const Vector& fy) {

@@ -44,8 +44,7 @@ struct NewtonLowerSolver::Part {
   bool factorized = false;
   // Whether it is that of a positive definite Hessian at some earlier point.
   bool kept = false;
-  SecantCorrection secant;  // Of that factorisation, at followed_x.
-  Vector followed_x;
+  SecantCorrection secant;
   bool evaluated = false;  // Value, gradient and Hessians are those at x and y.
   Vector x;
   double decrement = -1.0, relative_decrement = -1.0;

@@ -15,8 +15,6 @@ namespace {
 
 // Relative changes of phi below this are as much y's distance to y*(x) as x's.
 constexpr double kRoundingOfPhi = 1e-12;
-// What y's distance to y*(x) may do to a trial's phi, of the decrease that is expected of it.
-constexpr double kErrorShare = 1e-2;
 // A step that changes phi by so many times what was expected may have crossed a jump.
 constexpr double kSurprise = 10.0;
 
@@ -84,32 +82,29 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
   Matrix j, new_j, secant = Matrix::Zero(m, m), model;
   Point x = state.x, y = state.y;
   Vector fy;
-  double dual_norm = -1.0;  // Of fy.
   bool use_secant = false;
-  bool approached = false;  // y is not yet solved to the end.
 
   const auto fail = [&](const std::string& what) {
     *message = what;
     return Outcome::kFailure;
   };
-  // phi, its gradient, J and r at y*(x), from y near it; false where there is no derivative.
+  // phi, its gradient, J and r at a solved point; false where the lower level cannot be
+  // differentiated there.
   const auto linearize = [&](const Point& at_x,
-                             Point* y,
+                             const Point& at_y,
                              Matrix* jacobian,
                              Vector* rest,
                              Vector* slope,
                              double* value) {
-    if ((approached && !oracle.Solve(at_x, y)) || !oracle.Differentiate(at_x, *y)) {
+    if (!oracle.Differentiate(at_x, at_y)) {
       *message = oracle.message();
       return false;
     }
-    const Point& at_y = *y;
     *value = oracle.f.Gradient(at_x, at_y, slope, &fy);
     if (!oracle.ok() || !oracle.lower().IsDetermined(fy)) {
       *message = oracle.ok() ? oracle.lower().message() : oracle.error();
       return false;
     }
-    dual_norm = oracle.lower().DualNorm(fy);
     const Matrix& dy_dx = oracle.lower().dy_dx();
     oracle.f.Linearize(at_x, at_y, dy_dx, rest, jacobian);
     slope->noalias() += dy_dx.transpose() * fy;
@@ -144,7 +139,7 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
   largest_surprise_ = 0.0;
   if (!oracle.Solve(state.x, &state.y)) return fail(oracle.message());
   double phi;
-  if (!linearize(state.x, &state.y, &j, &r, &gradient, &phi)) return Outcome::kFailure;
+  if (!linearize(state.x, state.y, &j, &r, &gradient, &phi)) return Outcome::kFailure;
   keep();
   Matrix slope = oracle.lower().dy_dx();
   double radius = options_.initial_trust_region_radius;
@@ -206,21 +201,16 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
     // Predict y, correct it, and look.
     y = state.y;
     double new_phi = Progress::kUnknown;
-    const double gn_change = gradient.dot(dx) + 0.5 * (j * dx).squaredNorm();
-    const double secant_change = gn_change + 0.5 * dx.dot(secant * dx);
-    const double expected = -(use_secant ? secant_change : gn_change);
-    // Also of second order, where f has g in it: a likelihood's f_y is next to nothing.
-    const double allowed = kErrorShare * std::max(0.0, expected);
-    const double accuracy =
-        dual_norm > 0.0 ? std::min(allowed / dual_norm, std::sqrt(allowed)) : 0.0;
-    approached = accuracy > 0.0;
-    bool solved = y.Move(slope * dx) && oracle.Approach(x, &y, accuracy);
+    bool solved = y.Move(slope * dx) && oracle.Solve(x, &y);
     if (solved) new_phi = oracle.f.Value(x, y);
     if (!solved || !oracle.ok()) {
       progress.note = oracle.ok() ? oracle.message() : oracle.Clear();
       if (progress.note.empty()) progress.note = "y cannot follow x";
       solved = false;
     }
+    const double gn_change = gradient.dot(dx) + 0.5 * (j * dx).squaredNorm();
+    const double secant_change = gn_change + 0.5 * dx.dot(secant * dx);
+    const double expected = -(use_secant ? secant_change : gn_change);
     const double ratio = solved ? (phi - new_phi) / expected : -1.0;
     const double surprise = std::abs(phi - new_phi - expected);
     if (solved && expected > 0.0 && surprise > std::max(kSurprise * expected, largest_surprise_)) {
@@ -231,7 +221,7 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
     const bool too_small_to_see = solved && std::abs(expected) < 1e-13 * std::abs(phi) &&
                                   std::abs(new_phi - phi) < 1e-12 * std::abs(phi);
     bool accept = solved && expected > 0.0 && (ratio > 1e-4 || too_small_to_see);
-    if (accept && !linearize(x, &y, &new_j, &new_r, &new_gradient, &new_phi)) {
+    if (accept && !linearize(x, y, &new_j, &new_r, &new_gradient, &new_phi)) {
       progress.note = *message;
       oracle.Clear();
       accept = false;

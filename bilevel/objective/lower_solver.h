@@ -48,10 +48,6 @@ class LowerSolver {
   /// untouched, where there is none to be had.
   virtual bool Solve(const Point& x, Point* y) = 0;
 
-  /// The same, only as far as a look at y*(x) needs: may stop where sqrt(g' H^-1 g) <= decrement,
-  /// g being the gradient and H the Hessian in y. Solve from there, at the same x, goes on.
-  virtual bool Approach(const Point& x, Point* y, double /*decrement*/) { return Solve(x, y); }
-
   /// Prepares derivatives at (x, y), y being stationary: one factorisation of d^2g/dy^2, which
   /// serves every call below until the next Solve or Differentiate. False: see message().
   virtual bool Differentiate(const Point& x, const Point& y) = 0;
@@ -64,10 +60,6 @@ class LowerSolver {
 
   /// (dy*/dx) direction, by one solve, where the solver can: false otherwise.
   virtual bool Tangent(const Vector& /*direction*/, Vector* /*motion*/) { return false; }
-
-  /// sqrt(fy' H^-1 fy) after Differentiate, -1 where that is not known: times a decrement, it
-  /// bounds to first order how far a function with gradient fy in y is off its value at y*(x).
-  virtual double DualNorm(const Vector& /*fy*/) { return -1.0; }
 
   /// Whether a function with gradient fy in y has a derivative along y*: false, with message(),
   /// where it depends on directions that the lower level leaves free.

@@ -460,8 +460,8 @@ void Oracle::UseAllScenarios() {
   used_scale_ = 1.0;
 }
 
-bool Oracle::Approach(const Point& x, Point* y, double decrement) {
-  if (decrement > 0.0 ? lower_->Approach(x, y, decrement) : lower_->Solve(x, y)) return true;
+bool Oracle::Solve(const Point& x, Point* y) {
+  if (lower_->Solve(x, y)) return true;
   message_ = lower_->message();
   return false;
 }

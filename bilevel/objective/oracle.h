@@ -123,9 +123,7 @@ class Oracle {
 
   /// y <- y*(x) from the start in *y. False where there is none: y is untouched, message() says
   /// why, and nothing latches, since a trial step may be rejected.
-  bool Solve(const Point& x, Point* y) { return Approach(x, y, 0.0); }
-  /// Only as far as a look needs, see LowerSolver.
-  bool Approach(const Point& x, Point* y, double decrement);
+  bool Solve(const Point& x, Point* y);
   /// dy*/dx at a solved (x, y), see LowerSolver. False as Solve.
   bool Differentiate(const Point& x, const Point& y);
   LowerSolver& lower() { return *lower_; }

@@ -121,47 +121,6 @@ struct Logarithms : Lower {
   Vector user_y = Vector::Zero(20);
 };
 
-// As far as asked: within the decrement of the solution, in fewer steps; the rest follows.
-TEST(NewtonLowerSolver, ApproachesTheSolution) {
-  for (const double moved : {2.1, 40.0}) {  // With the kept factorisation, and with new ones.
-    Logarithms lower;
-    NewtonLowerSolver& solver = lower.Make();
-    ASSERT_TRUE(solver.Solve(lower.x, &lower.y));
-    ASSERT_TRUE(solver.Differentiate(lower.x, lower.y));
-    // H = x^2 I + a path's Laplacian at the solution.
-    Matrix h = Vector::Constant(20, 2.0 + 4.0).asDiagonal();
-    h.diagonal(1).setConstant(-1.0);
-    h.diagonal(-1).setConstant(-1.0);
-    h(0, 0) = h(19, 19) = 5.0;
-    const Vector fy = TestVector(20, 0.3);
-    EXPECT_NEAR(solver.DualNorm(fy), std::sqrt(fy.dot(h.llt().solve(fy))), 1e-10);
-
-    lower.x.value()[0] = moved;
-    const double exact = std::log(moved);
-    Point roughly = lower.y, wholly = lower.y;
-    const LowerSolverCounts start = solver.counts();
-    ASSERT_TRUE(solver.Approach(lower.x, &roughly, 1e-2)) << solver.message();
-    const LowerSolverCounts approached = solver.counts() - start;
-    const double error = (roughly.value().array() - exact).matrix().norm();
-    EXPECT_LT(error, 1e-2 / moved);
-    ASSERT_TRUE(solver.Solve(lower.x, &roughly)) << solver.message();
-    EXPECT_LT((roughly.value().array() - exact).abs().maxCoeff(), 1e-11);
-    const LowerSolverCounts both = solver.counts() - start;
-    EXPECT_EQ(both.warm_solves, 1);
-    EXPECT_EQ(both.factorizations, approached.factorizations);
-    if (moved < 3.0) {
-      EXPECT_GT(error, 1e-10 / moved);
-      EXPECT_EQ(both.factorizations, 0);
-      EXPECT_GT(both.chord_steps, approached.chord_steps);
-    }
-
-    // From another start it is another solve.
-    ASSERT_TRUE(solver.Approach(lower.x, &wholly, 1e-2)) << solver.message();
-    ASSERT_TRUE(solver.Solve(lower.x, &roughly)) << solver.message();
-    EXPECT_EQ((solver.counts() - start).warm_solves, 3);
-  }
-}
-
 // A warm solve near a solution that was differentiated needs no factorisation of its own.
 TEST(NewtonLowerSolver, WarmSolvesKeepTheFactorization) {
   Logarithms lower;
