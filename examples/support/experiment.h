@@ -30,11 +30,10 @@ struct CurvePoint {
 };
 
 /// Solves, and measures every so many iterations, at the first and at the last; the time that takes
-/// is not counted. `measure` finds the iterate in the memory of x and y; options.callbacks come before
-/// it. Ends at
-/// options.max_num_iterations without the lower solves and the assessment that Solve would make
-/// there. Lower levels are solved as well as single precision allows. False: *error says why it
-/// failed.
+/// is not counted. `measure` finds the iterate in the memory of x and y; options.callbacks come
+/// before it. Ends at options.max_num_iterations without the lower solves and the assessment that
+/// Solve would make there. Lower levels are solved as well as single precision allows. False:
+/// *error says why it failed.
 bool Follow(bilevel::Solver::Options options,
             bilevel::Problem* problem,
             int every,
