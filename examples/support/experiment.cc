@@ -1,10 +1,10 @@
 #include "examples/support/experiment.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <fstream>
 #include <memory>
 #include <sstream>
@@ -12,6 +12,7 @@
 #include "bilevel/lower_level/newton_cg_lower_solver.h"
 #include "ceres/gradient_problem.h"
 #include "ceres/gradient_problem_solver.h"
+#include "examples/support/flags.h"
 #include "examples/support/idx.h"
 #include "examples/support/plot.h"
 #include "examples/support/table.h"
@@ -25,10 +26,9 @@ DEFINE_string(csv, "", "keep the runs in this file, and resume from it");
 namespace examples {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-double SecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
+// With one thread the processor's, so that other work on the machine does not count.
+double Seconds() {
+  return FLAGS_num_threads == 1 ? static_cast<double>(std::clock()) / CLOCKS_PER_SEC : Now();
 }
 
 std::string Join(const std::vector<std::string>& names) {
@@ -86,21 +86,22 @@ class Observer : public bilevel::IterationCallback {
   }
 
   void Measure(const bilevel::IterationSummary& it) {
-    const auto start = Clock::now();
+    const double start = Seconds();
     CurvePoint point;
     point.iteration = it.iteration;
     point.calls = static_cast<double>(it.upper.gradients + it.upper.products + it.lower.gradients +
                                       it.lower.products);
     point.samples = static_cast<double>(it.upper.samples + it.lower.samples);
-    point.seconds = it.cumulative_time_in_seconds - measuring_;
+    point.seconds = start - start_ - measuring_;
     point.metrics = measure_();
     points_.push_back(point);
-    measuring_ += SecondsSince(start);
+    measuring_ += Seconds() - start;
   }
 
  private:
   int every_, last_;
   const std::function<std::vector<double>()>& measure_;
+  const double start_ = Seconds();
   double measuring_ = 0.0;
   std::vector<CurvePoint>& points_;
 };

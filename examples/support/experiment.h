@@ -25,7 +25,8 @@ struct CurvePoint {
   int iteration = 0;
   double calls = 0.0;    ///< Gradients and products of f and g.
   double samples = 0.0;  ///< Samples in them, and in values.
-  double seconds = 0.0;  ///< Without what measuring took.
+  /// Without what measuring took; of the processor with --num_threads=1, else of the clock.
+  double seconds = 0.0;
   std::vector<double> metrics;
 };
 
