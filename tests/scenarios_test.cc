@@ -72,7 +72,7 @@ struct Recordings {
 };
 
 TEST(Scenarios, TheSameBitsWhateverTheThreads) {
-  for (const std::string method : {"levenberg_marquardt", "lbfgs", "adam", "aid_cg"}) {
+  for (const std::string method : {"levenberg_marquardt", "lbfgs", "adam", "hoag", "aid_cg"}) {
     for (const int batch : {0, 4}) {
       std::vector<double> first;
       for (const int num_threads : {1, 2, 3}) {

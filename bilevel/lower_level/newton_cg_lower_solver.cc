@@ -19,8 +19,8 @@ struct NewtonCgLowerSolver::Part {
         trial(&s->y),
         held(s->y.tangent_size(), 0),
         hp(s->y.tangent_size()) {
-    for (Vector* v : {&gradient, &trial_gradient, &step, &solution}) {
-      v->resize(s->y.tangent_size());
+    for (Vector* v : {&gradient, &trial_gradient, &step, &solution, &adjoint}) {
+      v->setZero(s->y.tangent_size());
     }
     pulled_back.resize(program->x.tangent_size());
   }
@@ -29,7 +29,7 @@ struct NewtonCgLowerSolver::Part {
   LevelEvaluator g;
   Point y, trial;
   std::vector<char> held;
-  Vector gradient, trial_gradient, step, r, p, hp, solution, pulled_back;
+  Vector gradient, trial_gradient, step, r, p, hp, solution, adjoint, pulled_back;
   double value = 0.0, relative_decrement = -1.0, linear_residual = -1.0;
   bool ok = true;
   std::string message;
@@ -56,7 +56,11 @@ struct NewtonCgLowerSolver::Part {
 };
 
 NewtonCgLowerSolver::NewtonCgLowerSolver(Program* program, const Options& options)
-    : program_(program), options_(options), x_(&program->x) {
+    : program_(program),
+      options_(options),
+      tolerance_(options.tolerance),
+      linear_tolerance_(options.linear_tolerance),
+      x_(&program->x) {
   for (const auto& scenario : program->scenarios) {
     parts_.push_back(std::make_unique<Part>(program, scenario.get()));
   }
@@ -118,33 +122,43 @@ bool NewtonCgLowerSolver::Evaluate(const double* x, const Point& y, Part* part, 
          part->Fail(part->g.error());
 }
 
-// H s = b in the coordinates that are not held, from s = 0, until |b - H s| <= tolerance |b| or a
-// direction without positive curvature, which replaces s if it is the first. linear_residual is
-// what was reached.
+// H s = b in the coordinates that are not held, from s or from 0 if that is closer, until
+// |b - H s| <= tolerance |b| or a direction without positive curvature, which replaces s = 0 if it
+// is the first. linear_residual is what was reached.
 NewtonCgLowerSolver::Curvature NewtonCgLowerSolver::Conjugate(
     const double* x, const Vector& b, double tolerance, Part* part, Vector* s) {
   Stopwatch watch(&part->counts.seconds_in_linear_algebra);
   Vector &r = part->r, &p = part->p, &hp = part->hp;
-  s->setZero(b.size());
+  const auto multiply = [&](const Vector& v) {
+    ++part->counts.gradient_steps;
+    if (!part->g.HessianProduct(
+            x, part->y.value().data(), Batch::All(), v.data(), hp.data(), nullptr)) {
+      return part->Fail(part->g.error());
+    }
+    part->ClearHeld(&hp);
+    return true;
+  };
   r = b;
   part->ClearHeld(&r);
+  const double norm = r.norm();
+  part->ClearHeld(s);
+  bool from_zero = s->isZero(0.0);
+  if (!from_zero) {
+    if (!multiply(*s)) return Curvature::kFailed;
+    from_zero = !((r - hp).norm() < norm);
+    if (!from_zero) r -= hp;
+  }
+  if (from_zero) s->setZero();
   p = r;
   double rr = r.squaredNorm();
-  const double norm = std::sqrt(rr);
   part->linear_residual = 0.0;
   for (int k = 0; std::sqrt(rr) > tolerance * norm; ++k) {
     part->linear_residual = std::sqrt(rr) / norm;
     if (k == options_.max_num_linear_iterations) break;
-    ++part->counts.gradient_steps;
-    if (!part->g.HessianProduct(
-            x, part->y.value().data(), Batch::All(), p.data(), hp.data(), nullptr)) {
-      part->Fail(part->g.error());
-      return Curvature::kFailed;
-    }
-    part->ClearHeld(&hp);
+    if (!multiply(p)) return Curvature::kFailed;
     const double curvature = p.dot(hp);
     if (!(curvature > 1e-14 * p.norm() * hp.norm())) {
-      if (k == 0) *s = curvature == 0.0 ? p : Vector(rr / std::abs(curvature) * p);
+      if (k == 0 && from_zero) *s = curvature == 0.0 ? p : Vector(rr / std::abs(curvature) * p);
       return Curvature::kNegative;
     }
     const double alpha = rr / curvature;
@@ -171,12 +185,13 @@ bool NewtonCgLowerSolver::Minimize(const double* x, Part* part) {
     if (first_norm < 0.0) first_norm = norm;
     const double tolerance = norm == 0.0 ? 0.1 : std::min(0.1, std::sqrt(norm / first_norm));
     part->trial_gradient = -gradient;
+    part->step.setZero();
     const Curvature curvature = Conjugate(x, part->trial_gradient, tolerance, part, &part->step);
     if (curvature == Curvature::kFailed) return false;
     const double decrement2 = std::max(0.0, -gradient.dot(part->step));
     part->relative_decrement = unit > 0.0 ? std::sqrt(decrement2) / unit : std::sqrt(decrement2);
     const bool convex = curvature == Curvature::kPositive;
-    if (convex && part->relative_decrement <= options_.tolerance) {
+    if (convex && part->relative_decrement <= tolerance_) {
       part->trial = part->y;
       if (part->trial.Move(part->step)) std::swap(part->y, part->trial);
       return true;
@@ -213,6 +228,11 @@ bool NewtonCgLowerSolver::Minimize(const double* x, Part* part) {
   }
 }
 
+void NewtonCgLowerSolver::Relax(double tolerance) {
+  tolerance_ = std::max(options_.tolerance, tolerance);
+  linear_tolerance_ = std::max(options_.linear_tolerance, tolerance);
+}
+
 bool NewtonCgLowerSolver::Solve(const Point& x, Point* y) {
   have_dy_dx_ = false;
   ++counts_.warm_solves;
@@ -243,15 +263,14 @@ bool NewtonCgLowerSolver::Differentiate(const Point& x, const Point& y) {
 }
 
 bool NewtonCgLowerSolver::SolveLinear(const Vector& b, Part* part, Vector* solution) {
-  const Curvature curvature =
-      Conjugate(x_.value().data(), b, options_.linear_tolerance, part, solution);
+  const Curvature curvature = Conjugate(x_.value().data(), b, linear_tolerance_, part, solution);
   if (curvature == Curvature::kFailed) return false;
   if (curvature == Curvature::kNegative) {
     return part->Fail(
         "conjugate gradients met a direction without positive curvature in the lower level: "
         "y*(x) is not determined there, or no minimiser");
   }
-  if (part->linear_residual > options_.linear_tolerance) {
+  if (part->linear_residual > linear_tolerance_) {
     return part->Fail("the adjoint of the lower level was not solved in " +
                       std::to_string(options_.max_num_linear_iterations) +
                       " products (relative residual " + Scientific(part->linear_residual) + ")");
@@ -262,11 +281,11 @@ bool NewtonCgLowerSolver::SolveLinear(const Vector& b, Part* part, Vector* solut
 bool NewtonCgLowerSolver::Adjoint(const Vector& fy, Vector* product) {
   const bool ok = ForEach("was not differentiated: ", [&](Part* part) {
     part->step = part->Segment(fy);
-    return SolveLinear(part->step, part, &part->solution) &&
+    return SolveLinear(part->step, part, &part->adjoint) &&
            (part->g.HessianProduct(x_.value().data(),
                                    part->y.value().data(),
                                    Batch::All(),
-                                   part->solution.data(),
+                                   part->adjoint.data(),
                                    part->hp.data(),
                                    part->pulled_back.data()) ||
             part->Fail(part->g.error()));
@@ -280,7 +299,7 @@ bool NewtonCgLowerSolver::Adjoint(const Vector& fy, Vector* product) {
 bool NewtonCgLowerSolver::IsDetermined(const Vector& fy) {
   return ForEach("was not differentiated: ", [&](Part* part) {
     part->step = part->Segment(fy);
-    return SolveLinear(part->step, part, &part->solution);
+    return SolveLinear(part->step, part, &part->adjoint);
   });
 }
 
@@ -299,6 +318,7 @@ bool NewtonCgLowerSolver::FillColumns(Part* part) {
       mixed -= weight[1] / (12.0 * h) * part->gradient;
     }
     direction[k] = 0.0;
+    part->solution.setZero();
     if (!SolveLinear(mixed, part, &part->solution)) return false;
     dy_dx_.col(k).segment(part->scenario->tangent_offset, part->y.dim()) = part->solution;
   }

@@ -37,9 +37,12 @@ class NewtonCgLowerSolver : public LowerSolver {
 
   std::string CheckOptions() const override;
   bool Solve(const Point& x, Point* y) override;
+  void Relax(double tolerance) override;
+  bool has_tolerance() const override { return true; }
   bool Differentiate(const Point& x, const Point& y) override;
   /// Column by column, d^2g/dydx by differences of g_y to fourth order: for short x.
   const Matrix& dy_dx() override;
+  /// Starts at the last adjoint, which is close where x has moved little.
   bool Adjoint(const Vector& fy, Vector* product) override;
   bool IsDetermined(const Vector& fy) override;
   std::unique_ptr<LowerSolver> Fork() const override;
@@ -64,6 +67,7 @@ class NewtonCgLowerSolver : public LowerSolver {
   Program* program_;
   Options options_;
   std::vector<std::unique_ptr<Part>> parts_;
+  double tolerance_, linear_tolerance_;  // The options', or looser ones.
   Point x_;
   Matrix dy_dx_;
   bool have_dy_dx_ = false;

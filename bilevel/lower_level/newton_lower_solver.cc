@@ -29,7 +29,7 @@ constexpr double kFactorizationInSteps = 15.0;
 }  // namespace
 
 NewtonLowerSolver::NewtonLowerSolver(Program* program, const Options& options)
-    : program_(program), options_(options) {
+    : program_(program), options_(options), tolerance_(options.tolerance) {
   for (auto& scenario : program->scenarios) {
     parts_.push_back(std::make_unique<Part>(program, scenario.get()));
   }
@@ -41,6 +41,10 @@ std::unique_ptr<LowerSolver> NewtonLowerSolver::Fork() const {
   Options options = options_;
   options.use_ceres = false;
   return std::make_unique<NewtonLowerSolver>(program_, options);
+}
+
+void NewtonLowerSolver::Relax(double tolerance) {
+  tolerance_ = std::max(options_.tolerance, tolerance);
 }
 
 bool NewtonLowerSolver::Solve(const Point& x, Point* y) {
@@ -219,7 +223,7 @@ bool NewtonLowerSolver::Follow(Part* part, const double* x) {
     part->trial.value() = part->y.value();
     if (!part->trial.Move(part->step)) return false;
     // Newton's last step overshoots the tolerance by far; so does this, the last step included.
-    const double target = std::max(1e-2 * options_.tolerance * part->Unit(), rounding);
+    const double target = std::max(1e-2 * tolerance_ * part->Unit(), rounding);
     if (part->decrement <= target) {
       std::swap(part->y, part->trial);
       return true;
@@ -308,7 +312,7 @@ bool NewtonLowerSolver::Newton(Part* part, const double* x, bool may_run_ceres) 
     const double decrement = part->decrement = std::sqrt(std::max(0.0, decrement2));
     part->SetRelativeDecrement();
     const double rounding = part->Rounding(), unit = part->Unit();
-    const double target = std::max(options_.tolerance * unit, rounding);
+    const double target = std::max(tolerance_ * unit, rounding);
     const bool stalled = full_step && decrement > 0.5 * previous_decrement &&
                          decrement <= 1e5 * options_.tolerance * unit + 1e4 * rounding;
     if (decrement <= target || stalled) {

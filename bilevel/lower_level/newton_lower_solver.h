@@ -41,6 +41,8 @@ class NewtonLowerSolver : public LowerSolver {
   ~NewtonLowerSolver() override;
 
   bool Solve(const Point& x, Point* y) override;
+  void Relax(double tolerance) override;
+  bool has_tolerance() const override { return true; }
   bool Differentiate(const Point& x, const Point& y) override;
   const Matrix& dy_dx() override;
   bool Adjoint(const Vector& fy, Vector* product) override;
@@ -85,6 +87,7 @@ class NewtonLowerSolver : public LowerSolver {
   Program* program_;
   Options options_;
   std::vector<std::unique_ptr<Part>> parts_;
+  double tolerance_;  // The options', or a looser one.
   bool solved_before_ = false;
   bool have_dy_dx_ = false;
   Matrix dy_dx_;

@@ -47,9 +47,8 @@ void GradientMethod::Step(Oracle& oracle, State& state, Progress* progress) {
 }
 
 void GradientMethod::Finish(Oracle& oracle, const State& state, Assessment* assessment) {
-  if (const double residual = estimator_->adjoint_residual(); residual >= 0.0) {
-    assessment->notes.push_back("the last adjoint was iterated to a relative residual of " +
-                                Scientific(residual));
+  if (const std::string remark = estimator_->Remark(); !remark.empty()) {
+    assessment->notes.push_back(remark);
   }
   // Descent that ends at an edge has not crossed it: one look a little further, the way it came.
   constexpr double kShare = 1e-3;

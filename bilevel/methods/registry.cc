@@ -145,6 +145,7 @@ const std::vector<std::pair<std::string, Factory>>& Methods() {
       {"momentum", [] { return Exact("momentum", StepRule::kMomentum); }},
       {"normalized", [] { return Exact("normalized", StepRule::kNormalized); }},
       {"adam", [] { return Exact("adam", StepRule::kAdam); }},
+      {"hoag", [] { return Estimated<HoagHypergradient>("hoag", StepRule()); }},
       {"aid_cg", [] { return Aid("aid_cg", AdjointSteps::kConjugateGradients); }},
       {"aid_minres", [] { return Aid("aid_minres", AdjointSteps::kMinimalResidual); }},
       {"aid_fp", [] { return Aid("aid_fp", AdjointSteps::kFixedPoint); }},

@@ -48,6 +48,11 @@ class LowerSolver {
   /// untouched, where there is none to be had.
   virtual bool Solve(const Point& x, Point* y) = 0;
 
+  /// From here on Solve and Adjoint may stop at this relative accuracy where their options ask for
+  /// a better one; 0: no longer. Nothing happens without has_tolerance().
+  virtual void Relax(double /*tolerance*/) {}
+  virtual bool has_tolerance() const { return false; }
+
   /// Prepares derivatives at (x, y), y being stationary: one factorisation of d^2g/dy^2, which
   /// serves every call below until the next Solve or Differentiate. False: see message().
   virtual bool Differentiate(const Point& x, const Point& y) = 0;

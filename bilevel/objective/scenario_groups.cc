@@ -42,6 +42,14 @@ std::string ScenarioGroups::WhyNoDerivative() const {
   return groups_.empty() ? "" : groups_[0].solver->WhyNoDerivative();
 }
 
+void ScenarioGroups::Relax(double tolerance) {
+  for (const Group& group : groups_) group.solver->Relax(tolerance);
+}
+
+bool ScenarioGroups::has_tolerance() const {
+  return !groups_.empty() && groups_[0].solver->has_tolerance();
+}
+
 bool ScenarioGroups::Solve(const Point& x, Point* y) {
   Point solved = *y;
   const bool ok = ForEach([&](const Group& group) {

@@ -30,6 +30,8 @@ class ScenarioGroups : public LowerSolver {
 
   std::string CheckOptions() const override;
   std::string WhyNoDerivative() const override;
+  void Relax(double tolerance) override;
+  bool has_tolerance() const override;
   /// Touches the y of the used groups only.
   bool Solve(const Point& x, Point* y) override;
   bool Differentiate(const Point& x, const Point& y) override;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "bilevel/lower_level/bookkeeping.h"
 #include "bilevel/objective/lower_solver.h"
 
 namespace bilevel {
@@ -25,6 +26,63 @@ double ExactHypergradient::Estimate(Oracle& o, State& s, Vector* gradient) {
   }
   *gradient += pulled_back_;
   return f;
+}
+
+std::string HoagHypergradient::Check(const Oracle& oracle) const {
+  if (!(options_.accuracy > 0.0 && options_.accuracy < 1.0)) {
+    return "accuracy must be between 0 and 1";
+  }
+  return oracle.lower().has_tolerance()
+             ? ""
+             : "lower_solver has no tolerance that could follow the hypergradient";
+}
+
+std::string HoagHypergradient::Remark() const {
+  return "the last hypergradient came from a lower level solved to " + Scientific(tolerance_) +
+         ", for an error of " + Scientific(error_) + " of its norm, as measured";
+}
+
+double HoagHypergradient::Estimate(Oracle& o, State& s, Vector* gradient) {
+  constexpr double kLoosest = 1e-2, kTightest = 1e-14;
+  constexpr double kShare = 0.5;  // Of what is allowed: errors are not quite in proportion.
+  constexpr int kPeriod = 10;
+  // Error per tolerance, iterations since it was measured, the gradient's norm then.
+  Vector& memory = s.Get("hoag", 4);
+  double &tolerance = memory[0], &rate = memory[1], &age = memory[2], &norm = memory[3];
+  struct Restored {
+    ~Restored() { lower.Relax(0.0); }
+    LowerSolver& lower;
+  } restored{o.lower()};
+  const auto estimate = [&] {
+    o.lower().Relax(tolerance);
+    return estimator_.Estimate(o, s, gradient);
+  };
+  const bool first = tolerance == 0.0;
+  if (first) tolerance = kLoosest;
+  double f = estimate();
+  bool measure = first || ++age >= kPeriod || gradient->norm() < 0.1 * norm;
+  while (o.ok() && tolerance > kTightest &&
+         (measure || rate * tolerance > kShare * options_.accuracy * gradient->norm())) {
+    coarse_.swap(*gradient);
+    tolerance *= 0.1;
+    f = estimate();
+    if (!o.ok()) break;
+    norm = gradient->norm();
+    rate = (coarse_ - *gradient).norm() / (10.0 * tolerance);
+    age = 0.0;
+    measure = false;
+  }
+  if (!o.ok()) return kNaN;
+  tolerance_ = tolerance;
+  error_ = rate * tolerance / std::max(gradient->norm(), std::numeric_limits<double>::min());
+  const double allowed = 0.5 * kShare * options_.accuracy * gradient->norm();
+  tolerance = allowed < rate * kLoosest ? std::max(kTightest, allowed / rate) : kLoosest;
+  return f;
+}
+
+std::string AidHypergradient::Remark() const {
+  return "the last adjoint was iterated to a relative residual of " +
+         Scientific(adjoint_.residual());
 }
 
 std::string AidHypergradient::Check(const Oracle& oracle) const {

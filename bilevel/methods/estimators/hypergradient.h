@@ -20,8 +20,8 @@ class HypergradientEstimator {
   virtual bool solves_lower_level() const { return false; }
   /// Whether it asks the lower solver for dy*/dx.
   virtual bool needs_derivative() const { return false; }
-  /// Relative residual of the last adjoint, where it was iterated; -1 otherwise.
-  virtual double adjoint_residual() const { return -1.0; }
+  /// How exact the last estimate was, in a sentence, where that is a matter of its options.
+  virtual std::string Remark() const { return ""; }
   /// Returns f(x, y) at the y used. What fails latches in the oracle.
   virtual double Estimate(Oracle& oracle, State& state, Vector* gradient) = 0;
 };
@@ -37,6 +37,29 @@ class ExactHypergradient : public HypergradientEstimator {
   Vector fy_, pulled_back_;
 };
 
+/// The same, no more exact than it need be: the lower solver's tolerance follows the hypergradient
+/// (after HOAG; Pedregosa, ICML 2016). The error per tolerance is measured every tenth iteration,
+/// by another estimate with a tenth of the tolerance, and where the gradient has fallen to a tenth;
+/// in between the tolerance is such that it amounts to a quarter of what is allowed. As the
+/// gradient vanishes, so does its error.
+class HoagHypergradient : public HypergradientEstimator {
+ public:
+  struct Options {
+    double accuracy = 0.1;  ///< The gradient's relative error, at most (as measured).
+  };
+  explicit HoagHypergradient(const Options& options) : options_(options) {}
+  std::string Check(const Oracle& oracle) const override;
+  bool needs_derivative() const override { return true; }
+  std::string Remark() const override;
+  double Estimate(Oracle& oracle, State& state, Vector* gradient) override;
+
+ private:
+  Options options_;
+  ExactHypergradient estimator_;
+  Vector coarse_;
+  double tolerance_ = 0.0, error_ = 0.0;  // Of the last estimate.
+};
+
 /// Approximate implicit differentiation (Pedregosa, ICML 2016; Grazzi et al., ICML 2020): T
 /// gradient steps on g for y, then K iterations for z, both warm-started. The error is of the
 /// order of |y - y*| and of the linear residual, over the smallest eigenvalue of d^2g/dy^2.
@@ -48,7 +71,7 @@ class AidHypergradient : public HypergradientEstimator {
   explicit AidHypergradient(const Options& options)
       : options_(options), unroll_(options), adjoint_(options) {}
   bool solves_lower_level() const override { return options_.num_lower_steps == 0; }
-  double adjoint_residual() const override { return adjoint_.residual(); }
+  std::string Remark() const override;
   std::string Check(const Oracle& oracle) const override;
   double Estimate(Oracle& oracle, State& state, Vector* gradient) override;
 
