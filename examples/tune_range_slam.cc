@@ -8,7 +8,9 @@
 // y: the pose at every range, and constants of the sensors. x: logarithms of the noise levels and
 // of the scale of a Cauchy loss on ranges. Two estimators: "plain" knows one constant bias of all
 // ranges; "calibrated" adds what the residuals show when they are looked at, a scale of ranges and
-// a drift of the gyroscope, and tells sideways slip from forward slip.
+// a drift of the gyroscope, and tells sideways slip from forward slip. Either may have a bias of
+// its own for each beacon, or a scale of the wheels, with priors whose widths are learned as well:
+// what the data do not support is learned to be small.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -50,12 +52,12 @@ using Pose = std::array<double, 3>;  // x, y, heading.
 // Errors in units of a noise that grows with the root of time, from one pose to the next.
 struct TranslationError {
   template <typename T>
-  bool operator()(const T* a, const T* b, T* r) const {
+  bool operator()(const T* a, const T* b, const T* wheels, T* r) const {
     using std::cos;
     using std::sin;
     const T c = cos(a[2]), s = sin(a[2]), dx = b[0] - a[0], dy = b[1] - a[1];
-    r[0] = (c * dx + s * dy - motion.x) / root;
-    r[1] = (-s * dx + c * dy - motion.y) / root;
+    r[0] = (c * dx + s * dy - (1.0 + wheels[0]) * motion.x) / root;
+    r[1] = (-s * dx + c * dy - (1.0 + wheels[0]) * motion.y) / root;
     return true;
   }
   examples::Motion motion;
@@ -71,13 +73,25 @@ struct TurnError {
 };
 struct RangeError {
   template <typename T>
-  bool operator()(const T* pose, const T* beacon, const T* bias, const T* scale, T* r) const {
+  bool operator()(const T* pose,
+                  const T* beacon,
+                  const T* bias,
+                  const T* own_bias,
+                  const T* scale,
+                  T* r) const {
     using std::sqrt;
     const T dx = pose[0] - beacon[0], dy = pose[1] - beacon[1];
-    r[0] = scale[0] * sqrt(dx * dx + dy * dy) + bias[0] - range;
+    r[0] = scale[0] * sqrt(dx * dx + dy * dy) + bias[0] + own_bias[0] - range;
     return true;
   }
   double range;
+};
+struct Itself {
+  template <typename T>
+  bool operator()(const T* y, T* r) const {
+    r[0] = y[0];
+    return true;
+  }
 };
 struct PositionError {
   template <typename T>
@@ -95,9 +109,16 @@ struct Settings {
   double turn = std::log(0.01);                              // [rad]
   double range = std::log(0.3);                              // [m]
   double scale = std::log(1.0);                              // Of the Cauchy loss [sigmas].
+  double own_bias = std::log(0.3);                           // Of a beacon's own bias [m].
+  double wheels = std::log(0.01);                            // Of the wheels' scale.
 };
 
-enum class Model { kPlain, kCalibrated };
+struct Model {
+  bool calibrated = false;
+  // More constants, each with a prior about none of it, whose width is learned.
+  bool own_bias = false, wheels = false;
+};
+constexpr Model kPlain, kCalibrated = {true};
 enum class Score { kTruth, kBeacons, kRandom, kTime };
 
 // One recording under an estimator: the bilevel problem of its settings, and where y lives.
@@ -110,11 +131,15 @@ class Estimator {
         poses_(data.ranges.size()),
         sideways_(x_.translation, 2),
         all_ways_(x_.translation, 2),
-        turn_(&x_.turn) {
-    Declare(x_.translation, model == Model::kPlain ? 1 : 2, "log sigma translation");
+        turn_(&x_.turn),
+        own_bias_prior_(&x_.own_bias),
+        wheels_prior_(&x_.wheels) {
+    Declare(x_.translation, model.calibrated ? 2 : 1, "log sigma translation");
     Declare(&x_.turn, 1, "log sigma turn");
     Declare(&x_.range, 1, "log sigma range");
     Declare(&x_.scale, 1, "log scale of the loss");
+    if (model.own_bias) Declare(&x_.own_bias, 1, "log sigma of a beacon's bias");
+    if (model.wheels) Declare(&x_.wheels, 1, "log sigma of the wheels' scale");
     DeadReckon();
     AddLowerLevel();
   }
@@ -180,7 +205,7 @@ class Estimator {
                        turn_.Describe("turn") + "\n  ceres::LossFunction* range_loss =\n      " +
                        range_loss_->Describe() + ";\n";
     text += Format("  // Of the sensors, as estimated: range bias %.3f m", bias_);
-    if (model_ == Model::kCalibrated) {
+    if (model_.calibrated) {
       text += Format(", range scale %.4f, gyroscope's drift %.5f rad/s", scale_, drift_);
     }
     return text + "\n";
@@ -196,18 +221,30 @@ class Estimator {
     for (size_t i = 0; i < poses_.size(); ++i) {
       const RangeSlam::Range& z = data_.ranges[i];
       double r = 0.0;
-      RangeError{z.range}(poses_[i].data(), beacons_[z.beacon].data(), &bias_, &scale_, &r);
+      RangeError{z.range}(
+          poses_[i].data(), beacons_[z.beacon].data(), &bias_, &own_biases_[z.beacon], &scale_, &r);
       residuals.push_back(std::abs(r));
     }
     std::nth_element(residuals.begin(), residuals.begin() + residuals.size() / 2, residuals.end());
     const double shift = std::log(residuals[residuals.size() / 2] / 0.6745) - x_.range;
-    for (double* x : {&x_.translation[0], &x_.translation[1], &x_.turn, &x_.range}) *x += shift;
+    for (double* x :
+         {&x_.translation[0], &x_.translation[1], &x_.turn, &x_.range, &x_.own_bias, &x_.wheels}) {
+      *x += shift;
+    }
     x_.scale -= shift;
   }
   bilevel::Problem* problem() { return &problem_; }
   const std::vector<double*>& coordinates() const { return coordinates_; }
   const bilevel::Solver::Summary& summary() const { return summary_; }
   double seconds() const { return seconds_; }
+  // Of the prior's width, and what was estimated.
+  std::string DescribeMore() const {
+    if (!model_.own_bias && !model_.wheels) return "";
+    if (model_.wheels) return Format("%.2g: %+.2g", std::exp(x_.wheels), wheels_);
+    std::string text = Format("%.2g m:", std::exp(x_.own_bias));
+    for (const double bias : own_biases_) text += Format(" %+.2f", bias);
+    return text + " m";
+  }
   const std::vector<Pose>& poses() const { return poses_; }
   const std::vector<RangeSlam::Pose>& truth() const { return truth_; }
 
@@ -247,35 +284,37 @@ class Estimator {
   }
 
   const bilevel::NoiseModel& Translation() const {
-    if (model_ == Model::kPlain) return all_ways_;
-    return sideways_;
+    if (model_.calibrated) return sideways_;
+    return all_ways_;
   }
 
   void AddLowerLevel() {
     ceres::Problem* lower = problem_.lower();
     for (const RangeSlam::Beacon& b : data_.beacons) beacons_.push_back({b.x, b.y});
+    own_biases_.assign(beacons_.size(), 0.0);
     range_loss_ = problem_.Own(std::make_unique<bilevel::NoiseScaleLoss>(
         new bilevel::CauchyLoss(&x_.scale), &x_.range, ceres::TAKE_OWNERSHIP));
     for (size_t i = 0; i < poses_.size(); ++i) {
       const RangeSlam::Range& z = data_.ranges[i];
       double* pose = poses_[i].data();
       ranges_.push_back(lower->AddResidualBlock(
-          new AutoDiffCostFunction<RangeError, 1, 3, 2, 1, 1>(new RangeError{z.range}),
+          new AutoDiffCostFunction<RangeError, 1, 3, 2, 1, 1, 1>(new RangeError{z.range}),
           range_loss_,
           pose,
           beacons_[z.beacon].data(),
           &bias_,
+          &own_biases_[z.beacon],
           &scale_));
       if (i == 0) continue;
       double* last = poses_[i - 1].data();
       const double from = data_.ranges[i - 1].time, seconds = z.time - from;
       const double root = std::sqrt(std::max(seconds, 0.01) / 0.1);
       const examples::Motion motion = Integrate(data_, from, z.time);
-      Translation().AddResidualBlock(
-          new AutoDiffCostFunction<TranslationError, 2, 3, 3>(new TranslationError{motion, root}),
-          nullptr,
-          {last, pose},
-          lower);
+      Translation().AddResidualBlock(new AutoDiffCostFunction<TranslationError, 2, 3, 3, 1>(
+                                         new TranslationError{motion, root}),
+                                     nullptr,
+                                     {last, pose, &wheels_},
+                                     lower);
       turn_.AddResidualBlock(new AutoDiffCostFunction<TurnError, 1, 3, 3, 1>(
                                  new TurnError{motion.turn, seconds, root}),
                              nullptr,
@@ -290,9 +329,25 @@ class Estimator {
     for (auto& beacon : beacons_) {
       if (lower->HasParameterBlock(beacon.data())) lower->SetParameterBlockConstant(beacon.data());
     }
-    if (model_ == Model::kCalibrated) return;
+    for (double& bias : own_biases_) {
+      if (lower->HasParameterBlock(&bias)) Bind(&bias, model_.own_bias, own_bias_prior_);
+    }
+    Bind(&wheels_, model_.wheels, wheels_prior_);
+    if (model_.calibrated) return;
     lower->SetParameterBlockConstant(&drift_);
     lower->SetParameterBlockConstant(&scale_);
+  }
+
+  // To zero, unless it is to be estimated.
+  void Bind(double* constant, bool estimate, const bilevel::ScalarNoise& prior) {
+    if (estimate) {
+      prior.AddResidualBlock(new AutoDiffCostFunction<Itself, 1, 1>(new Itself),
+                             nullptr,
+                             {constant},
+                             problem_.lower());
+    } else {
+      problem_.lower()->SetParameterBlockConstant(constant);
+    }
   }
 
   const RangeSlam data_;
@@ -300,11 +355,12 @@ class Estimator {
   Settings x_;
   std::vector<Pose> poses_;
   std::vector<std::array<double, 2>> beacons_;
-  double bias_ = 0.0, scale_ = 1.0, drift_ = 0.0;
+  std::vector<double> own_biases_;
+  double bias_ = 0.0, scale_ = 1.0, drift_ = 0.0, wheels_ = 0.0;
   std::vector<RangeSlam::Pose> truth_;
   bilevel::Problem problem_;
   const bilevel::DiagonalNoise sideways_;
-  const bilevel::ScalarNoise all_ways_, turn_;
+  const bilevel::ScalarNoise all_ways_, turn_, own_bias_prior_, wheels_prior_;
   bilevel::NoiseScaleLoss* range_loss_ = nullptr;
   std::vector<ceres::ResidualBlockId> ranges_;
   std::vector<double*> coordinates_;
@@ -347,7 +403,7 @@ struct Recording {
 
 std::string Row(const Settings& s, Model model) {
   std::string text = Format("%.2g", std::exp(s.translation[0]));
-  if (model == Model::kCalibrated) text += Format(", %.2g", std::exp(s.translation[1]));
+  if (model.calibrated) text += Format(", %.2g", std::exp(s.translation[1]));
   return text +
          Format(", %.2g, %.2g, %.2g", std::exp(s.turn), std::exp(s.range), std::exp(s.scale));
 }
@@ -429,7 +485,7 @@ std::vector<Outcome> Compare(const RangeSlam& train,
       start.push_back(*x);
       axes.emplace_back();
       for (const double decade : {-2.0, -1.0, 0.0}) {
-        if ((FLAGS_quick || model == Model::kCalibrated) && decade == -2.0) continue;
+        if ((FLAGS_quick || model.calibrated) && decade == -2.0) continue;
         axes.back().push_back(*x + decade * std::log(10.0));
       }
     }
@@ -466,7 +522,7 @@ void Print(const std::vector<Outcome>& outcomes, Model model) {
   const Outcome &by_hand = outcomes[0], &learned = outcomes[1];
   std::printf("\nLearning took as long as %.1f cold solves.", learned.seconds / by_hand.seconds);
   // The range's level stays put in a grid: only ratios matter.
-  const double full = std::pow(5.0, model == Model::kPlain ? 3.0 : 4.0);
+  const double full = std::pow(5.0, model.calibrated ? 4.0 : 3.0);
   const double solves = static_cast<double>(learned.cold + learned.warm);
   std::printf(
       "\nA grid of 5 points an axis has %.0f: %.0f times as many lower solves as learning took.\n",
@@ -481,6 +537,61 @@ void Print(const std::vector<Outcome>& outcomes, Model model) {
       gain.low,
       gain.high,
       gain.low > 0.0 ? "" : ": learning did NOT help there");
+}
+
+// What more constants of the sensors bring on recordings that nothing was learned from.
+examples::Json LearnMore(const RangeSlam& train, const std::vector<Recording>& tests) {
+  struct Row {
+    const char *name, *key;
+    Model model;
+    size_t base;  // The row that has fewer constants.
+  };
+  const Row rows[] = {{"plain", "plain", kPlain, 0},
+                      {"  and a bias of each beacon", "plain_bias", {false, true}, 0},
+                      {"calibrated", "calibrated", kCalibrated, 0},
+                      {"  and a bias of each beacon", "calibrated_bias", {true, true}, 2},
+                      {"  and a scale of the wheels", "calibrated_wheels", {true, false, true}, 2}};
+  std::vector<std::string> head = {"", "prior's width: estimates"};
+  for (const Recording& r : tests) {
+    head.push_back(r.name);
+    head.push_back("less by (95 %)");
+  }
+  examples::Table table(head);
+  examples::Json json;
+  std::vector<std::vector<std::vector<double>>> errors;  // Of each row, of each test.
+  for (const Row& row : rows) {
+    Estimator e(train, row.model, Settings());
+    std::string error;
+    e.ScoreBy(Score::kTruth, &error);
+    const bool learned = e.Solve(50);
+    std::vector<std::string> cells = {row.name, learned ? e.DescribeMore() : "-"};
+    std::vector<std::vector<double>>& mine = errors.emplace_back();
+    for (size_t t = 0; t < tests.size(); ++t) {
+      mine.push_back(learned ? Test(tests[t].data, row.model, e.settings())
+                             : std::vector<double>());
+      cells.push_back(mine[t].empty() ? "-" : Format("%.3f", Rms(mine[t])));
+      cells.emplace_back();
+      const std::vector<double>& base = errors[row.base][t];
+      if (row.base == errors.size() - 1 || mine[t].empty() || base.empty()) continue;
+      const examples::Interval gain = examples::BootstrapDifference(base, mine[t], 50);
+      cells.back() = Format("%.3f (%.3f to %.3f) %s",
+                            Rms(base) - Rms(mine[t]),
+                            gain.low,
+                            gain.high,
+                            !gain.excludes_zero() ? "not seen"
+                            : gain.low > 0.0      ? "better"
+                                                  : "worse");
+    }
+    table.Add(cells);
+    json.Add(row.key,
+             examples::Json().Add("test_rms", mine[0].empty() ? std::nan("") : Rms(mine[0])));
+  }
+  std::printf(
+      "\nMore constants of the sensors: RMS position errors [m] where nothing was learned from, "
+      "and "
+      "what they are\nless by than without the constant (calibrated: than plain).\n%s",
+      table.ToString().c_str());
+  return json;
 }
 
 bool Draw(const RangeSlam& test, const std::vector<Outcome>& plain, const Outcome& calibrated) {
@@ -512,9 +623,9 @@ bool Draw(const RangeSlam& test, const std::vector<Outcome>& plain, const Outcom
     panels[0].series.push_back(path);
     panels[1].series.push_back(errors);
   };
-  add("set by hand", Model::kPlain, plain[0].settings);
-  add("learned", Model::kPlain, plain[1].settings);
-  add("calibrated, learned", Model::kCalibrated, calibrated.settings);
+  add("set by hand", kPlain, plain[0].settings);
+  add("learned", kPlain, plain[1].settings);
+  add("calibrated, learned", kCalibrated, calibrated.settings);
   examples::Series beacons{"beacons", "points", {}, {}};
   for (const auto& b : test.beacons) {
     beacons.x.push_back(b.x);
@@ -574,8 +685,8 @@ int Run() {
   std::vector<std::vector<Outcome>> outcomes;
   std::string lines[2];
   bilevel::Solver::Summary summaries[2];
-  for (const Model model : {Model::kPlain, Model::kCalibrated}) {
-    const bool plain = model == Model::kPlain;
+  for (const Model model : {kPlain, kCalibrated}) {
+    const bool plain = !model.calibrated;
     std::printf(plain ? "Plain: sigma of translation [m], turn [rad], range [m], Cauchy's scale.\n"
                       : "\nCalibrated: sigma forward, sideways [m], turn [rad], range [m], "
                         "Cauchy's scale.\n");
@@ -599,7 +710,7 @@ int Run() {
        {std::tuple(Score::kBeacons, "one beacon at a time", "beacons"),
         std::tuple(Score::kRandom, "random quarters", "random"),
         std::tuple(Score::kTime, "quarters of time", "time")}) {
-    Estimator e(train, Model::kPlain, Settings());
+    Estimator e(train, kPlain, Settings());
     Outcome o;
     const bool solved = e.ScoreBy(score, &error) && e.Solve(50);
     if (solved) e.Normalise();
@@ -608,10 +719,10 @@ int Run() {
     SetCounts(e.summary().lower_solver, e.seconds(), &o);
     if (solved) {
       o.train = e.Errors();
-      o.test = Test(test, Model::kPlain, o.settings);
+      o.test = Test(test, kPlain, o.settings);
     }
     blind.Add({name,
-               Row(o.settings, Model::kPlain),
+               Row(o.settings, kPlain),
                Cell(o.train),
                Cell(o.test),
                std::to_string(o.cold),
@@ -629,17 +740,17 @@ int Run() {
         "together.\n");
   }
 
+  const RangeSlam& other = recordings[1].data;
+  std::vector<Recording> unseen = {{recordings[0].name + ", second half", test}};
+  if (!FLAGS_quick) unseen.push_back({recordings[1].name, other});
+  json.Add("more", LearnMore(train, unseen));
   if (!FLAGS_quick) {
     std::printf("\nLearned on one (rows), tested on another (columns)\n");
-    const RangeSlam& other = recordings[1].data;
-    const std::vector<Recording> sets = {{recordings[0].name + ", first half", train},
-                                         {recordings[0].name + ", second half", test},
-                                         {recordings[1].name, other}};
-    for (const Model model : {Model::kPlain, Model::kCalibrated}) {
-      examples::Table table({model == Model::kPlain ? "plain" : "calibrated",
-                             sets[0].name,
-                             sets[1].name,
-                             sets[2].name});
+    const std::vector<Recording> sets = {
+        {recordings[0].name + ", first half", train}, unseen[0], unseen[1]};
+    for (const Model model : {kPlain, kCalibrated}) {
+      examples::Table table(
+          {model.calibrated ? "calibrated" : "plain", sets[0].name, sets[1].name, sets[2].name});
       for (int from = -1; from < 3; ++from) {
         Settings settings;
         if (from >= 0) {
