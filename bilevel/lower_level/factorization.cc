@@ -23,24 +23,37 @@ using Dense = Eigen::LLT<Matrix, Eigen::Lower>;
 using Simplicial = Eigen::SimplicialLDLT<SparseMatrix, Eigen::Lower, Eigen::AMDOrdering<int>>;
 
 #ifdef BILEVEL_USE_CHOLMOD
-class Supernodal : public Eigen::CholmodSupernodalLLT<SparseMatrix, Eigen::Lower> {
+class Cholmod : public Eigen::CholmodDecomposition<SparseMatrix, Eigen::Lower> {
  public:
-  // CHOLMOD's own rule: dense enough if it does this many operations a nonzero of the factor.
-  bool Pays() { return cholmod().fl > cholmod().supernodal_switch * cholmod().lnz; }
+  explicit Cholmod(const SparseMatrix& matrix) {
+    // Supernodes pay where more than this many operations are done a nonzero of the factor, as
+    // measured on one thread for grids and pose graphs with ATLAS and OpenBLAS.
+    setMode(Eigen::CholmodAuto);
+    cholmod().supernodal_switch = 60.0;
+    cholmod().final_asis = 0;
+    cholmod().final_ll = 1;
+    cholmod().print = 0;  // Failure is a status, not a message.
+    analyzePattern(matrix);
+  }
+
+  bool is_supernodal() const { return m_cholmodFactor->is_super; }
 
   double SmallestPivot() const {
     const cholmod_factor& factor = *m_cholmodFactor;
+    const auto* values = static_cast<const double*>(factor.x);
+    double smallest = std::numeric_limits<double>::infinity();
+    const auto see = [&](double diagonal) { smallest = std::min(smallest, diagonal * diagonal); };
+    if (!is_supernodal()) {
+      const auto* begin = static_cast<const int*>(factor.p);
+      for (size_t j = 0; j < factor.n; ++j) see(values[begin[j]]);
+      return smallest;
+    }
     const auto* super = static_cast<const int*>(factor.super);
     const auto* rows = static_cast<const int*>(factor.pi);
     const auto* begin = static_cast<const int*>(factor.px);
-    const auto* values = static_cast<const double*>(factor.x);
-    double smallest = std::numeric_limits<double>::infinity();
     for (size_t k = 0; k < factor.nsuper; ++k) {
       const int columns = super[k + 1] - super[k], stride = rows[k + 1] - rows[k];
-      for (int j = 0; j < columns; ++j) {
-        const double diagonal = values[begin[k] + j * (stride + 1)];
-        smallest = std::min(smallest, diagonal * diagonal);
-      }
+      for (int j = 0; j < columns; ++j) see(values[begin[k] + j * (stride + 1)]);
     }
     return smallest;
   }
@@ -64,11 +77,8 @@ struct Factorization::Implementation {
     }
 #ifdef BILEVEL_USE_CHOLMOD
     if (matrix.nonZeros() > 0) {
-      supernodal = std::make_unique<Supernodal>();
-      supernodal->cholmod().print = 0;  // Failure is a status, not a message.
-      supernodal->analyzePattern(matrix);
-      if (supernodal->Pays()) return;
-      supernodal.reset();
+      cholmod = std::make_unique<Cholmod>(matrix);
+      return;
     }
 #endif
     simplicial = std::make_unique<Simplicial>();
@@ -88,11 +98,11 @@ struct Factorization::Implementation {
       return std::min(smallest, dense->matrixLLT().diagonal().cwiseAbs2().minCoeff());
     }
 #ifdef BILEVEL_USE_CHOLMOD
-    if (supernodal) {
+    if (cholmod) {
       const OneOpenMpThread one_thread;
-      supernodal->factorize(matrix);
-      if (supernodal->info() != Eigen::Success) return 0.0;
-      return std::min(smallest, supernodal->SmallestPivot());
+      cholmod->factorize(matrix);
+      if (cholmod->info() != Eigen::Success) return 0.0;
+      return std::min(smallest, cholmod->SmallestPivot());
     }
 #endif
     simplicial->factorize(matrix);
@@ -107,8 +117,8 @@ struct Factorization::Implementation {
       return;
     }
 #ifdef BILEVEL_USE_CHOLMOD
-    if (supernodal) {
-      *x = supernodal->solve(b);
+    if (cholmod) {
+      *x = cholmod->solve(b);
       return;
     }
 #endif
@@ -135,7 +145,7 @@ struct Factorization::Implementation {
   std::unique_ptr<Dense> dense;
   std::unique_ptr<Simplicial> simplicial;
 #ifdef BILEVEL_USE_CHOLMOD
-  std::unique_ptr<Supernodal> supernodal;
+  std::unique_ptr<Cholmod> cholmod;
 #endif
   Vector reduced, column;
 };
@@ -149,9 +159,12 @@ Factorization::Factorization(const SparseMatrix& lower, const Space* space)
 Factorization::~Factorization() = default;
 
 std::string Factorization::Describe() const {
-  std::string text = implementation_->dense        ? "dense Cholesky"
-                     : implementation_->simplicial ? "simplicial Cholesky"
-                                                   : "supernodal Cholesky (CHOLMOD)";
+  std::string text = implementation_->dense ? "dense Cholesky" : "simplicial Cholesky";
+#ifdef BILEVEL_USE_CHOLMOD
+  if (const auto& cholmod = implementation_->cholmod) {
+    text = cholmod->is_supernodal() ? "supernodal Cholesky (CHOLMOD)" : text + " (CHOLMOD)";
+  }
+#endif
   if (implementation_->schur) {
     text += " of " + std::to_string(implementation_->schur->reduced().rows()) +
             " unknowns, after Schur elimination of the other " +

@@ -16,9 +16,9 @@ namespace bilevel {
 ///
 /// so that damping and rank tolerances are free of units. Independent small blocks that make up
 /// nearly all of it, such as the points of a bundle adjustment, are eliminated block by block. The
-/// rest is factorised as a dense matrix where it is tiny or nearly full, by CHOLMOD's supernodal
-/// method where that is built in and the factor is dense enough to pay, and by Eigen's simplicial
-/// one otherwise.
+/// rest is factorised as a dense matrix where it is tiny or nearly full, by CHOLMOD where that is
+/// built in, with supernodes where the factor is dense enough to pay, and by Eigen's simplicial
+/// method otherwise.
 class Factorization {
  public:
   /// lower: the pattern of the lower triangle, diagonal included. space: its blocks, for
@@ -41,7 +41,7 @@ class Factorization {
 
   /// The scaling D of the last factorisation.
   const Vector& scale() const { return scale_; }
-  /// "supernodal Cholesky (CHOLMOD), 3.8e+08 operations", and what was eliminated before.
+  /// "supernodal Cholesky (CHOLMOD)", and what was eliminated before.
   std::string Describe() const;
 
   static constexpr double kRankTolerance = 1e-11;
