@@ -16,28 +16,23 @@
 #include <cstdio>
 #include <functional>
 #include <limits>
-#include <map>
 #include <memory>
-#include <random>
 #include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "Eigen/Cholesky"
-#include "Eigen/Eigenvalues"
-#include "Eigen/Geometry"
-#include "Eigen/SVD"
 #include "bilevel/bilevel.h"
-#include "bilevel/learnable/noise.h"
 #include "bilevel/methods/levenberg_marquardt.h"
 #include "ceres/ceres.h"
+#include "examples/support/alignment.h"
 #include "examples/support/baselines.h"
 #include "examples/support/flags.h"
 #include "examples/support/g2o.h"
 #include "examples/support/plot.h"
+#include "examples/support/pose_graph_cost.h"
+#include "examples/support/recording.h"
 #include "examples/support/table.h"
-#include "examples/support/trajectory.h"
 
 DEFINE_string(graph, "", "the graph to learn on, g2o or TORO, .gz too; empty: simulated");
 DEFINE_string(
@@ -70,284 +65,13 @@ namespace {
 
 using examples::Format;
 using examples::Now;
-using examples::Pose2;
-using examples::Pose3;
 using examples::PoseGraph2;
 using examples::PoseGraph3;
-using Positions = std::vector<Eigen::Vector3d>;
+using examples::Positions;
+using examples::Recording;
+using examples::Rms;
 
 constexpr double kWidest = 1000.0;  // Factors on sigma stay between this and its inverse.
-
-// ------------------------------------------------------------------------------------------------
-// Poses in the plane and in space.
-
-std::vector<double*> Blocks(Pose2* pose) { return {pose->v.data()}; }
-std::vector<double*> Blocks(Pose3* pose) { return {pose->q.data(), pose->t.data()}; }
-Eigen::Vector3d Position(const Pose2& pose) { return {pose.v[0], pose.v[1], 0.0}; }
-Eigen::Vector3d Position(const Pose3& pose) { return {pose.t[0], pose.t[1], pose.t[2]}; }
-
-void AddPose(Pose2* pose, ceres::Problem* problem) {
-  problem->AddParameterBlock(pose->v.data(), 3);
-}
-void AddPose(Pose3* pose, ceres::Problem* problem) {
-  problem->AddParameterBlock(pose->q.data(), 4, new ceres::QuaternionManifold);
-  problem->AddParameterBlock(pose->t.data(), 3);
-}
-
-// W Log(Z^-1 Ti^-1 Tj), W'W being the information in the file.
-struct EdgeError2 {
-  template <typename T>
-  bool operator()(const T* pose_i, const T* pose_j, T* residual) const {
-    T raw[3];
-    error(pose_i, pose_j, raw);
-    for (int r = 0; r < 3; ++r) {
-      residual[r] = T(w(r, r)) * raw[r];
-      for (int c = r + 1; c < 3; ++c) residual[r] += T(w(r, c)) * raw[c];
-    }
-    return true;
-  }
-  examples::RelativePoseError2 error;
-  Eigen::Matrix3d w;
-};
-struct EdgeError3 {
-  template <typename T>
-  bool operator()(const T* qi, const T* ti, const T* qj, const T* tj, T* residual) const {
-    T raw[6];
-    error(qi, ti, qj, tj, raw);
-    for (int r = 0; r < 6; ++r) {
-      residual[r] = T(w(r, r)) * raw[r];
-      for (int c = r + 1; c < 6; ++c) residual[r] += T(w(r, c)) * raw[c];
-    }
-    return true;
-  }
-  examples::RelativePoseError3 error;
-  Eigen::Matrix<double, 6, 6> w;
-};
-
-// Switchable constraints (Suenderhauf and Protzel, IROS 2012): a loop closure's error times its
-// switch s, and (1 - s) times the root of the prior's weight, which is learned. The best s leaves
-// a^2 u / (1 + u), u = error^2 / a^2: Geman and McClure's loss of scale a.
-struct SwitchedError2 {
-  template <typename T>
-  bool operator()(const T* pose_i, const T* pose_j, const T* s, T* residual) const {
-    if (!error(pose_i, pose_j, residual)) return false;
-    for (int k = 0; k < 3; ++k) residual[k] *= s[0];
-    return true;
-  }
-  EdgeError2 error;
-};
-struct SwitchedError3 {
-  template <typename T>
-  bool operator()(
-      const T* qi, const T* ti, const T* qj, const T* tj, const T* s, T* residual) const {
-    if (!error(qi, ti, qj, tj, residual)) return false;
-    for (int k = 0; k < 6; ++k) residual[k] *= s[0];
-    return true;
-  }
-  EdgeError3 error;
-};
-struct SwitchPrior {
-  template <typename T>
-  bool operator()(const T* s, const T* log_scale, T* residual) const {
-    using std::exp;
-    residual[0] = exp(log_scale[0]) * (T(1.0) - s[0]);
-    return true;
-  }
-};
-
-// Upper triangular, also of a singular information.
-template <typename Information>
-Information SquareRoot(const Information& information) {
-  const Eigen::SelfAdjointEigenSolver<Information> eigen(information);
-  const Information root =
-      eigen.eigenvalues().cwiseMax(0.0).cwiseSqrt().asDiagonal() * eigen.eigenvectors().transpose();
-  Information w = root.householderQr().matrixQR().template triangularView<Eigen::Upper>();
-  for (int k = 0; k < w.rows(); ++k) {
-    if (w(k, k) < 0.0) w.row(k) *= -1.0;
-  }
-  return w;
-}
-
-ceres::CostFunction* MakeCost(const PoseGraph2::Edge& edge) {
-  return new bilevel::AutoDiffCostFunction<EdgeError2, 3, 3, 3>(
-      new EdgeError2{{edge.measured}, SquareRoot(edge.information)});
-}
-ceres::CostFunction* MakeCost(const PoseGraph3::Edge& edge) {
-  return new bilevel::AutoDiffCostFunction<EdgeError3, 6, 4, 3, 4, 3>(
-      new EdgeError3{{edge.measured}, SquareRoot(edge.information)});
-}
-ceres::CostFunction* MakeSwitchedCost(const PoseGraph2::Edge& edge) {
-  return new bilevel::AutoDiffCostFunction<SwitchedError2, 3, 3, 3, 1>(
-      new SwitchedError2{{{edge.measured}, SquareRoot(edge.information)}});
-}
-ceres::CostFunction* MakeSwitchedCost(const PoseGraph3::Edge& edge) {
-  return new bilevel::AutoDiffCostFunction<SwitchedError3, 6, 4, 3, 4, 3, 1>(
-      new SwitchedError3{{{edge.measured}, SquareRoot(edge.information)}});
-}
-
-// One sigma for the translation and one for the rotation of a motion.
-class MotionNoise final : public bilevel::NoiseModel {
- public:
-  MotionNoise(double* log_sigmas, int size) : NoiseModel(log_sigmas, 2, size, Entries(size)) {}
-  std::string Describe(const std::string& name) const override {
-    return Format("const double %s_sigma_factors[2] = {%.4g, %.4g};  // Translation, rotation.\n",
-                  name.c_str(),
-                  std::exp(parameters()[0]),
-                  std::exp(parameters()[1]));
-  }
-
- private:
-  static std::vector<Entry> Entries(int size) {
-    std::vector<Entry> entries;
-    for (int k = 0; k < size; ++k) entries.push_back({k, k, k < (size == 3 ? 2 : 3) ? 0 : 1, -1});
-    return entries;
-  }
-};
-
-// ------------------------------------------------------------------------------------------------
-// Alignment with the truth.
-
-struct Motion {
-  Eigen::Matrix3d r = Eigen::Matrix3d::Identity();
-  Eigen::Vector3d t = Eigen::Vector3d::Zero();
-};
-
-// The rigid motion that brings `from` closest to `to` (Kabsch); about z alone in the plane.
-Motion Align(const Positions& from, const Positions& to, bool planar) {
-  Eigen::Vector3d a = Eigen::Vector3d::Zero(), b = a;
-  for (size_t i = 0; i < from.size(); ++i) {
-    a += from[i];
-    b += to[i];
-  }
-  a /= static_cast<double>(from.size());
-  b /= static_cast<double>(from.size());
-  Eigen::Matrix3d s = Eigen::Matrix3d::Zero();
-  for (size_t i = 0; i < from.size(); ++i) s += (to[i] - b) * (from[i] - a).transpose();
-  Motion motion;
-  if (planar) {
-    motion.r = Eigen::AngleAxisd(std::atan2(s(1, 0) - s(0, 1), s(0, 0) + s(1, 1)),
-                                 Eigen::Vector3d::UnitZ())
-                   .toRotationMatrix();
-  } else {
-    const Eigen::JacobiSVD<Eigen::Matrix3d> svd(s, Eigen::ComputeFullU | Eigen::ComputeFullV);
-    Eigen::Vector3d signs(1.0, 1.0, svd.matrixU().determinant() * svd.matrixV().determinant());
-    motion.r = svd.matrixU() * signs.asDiagonal() * svd.matrixV().transpose();
-  }
-  motion.t = b - motion.r * a;
-  return motion;
-}
-
-// The aligned position less the true one, over sqrt(number of poses) [m]. The alignment learned is
-// a correction about the trajectory's centre, in units that change it by ten typical errors: phi is
-// quadratic in it, so that it need not use up the trust region of what is not.
-struct PositionError {
-  template <typename T>
-  void Correct(const T* turn, const T* shift, const T* position, T* residual) const {
-    T p[3], q[3];
-    for (int r = 0; r < 3; ++r) {
-      p[r] = T(aligned.t[r] - centre[r]);
-      for (int c = 0; c < 3; ++c) p[r] += T(aligned.r(r, c)) * position[c];
-    }
-    bilevel::AngleAxisRotatePoint(turn, p, q);
-    for (int r = 0; r < 3; ++r) {
-      residual[r] = T(weight) * (q[r] + T(unit) * shift[r] + T(centre[r] - truth[r]));
-    }
-  }
-  Motion aligned;
-  Eigen::Vector3d centre, truth;
-  double unit, turn_unit, weight;
-};
-struct PositionError2 : PositionError {
-  template <typename T>
-  bool operator()(const T* alignment, const T* pose, T* residual) const {
-    const T turn[3] = {T(0.0), T(0.0), T(turn_unit) * alignment[2]};
-    const T shift[3] = {alignment[0], alignment[1], T(0.0)};
-    const T position[3] = {pose[0], pose[1], T(0.0)};
-    T error[3];
-    Correct(turn, shift, position, error);
-    residual[0] = error[0];
-    residual[1] = error[1];
-    return true;
-  }
-};
-struct PositionError3 : PositionError {
-  template <typename T>
-  bool operator()(const T* alignment, const T* position, T* residual) const {
-    const T turn[3] = {
-        T(turn_unit) * alignment[3], T(turn_unit) * alignment[4], T(turn_unit) * alignment[5]};
-    Correct(turn, alignment, position, residual);
-    return true;
-  }
-};
-
-// ------------------------------------------------------------------------------------------------
-
-// A graph, whose vertices are y, and what is known about it.
-template <typename Graph>
-struct Recording {
-  Graph graph;
-  Positions truth;             // Empty: none.
-  std::vector<int> pose_set;   // Of each vertex's truth: 0 is to learn by, 2 to test.
-  std::vector<int> set;        // Of each edge: 0 is for the estimate, 1 validation, 2 test.
-  std::vector<char> is_false;  // Of each edge: injected.
-
-  Positions Estimate() const {
-    Positions positions;
-    for (const auto& v : graph.vertices) positions.push_back(Position(v.pose));
-    return positions;
-  }
-
-  // The motion that brings the positions to learn by closest to their truth.
-  Motion Alignment() const {
-    const Positions estimate = Estimate();
-    Positions from, to;
-    for (size_t i = 0; i < truth.size(); ++i) {
-      if (pose_set[i] != 0) continue;
-      from.push_back(estimate[i]);
-      to.push_back(truth[i]);
-    }
-    return Align(from, to, Graph::kDim == 3);
-  }
-
-  // Distance to the truth of each aligned position of a set [m].
-  std::vector<double> PositionErrors(int which) const {
-    const Positions estimate = Estimate();
-    const Motion motion = Alignment();
-    std::vector<double> errors;
-    for (size_t i = 0; i < truth.size(); ++i) {
-      if (pose_set[i] != which) continue;
-      errors.push_back((motion.r * estimate[i] + motion.t - truth[i]).norm());
-    }
-    return errors;
-  }
-
-  // Root mean square of each edge of a set, in the file's sigmas, over the edge's dimensions.
-  std::vector<double> EdgeErrors(int which) {
-    std::vector<double> errors;
-    double residuals[6];
-    for (size_t k = 0; k < graph.edges.size(); ++k) {
-      if (set[k] != which || is_false[k]) continue;
-      const std::unique_ptr<ceres::CostFunction> cost(MakeCost(graph.edges[k]));
-      std::vector<double*> blocks = EdgeBlocks(graph.edges[k]);
-      cost->Evaluate(blocks.data(), residuals, nullptr);
-      errors.push_back(Eigen::Map<Eigen::VectorXd>(residuals, Graph::kDim).norm() /
-                       std::sqrt(1.0 * Graph::kDim));
-    }
-    return errors;
-  }
-
-  std::vector<double*> EdgeBlocks(const typename Graph::Edge& edge) {
-    std::vector<double*> blocks = Blocks(&graph.vertices[edge.from].pose);
-    for (double* block : Blocks(&graph.vertices[edge.to].pose)) blocks.push_back(block);
-    return blocks;
-  }
-};
-
-double Rms(const std::vector<double>& errors) {
-  double sum = 0.0;
-  for (const double e : errors) sum += e * e;
-  return std::sqrt(sum / static_cast<double>(errors.size()));
-}
 
 // x but for the alignment.
 struct Noise {
@@ -381,8 +105,8 @@ class Levels {
   Levels(Recording<Graph>* recording, Noise* noise) : recording_(recording), noise_(noise) {
     auto& vertices = recording->graph.vertices;
     for (auto& v : vertices) {
-      AddPose(&v.pose, problem.lower());
-      for (double* block : Blocks(&v.pose)) {
+      examples::AddPose(&v.pose, problem.lower());
+      for (double* block : examples::Blocks(&v.pose)) {
         problem.SetParameterName(block, "vertex " + std::to_string(v.id));
       }
     }
@@ -408,16 +132,13 @@ class Levels {
       if (!is_odometry && noise->loss == "switchable") {
         std::vector<double*> blocks = recording->EdgeBlocks(edge);
         blocks.push_back(&switches[k]);
-        loops->AddResidualBlock(MakeSwitchedCost(edge), nullptr, blocks, problem.lower());
+        loops->AddResidualBlock(examples::MakeSwitchedCost(edge), nullptr, blocks, problem.lower());
         problem.lower()->AddResidualBlock(
-            new bilevel::AutoDiffCostFunction<SwitchPrior, 1, 1, 1>(new SwitchPrior),
-            nullptr,
-            &switches[k],
-            &noise->log_scale);
+            examples::MakeSwitchPrior(), nullptr, &switches[k], &noise->log_scale);
         continue;
       }
       (is_odometry ? odometry : loops)
-          ->AddResidualBlock(MakeCost(edge),
+          ->AddResidualBlock(examples::MakeCost(edge),
                              is_odometry ? nullptr : loss,
                              recording->EdgeBlocks(edge),
                              problem.lower());
@@ -448,32 +169,20 @@ class Levels {
 
   // The truth as an upper level, aligned with the trajectory as it stands in memory.
   void AddTruth() {
-    constexpr bool kPlanar = Graph::kDim == 3;
     auto& vertices = recording_->graph.vertices;
-    PositionError error;
-    error.aligned = recording_->Alignment();
-    const double n = static_cast<double>(vertices.size());
-    error.weight =
-        1.0 /
-        std::sqrt(1.0 * std::count(recording_->pose_set.begin(), recording_->pose_set.end(), 0));
-    error.centre.setZero();
-    for (const auto& p : recording_->truth) error.centre += p / n;
-    double extent = 0.0;
-    for (const auto& p : recording_->truth) extent += (p - error.centre).squaredNorm() / n;
-    error.unit = 10.0 * std::max(Rms(recording_->PositionErrors(0)), 1e-3);
-    error.turn_unit = error.unit / std::sqrt(extent);
+    const auto& pose_set = recording_->pose_set;
+    const examples::PositionErrors errors(recording_->Alignment(),
+                                          examples::ToPositions(recording_->truth),
+                                          std::max(Rms(recording_->PositionErrors(0)), 1e-3));
+    const double weight = 1.0 / std::sqrt(1.0 * std::count(pose_set.begin(), pose_set.end(), 0));
     for (size_t i = 0; i < vertices.size(); ++i) {
-      if (recording_->pose_set[i] != 0) continue;
-      error.truth = recording_->truth[i];
-      ceres::CostFunction* cost;
-      if constexpr (kPlanar) {
-        cost =
-            new bilevel::AutoDiffCostFunction<PositionError2, 2, 3, 3>(new PositionError2{error});
-      } else {
-        cost =
-            new bilevel::AutoDiffCostFunction<PositionError3, 3, 6, 3>(new PositionError3{error});
-      }
-      problem.upper()->AddResidualBlock(cost, nullptr, alignment, Blocks(&vertices[i].pose).back());
+      if (pose_set[i] != 0) continue;
+      const Eigen::Vector3d truth = examples::Position(recording_->truth[i]);
+      problem.upper()->AddResidualBlock(
+          Graph::kDim == 3 ? errors.InPlane(truth, weight) : errors.InSpace(truth, weight),
+          nullptr,
+          alignment,
+          examples::Blocks(&vertices[i].pose).back());
     }
     problem.AddUpperParameterBlock(alignment, Graph::kDim);
     problem.SetParameterName(alignment, "alignment");
@@ -526,11 +235,11 @@ class Levels {
 
  private:
   void SetConstant(typename Graph::Pose* pose) {
-    for (double* block : Blocks(pose)) problem.lower()->SetParameterBlockConstant(block);
+    for (double* block : examples::Blocks(pose)) problem.lower()->SetParameterBlockConstant(block);
   }
 
   static std::unique_ptr<bilevel::NoiseModel> Model(double* log_sigmas, int size) {
-    if (size == 2) return std::make_unique<MotionNoise>(log_sigmas, Graph::kDim);
+    if (size == 2) return std::make_unique<examples::MotionNoise>(log_sigmas, Graph::kDim);
     return std::make_unique<bilevel::DiagonalNoise>(log_sigmas, Graph::kDim);
   }
 
@@ -540,7 +249,7 @@ class Levels {
     for (size_t k = 0; k < recording_->graph.edges.size(); ++k) {
       if (recording_->set[k] != 1 || recording_->is_false[k]) continue;
       problem.upper()->AddResidualBlock(
-          MakeCost(recording_->graph.edges[k]),
+          examples::MakeCost(recording_->graph.edges[k]),
           new ceres::ScaledLoss(nullptr, 1.0 / count, ceres::TAKE_OWNERSHIP),
           recording_->EdgeBlocks(recording_->graph.edges[k]));
     }
@@ -550,114 +259,6 @@ class Levels {
   Noise* noise_;
   double prior_sigma_ = std::numeric_limits<double>::infinity();
 };
-
-// ------------------------------------------------------------------------------------------------
-// Graphs that were never driven: streets on a grid, a pose a metre, loops where a place is met
-// again. The file's information is a guess, 0.1 m and 0.1 rad for everything.
-
-struct TrueSigmas {
-  double odometry[3] = {0.03, 0.03, 0.005}, loops[3] = {0.2, 0.2, 0.02};
-};
-
-Recording<PoseGraph2> Simulate(int size, unsigned seed) {
-  constexpr double kGuess = 0.1;
-  const TrueSigmas sigmas;
-  std::mt19937 generator(seed);
-  std::normal_distribution<double> normal;
-  const auto noisy = [&](Pose2 motion, const double* sigma) {
-    for (int k = 0; k < 3; ++k) motion.v[k] += sigma[k] * normal(generator);
-    return motion;
-  };
-  const int city = std::max(8, static_cast<int>(0.5 * std::sqrt(1.0 * size)));
-  std::vector<Pose2> truth;
-  int x = 0, y = 0, heading = 0;
-  const int dx[] = {1, 0, -1, 0}, dy[] = {0, 1, 0, -1};
-  const auto inside = [&](int h) {
-    return std::abs(x + dx[h]) <= city && std::abs(y + dy[h]) <= city;
-  };
-  for (int i = 0; i < size; ++i) {
-    truth.push_back({{1.0 * x, 1.0 * y, examples::Wrap(0.5 * M_PI * heading)}});
-    const unsigned draw = generator() % 12;
-    if (draw < 2) heading = (heading + (draw == 0 ? 1 : 3)) % 4;
-    while (!inside(heading)) heading = (heading + 1) % 4;
-    x += dx[heading];
-    y += dy[heading];
-  }
-  Recording<PoseGraph2> recording;
-  const Eigen::Matrix3d guess = Eigen::Matrix3d::Identity() / (kGuess * kGuess);
-  std::map<std::pair<int, int>, std::vector<int>> visits;
-  for (int i = 0; i < size; ++i) {
-    recording.graph.vertices.push_back({i, truth[i]});
-    recording.truth.push_back(Position(truth[i]));
-    if (i > 0) {
-      recording.graph.edges.push_back(
-          {i - 1, i, noisy(Between(truth[i - 1], truth[i]), sigmas.odometry), guess});
-    }
-    auto& here = visits[{static_cast<int>(std::lround(truth[i].v[0])),
-                         static_cast<int>(std::lround(truth[i].v[1]))}];
-    if (!here.empty() && i - here.back() > 10) {
-      const int j = here[generator() % here.size()];
-      recording.graph.edges.push_back(
-          {j, i, noisy(Between(truth[j], truth[i]), sigmas.loops), guess});
-    }
-    here.push_back(i);
-  }
-  std::string error;
-  examples::PlaceByOdometry(&recording.graph, &error);
-  return recording;
-}
-
-// False ones join places that are not the same, with what another loop closure measured.
-template <typename Graph>
-void InjectFalseLoops(double share, unsigned seed, Recording<Graph>* recording) {
-  auto& edges = recording->graph.edges;
-  std::vector<size_t> loops;
-  for (size_t k = 0; k < edges.size(); ++k) {
-    if (!edges[k].IsOdometry()) loops.push_back(k);
-  }
-  recording->is_false.assign(edges.size(), 0);
-  if (loops.empty()) return;
-  std::mt19937 generator(seed + 100);
-  const int n = static_cast<int>(recording->graph.vertices.size());
-  for (int k = static_cast<int>(share * static_cast<double>(loops.size())); k > 0;) {
-    auto edge = edges[loops[generator() % loops.size()]];
-    edge.from = static_cast<int>(generator() % n);
-    edge.to = static_cast<int>(generator() % n);
-    if (std::abs(edge.from - edge.to) < 20) continue;
-    edges.push_back(edge);
-    recording->is_false.push_back(1);
-    --k;
-  }
-}
-
-// A fifth of the loop closures each for validation and for test, in runs of ten neighbours: one
-// that is closed next to it gives away what another says.
-template <typename Graph>
-bool HoldOut(Recording<Graph>* recording, std::string* error) {
-  constexpr int kRun = 10;
-  std::vector<size_t> loops;
-  for (size_t k = 0; k < recording->graph.edges.size(); ++k) {
-    if (!recording->graph.edges[k].IsOdometry()) loops.push_back(k);
-  }
-  std::stable_sort(loops.begin(), loops.end(), [&](size_t a, size_t b) {
-    const auto &ea = recording->graph.edges[a], &eb = recording->graph.edges[b];
-    return std::max(ea.from, ea.to) < std::max(eb.from, eb.to);
-  });
-  const int run = std::max(1, std::min<int>(kRun, static_cast<int>(loops.size()) / 20));
-  std::vector<double> runs(loops.size() / run + 1);
-  bilevel::HoldoutOptions options;
-  options.kind = bilevel::HoldoutOptions::Kind::kByBlock;
-  options.fractions = {0.2, 0.2};
-  options.min_left = 0;
-  options.seed = FLAGS_seed;
-  std::vector<std::vector<const double*>> blocks;
-  for (const double& r : runs) options.blocks.push_back(&r);
-  for (size_t i = 0; i < loops.size(); ++i) blocks.push_back({&runs[i / run]});
-  std::vector<int> set;
-  if (!bilevel::ChooseHoldout(options, blocks, &set, error)) return false;
-  for (size_t i = 0; i < loops.size(); ++i) recording->set[loops[i]] = set[i];
-  return true;
-}
 
 // ------------------------------------------------------------------------------------------------
 
@@ -756,15 +357,14 @@ int Job<Graph>::Run() {
   }
   std::string error;
   for (Recording<Graph>* r : {&train_, &test_}) {
-    InjectFalseLoops(FLAGS_false_loops, FLAGS_seed, r);
-    r->set.assign(r->graph.edges.size(), 0);
-    r->pose_set.assign(r->truth.size(), 0);
+    examples::InjectFalseLoops(FLAGS_false_loops, FLAGS_seed, r);
+    r->UseAll();
   }
   const bool share_truth = has_truth() && !has_test_graph();
   for (size_t i = 0; share_truth && i < train_.truth.size(); ++i) {
     train_.pose_set[i] = 10 * i / train_.truth.size() % 2 == 0 ? 0 : 2;
   }
-  if (!has_truth() && !HoldOut(&train_, &error)) {
+  if (!has_truth() && !examples::HoldOutLoops(FLAGS_seed, &train_, &error)) {
     std::fprintf(stderr, "Loop closures cannot be held out: %s.\n", error.c_str());
     return 1;
   }
@@ -1087,7 +687,7 @@ int Job<Graph>::Run() {
     Graph graph = train_.graph;
     for (auto& edge : graph.edges) {
       const double* log_sigmas = edge.IsOdometry() ? noise_.odometry : noise_.loops;
-      typename Graph::Information w = SquareRoot(edge.information);
+      typename Graph::Information w = examples::SquareRoot(edge.information);
       for (int k = 0; k < Graph::kDim; ++k) {
         const int entry = noise_.size > 2 ? k : k < (Graph::kDim == 3 ? 2 : 3) ? 0 : 1;
         w.row(k) *= std::exp(-log_sigmas[entry]);
@@ -1142,12 +742,12 @@ bool Job<Graph>::Draw(const std::vector<Result>& rows,
   std::vector<examples::Panel> panels;
   const auto map = [&](const std::string& title, Recording<Graph>* r, examples::Phi* phi) {
     Positions paths[2];
-    const Positions reference = r->truth;
+    const Positions reference = examples::ToPositions(r->truth);
     for (int k = 0; k < 2; ++k) {
       SolveCold(k == 0 ? rows[0].x : learned.x, phi);
-      paths[k] = r->Estimate();
+      paths[k] = examples::Estimate(r->graph);
       if (reference.empty()) continue;
-      const Motion motion = r->Alignment();
+      const examples::Motion motion = r->Alignment();
       for (auto& p : paths[k]) p = motion.r * p + motion.t;
     }
     // The two axes along which it goes farthest.
@@ -1222,39 +822,9 @@ bool Job<Graph>::Draw(const std::vector<Result>& rows,
   return examples::Plot(FLAGS_plot, "Learning the noise of a pose graph", panels);
 }
 
-// ------------------------------------------------------------------------------------------------
-
 bool Fail(const std::string& error) {
   std::fprintf(stderr, "%s.\n", error.c_str());
   return false;
-}
-
-// The positions of the truth, as many as the graph has vertices.
-bool ReadTruth(const std::string& path, bool planar, size_t size, Positions* truth) {
-  std::string error;
-  examples::AnyPoseGraph graph;
-  examples::Trajectory trajectory;
-  if (examples::ReadPoseGraph(path, &graph, &error)) {
-    std::visit(
-        [&](const auto& g) {
-          for (const auto& v : g.vertices) truth->push_back(Position(v.pose));
-        },
-        graph);
-  } else {
-    std::string second;
-    if (!examples::ReadTrajectory(path, &trajectory, &second)) {
-      return Fail("Neither a graph nor a trajectory: " + error + "; " + second);
-    }
-    if (planar) {
-      for (const Pose2& pose : examples::SeenFromAbove(trajectory))
-        truth->push_back(Position(pose));
-    } else {
-      for (const Pose3& pose : trajectory.poses) truth->push_back(Position(pose));
-    }
-  }
-  if (truth->size() == size) return true;
-  return Fail(path + " has " + std::to_string(truth->size()) + " poses, the graph " +
-              std::to_string(size) + " vertices");
 }
 
 template <typename Graph>
@@ -1265,25 +835,9 @@ bool Fill(const examples::AnyPoseGraph& any,
     return Fail("Of the two graphs one is in the plane and the other in space");
   }
   recording->graph = std::get<Graph>(any);
-  return truth.empty() ||
-         ReadTruth(truth, Graph::kDim == 3, recording->graph.vertices.size(), &recording->truth);
-}
-
-// The vertices from `begin` to before `end`, with the edges between them.
-template <typename Graph>
-Recording<Graph> Cut(const Recording<Graph>& whole, int begin, int end) {
-  Recording<Graph> part;
-  part.graph.vertices.assign(whole.graph.vertices.begin() + begin,
-                             whole.graph.vertices.begin() + end);
-  part.truth.assign(whole.truth.begin() + begin, whole.truth.begin() + end);
-  for (auto edge : whole.graph.edges) {
-    edge.from -= begin;
-    edge.to -= begin;
-    const int size = end - begin;
-    if (edge.from < 0 || edge.to < 0 || edge.from >= size || edge.to >= size) continue;
-    part.graph.edges.push_back(edge);
-  }
-  return part;
+  std::string error;
+  return truth.empty() || examples::ReadTruth(truth, recording->graph, &recording->truth, &error) ||
+         Fail(error);
 }
 
 template <typename Graph>
@@ -1293,15 +847,14 @@ int RunFiles(const examples::AnyPoseGraph& any) {
   if (FLAGS_split < 1.0 && !train.truth.empty()) {
     const int size = static_cast<int>(train.graph.vertices.size());
     const int middle = static_cast<int>(FLAGS_split * size);
-    test = Cut(train, middle, size);
-    train = Cut(train, 0, middle);
+    test = examples::Cut(train, middle, size);
+    train = examples::Cut(train, 0, middle);
   }
   if (!FLAGS_test_graph.empty()) {
     examples::AnyPoseGraph test_graph;
     std::string error;
     if (!examples::ReadPoseGraph(FLAGS_test_graph, &test_graph, &error)) {
-      std::fprintf(stderr, "%s.\n", error.c_str());
-      return 1;
+      return !Fail(error);
     }
     if (!Fill(test_graph, FLAGS_test_truth, &test)) return 1;
     if (train.truth.empty() || test.truth.empty()) {
@@ -1314,14 +867,15 @@ int RunFiles(const examples::AnyPoseGraph& any) {
 
 int Run() {
   if (FLAGS_graph.empty()) {
-    const TrueSigmas sigmas;
+    const examples::TrueSigmas sigmas;
     std::vector<double> true_x;
     for (const double* s : {sigmas.odometry, sigmas.loops}) {
-      for (const int k : {0, 2}) true_x.push_back(std::log(s[k] / 0.1));
+      for (const int k : {0, 2}) true_x.push_back(std::log(s[k] / sigmas.guess));
     }
     const int size = FLAGS_quick ? 700 : 2000;
-    return Job<PoseGraph2>(
-               Simulate(size, 2 * FLAGS_seed + 1), Simulate(size, 2 * FLAGS_seed + 2), true_x)
+    return Job<PoseGraph2>(examples::SimulateGraph(size, 2 * FLAGS_seed + 1),
+                           examples::SimulateGraph(size, 2 * FLAGS_seed + 2),
+                           true_x)
         .Run();
   }
   examples::AnyPoseGraph graph;
