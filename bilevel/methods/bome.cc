@@ -12,6 +12,11 @@ namespace {
 // Sums over the coordinates whose part of q can be lowered: one at a bound that -grad q crosses
 // is feasible as it stands, and must not weigh in lambda.
 void AddProducts(const Point& p, const Vector& f, const Vector& q, double* qq, double* fq) {
+  if (!p.space().has_bounds()) {
+    *qq += q.squaredNorm();
+    *fq += f.dot(q);
+    return;
+  }
   for (int j = 0; j < p.dim(); ++j) {
     if (p.space().IsHeld(p.value().data(), j, q[j])) continue;
     *qq += q[j] * q[j];
@@ -20,6 +25,7 @@ void AddProducts(const Point& p, const Vector& f, const Vector& q, double* qq, d
 }
 
 double ProjectedSquaredNorm(const Point& p, const Vector& f, double lambda, const Vector& q) {
+  if (!p.space().has_bounds()) return (f + lambda * q).squaredNorm();
   double sum = 0.0;
   for (int j = 0; j < p.dim(); ++j) {
     const double d = f[j] + lambda * q[j];

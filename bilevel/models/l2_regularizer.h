@@ -34,6 +34,14 @@ class L2Regularizer : public Objective {
   int NumWeights() const;
   const double* FeatureWeights(const double* x) const;
   double Weight(const double* x, int k) const;
+  void EvaluateByFeature(
+      const double* theta, const double* weights, double* value, double* g, double* gx) const;
+  void MultiplyByFeature(const double* theta,
+                         const double* weights,
+                         const double* v,
+                         const double* dx,
+                         double* p,
+                         double* px) const;
   int outputs_, features_;
   double coefficient_;
   Weights weights_;

@@ -51,6 +51,19 @@ class LinearModel::Engine {
                                       int num_threads);
 };
 
+namespace internal {
+
+// For features of T, float or double.
+template <typename T>
+std::unique_ptr<LinearModel::Engine> MakeDenseEngine(LinearModel::Description description,
+                                                     const Features& features,
+                                                     int num_threads);
+template <typename T>
+std::unique_ptr<LinearModel::Engine> MakeSparseEngine(LinearModel::Description description,
+                                                      const Features& features,
+                                                      int num_threads);
+
+}  // namespace internal
 }  // namespace bilevel
 
 #endif  // BILEVEL_MODELS_LINEAR_MODEL_ENGINE_H_

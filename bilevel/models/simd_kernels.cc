@@ -152,6 +152,35 @@ BILEVEL_INLINE void Gradient(
   }
 }
 
+// kVecs registers of a sum of rows.
+template <typename T, int kBytes, int kVecs>
+BILEVEL_INLINE void SumOfRowsTile(
+    const T* values, const int* indices, int count, const T* rows, int ld, T* out) {
+  using Vec = typename Simd<T, kBytes>::Type;
+  constexpr int kLanes = Simd<T, kBytes>::kLanes;
+  Vec sum[kVecs] = {};
+  for (int k = 0; k < count; ++k) {
+    const T* const row = rows + static_cast<size_t>(indices[k]) * ld;
+#pragma GCC unroll 8
+    for (int v = 0; v < kVecs; ++v) {
+      sum[v] += *reinterpret_cast<const Vec*>(row + v * kLanes) * values[k];
+    }
+  }
+#pragma GCC unroll 8
+  for (int v = 0; v < kVecs; ++v) *reinterpret_cast<Vec*>(out + v * kLanes) = sum[v];
+}
+
+template <typename T, int kBytes>
+BILEVEL_INLINE void SumOfRows(
+    const T* values, const int* indices, int count, const T* rows, int ld, int width, T* out) {
+  constexpr int kLanes = Simd<T, kBytes>::kLanes;
+  const int m = width / kLanes;
+#define BILEVEL_CALL(n) \
+  SumOfRowsTile<T, kBytes, n>(values, indices, count, rows + k * kLanes, ld, out + k * kLanes)
+  BILEVEL_FOR_EACH_TILE(m, BILEVEL_CALL)
+#undef BILEVEL_CALL
+}
+
 // The series of e^x and of log(1 + x) = 2 artanh(x / (2 + x)), to the last digit of T.
 template <typename T>
 struct Series {
@@ -255,12 +284,22 @@ BILEVEL_INLINE void AllLog1p(T* v, int n) {
         const T* const* a, int rows, const T* r, int m, int stride, bool add, T* const* g) {    \
       Gradient<T, bytes, tile>(a, rows, r, m, stride, add, g);                                  \
     }                                                                                           \
+    attribute static void Rows(const T* values,                                                 \
+                               const int* indices,                                              \
+                               int count,                                                       \
+                               const T* rows,                                                   \
+                               int ld,                                                          \
+                               int width,                                                       \
+                               T* out) {                                                        \
+      constexpr int kBytes = bytes < kSparseRowBytes ? bytes : kSparseRowBytes;                 \
+      SumOfRows<T, kBytes>(values, indices, count, rows, ld, width, out);                       \
+    }                                                                                           \
     attribute static void Load(const double* from, int n, T* to) { Convert(from, n, to); }      \
     attribute static void Store(const T* from, int n, double* to) { ConvertBack(from, n, to); } \
     attribute static void Exponentials(T* v, int n) { AllExp<T, bytes>(v, n); }                 \
     attribute static void Logarithms(T* v, int n) { AllLog1p<T, bytes>(v, n); }                 \
-    static DenseKernels<T> Get() {                                                              \
-      return {Forward, Backward, Load, Store, Exponentials, Logarithms};                        \
+    static ModelKernels<T> Get() {                                                              \
+      return {Forward, Backward, Rows, Load, Store, Exponentials, Logarithms};                  \
     }                                                                                           \
   };
 
@@ -269,7 +308,7 @@ BILEVEL_KERNELS(Avx2, BILEVEL_AVX2, 32, 2)
 BILEVEL_KERNELS(Plain, , 16, 2)
 
 template <typename T>
-DenseKernels<T> Choose() {
+ModelKernels<T> Choose() {
   const int bytes = SimdBytes();
   return bytes == 64 ? Avx512<T>::Get() : bytes == 32 ? Avx2<T>::Get() : Plain<T>::Get();
 }
@@ -277,13 +316,13 @@ DenseKernels<T> Choose() {
 }  // namespace
 
 template <typename T>
-const DenseKernels<T>& GetDenseKernels() {
-  static const DenseKernels<T> kernels = Choose<T>();
+const ModelKernels<T>& GetModelKernels() {
+  static const ModelKernels<T> kernels = Choose<T>();
   return kernels;
 }
 
-template const DenseKernels<float>& GetDenseKernels();
-template const DenseKernels<double>& GetDenseKernels();
+template const ModelKernels<float>& GetModelKernels();
+template const ModelKernels<double>& GetModelKernels();
 
 }  // namespace internal
 }  // namespace bilevel

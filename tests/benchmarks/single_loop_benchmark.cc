@@ -65,7 +65,7 @@ double Arithmetic() {
     for (int k = 0; k < 20; ++k) {
       const double start = Seconds();
       for (int r = 0; r < kRepeat; ++r) {
-        bilevel::internal::GetDenseKernels<Scalar>().outputs(
+        bilevel::internal::GetModelKernels<Scalar>().outputs(
             a.data(), kBatch, w.data(), kRows, kStride, out.data());
       }
       best = std::max(best, 2.0 * kBatch * kRows * kStride * kRepeat / (Seconds() - start));

@@ -201,6 +201,61 @@ TEST(LinearModel, DenseSparseFloatAndDoubleAgree) {
   }
 }
 
+// Every remainder of registers and tiles, over several tiles of features; at points known and new.
+TEST(LinearModel, SparseIsDenseWithAnyNumberOfClasses) {
+  constexpr int kSamples = 90, kFeatures = 150;
+  std::mt19937 generator(3);
+  std::normal_distribution<double> normal;
+  const RowMatrix a = RowMatrix::NullaryExpr(
+      kSamples, kFeatures, [&] { return generator() % 8 == 0 ? normal(generator) : 0.0; });
+  const Eigen::SparseMatrix<double> sparse = a.sparseView();
+  for (const int classes : {2, 3, 4, 5, 8, 9, 20, 33, 70}) {
+    std::vector<int> labels(kSamples);
+    for (int i = 0; i < kSamples; ++i) labels[i] = i % classes;
+    LinearModel::Options options;
+    options.weights = LinearModel::kSigmoid;
+    options.num_threads = 2;
+    const std::unique_ptr<LinearModel> models[] = {
+        SoftmaxRegression(Features(a), labels, classes, options),
+        SoftmaxRegression(Features(sparse), labels, classes, options),
+        SoftmaxRegression(
+            Features(Eigen::SparseMatrix<float>(sparse.cast<float>())), labels, classes, options)};
+    const int size = classes * kFeatures;
+    Vector point = Vector::NullaryExpr(size + kSamples, [&] { return 0.3 * normal(generator); });
+    const Vector direction = Vector::NullaryExpr(point.size(), [&] { return normal(generator); });
+    for (const double shift : {0.0, 0.0, 0.1}) {
+      point.array() += shift;
+      const double* blocks[] = {point.data(), point.data() + size};
+      const double* along[] = {direction.data(), direction.data() + size};
+      for (const Batch& batch : {Batch::All(), Batch{16, 2}}) {
+        double values[3];
+        Vector gradients[3], products[3];
+        for (int k = 0; k < 3; ++k) {
+          gradients[k].setZero(point.size());
+          products[k].setZero(point.size());
+          double* g[] = {gradients[k].data(), gradients[k].data() + size};
+          double* p[] = {products[k].data(), products[k].data() + size};
+          ASSERT_TRUE(models[k]->Evaluate(blocks, batch, &values[k], g));
+          ASSERT_TRUE(models[k]->HessianProduct(blocks, batch, along, p));
+          const double tolerance = k < 2 ? 1e-13 : 3e-6;
+          EXPECT_NEAR(values[k], values[0], tolerance * values[0]);
+          EXPECT_LT((gradients[k] - gradients[0]).norm(), tolerance * gradients[0].norm());
+          EXPECT_LT((products[k] - products[0]).norm(), tolerance * products[0].norm());
+          p[0] = nullptr;  // By the weights alone.
+          Vector by_weights = Vector::Zero(kSamples);
+          p[1] = by_weights.data();
+          ASSERT_TRUE(models[k]->HessianProduct(blocks, batch, along, p));
+          EXPECT_EQ(by_weights, products[k].tail(kSamples));
+        }
+      }
+      RowMatrix expected(kSamples, classes), outputs(kSamples, classes);
+      models[0]->Outputs(point.data(), expected.data());
+      models[1]->Outputs(point.data(), outputs.data());
+      EXPECT_LT((outputs - expected).norm(), 1e-13 * expected.norm());
+    }
+  }
+}
+
 TEST(LinearModel, ThreadsDoNotChangeABit) {
   for (Case s : AllKinds(2500, 19)) {
     const Eigen::SparseMatrix<double> sparse = s.a.sparseView();
@@ -476,6 +531,46 @@ TEST(LinearModel, WhatDoesNotFitIsTold) {
       "general term 0 of the lower problem: an L2 regulariser's weights have the size 10, not 4");
 }
 
+// A weight for each feature is written over tiles of them: as one for each output with Theta
+// transposed.
+TEST(L2Regularizer, ByFeatureIsByOutputTransposed) {
+  constexpr int kOutputs = 3, kFeatures = 1100, kSize = kOutputs * kFeatures;
+  const L2Regularizer by_feature(kOutputs, kFeatures, 0.7, L2Regularizer::kPerFeature);
+  const L2Regularizer by_output(kFeatures, kOutputs, 0.7, L2Regularizer::kPerOutput);
+  const RowMatrix theta = RowMatrix::Random(kOutputs, kFeatures), turned = theta.transpose();
+  const RowMatrix v = RowMatrix::Random(kOutputs, kFeatures), turned_v = v.transpose();
+  const Vector x = Vector::Random(kFeatures), dx = Vector::Random(kFeatures);
+  struct Derivatives {
+    double value;
+    RowMatrix theta;
+    Vector x;
+  };
+  const auto evaluate = [&](const L2Regularizer& term,
+                            const RowMatrix& at,
+                            const RowMatrix* along,
+                            const Vector* along_x) {
+    Derivatives d{0.0, RowMatrix(at.rows(), at.cols()), Vector(kFeatures)};
+    const double* blocks[] = {at.data(), x.data()};
+    const double* direction[] = {along ? along->data() : nullptr,
+                                 along_x ? along_x->data() : nullptr};
+    double* out[] = {d.theta.data(), d.x.data()};
+    EXPECT_TRUE(along || along_x ? term.HessianProduct(blocks, Batch::All(), direction, out)
+                                 : term.Evaluate(blocks, Batch::All(), &d.value, out));
+    return d;
+  };
+  for (const bool with_v : {false, true}) {
+    for (const bool with_dx : {false, true}) {
+      const Derivatives own =
+          evaluate(by_feature, theta, with_v ? &v : nullptr, with_dx ? &dx : nullptr);
+      const Derivatives other =
+          evaluate(by_output, turned, with_v ? &turned_v : nullptr, with_dx ? &dx : nullptr);
+      EXPECT_NEAR(own.value, other.value, 1e-12 * kSize);
+      EXPECT_LT((own.theta - other.theta.transpose()).norm(), 1e-12);
+      EXPECT_LT((own.x - other.x).norm(), 1e-12);
+    }
+  }
+}
+
 TEST(L2Regularizer, IsItsDefinition) {
   constexpr int kOutputs = 3, kFeatures = 5;
   using Jet = ceres::Jet<double, kOutputs * kFeatures + kFeatures>;
@@ -535,7 +630,7 @@ TEST(L2Regularizer, IsItsDefinition) {
 // Every remainder of tiles, registers and panels.
 template <typename T>
 void CheckKernels() {
-  const auto& kernels = internal::GetDenseKernels<T>();
+  const auto& kernels = internal::GetModelKernels<T>();
   constexpr int kLanes = internal::kSimdBytes / static_cast<int>(sizeof(T));
   for (int m = 1; m <= 12; ++m) {
     for (const int rows : {1, 3, 4, 7, 64}) {
@@ -567,7 +662,7 @@ void CheckKernels() {
 // Against the standard library's, over all arguments they are for.
 template <typename T>
 void CheckFunctions() {
-  const auto& kernels = internal::GetDenseKernels<T>();
+  const auto& kernels = internal::GetModelKernels<T>();
   constexpr T kEpsilon = std::numeric_limits<T>::epsilon();
   std::vector<T> at, value;
   for (T x = 0; x > T(sizeof(T) == 8 ? -700 : -85); x -= T(0.0137) * (T(1) - x / T(8)))
@@ -595,12 +690,12 @@ void CheckFunctions() {
   EXPECT_TRUE(std::isnan(ends[2]));
 }
 
-TEST(DenseKernels, HaveTheStandardFunctions) {
+TEST(ModelKernels, HaveTheStandardFunctions) {
   CheckFunctions<float>();
   CheckFunctions<double>();
 }
 
-TEST(DenseKernels, AreMatrixProducts) {
+TEST(ModelKernels, AreMatrixProducts) {
   CheckKernels<float>();
   CheckKernels<double>();
 }

@@ -104,7 +104,7 @@ bool Unroll::Run(Oracle& o, const Point& x, int num_kept, Point* y) {
   path_.resize(num_kept + 1, *y);
   moves_.resize(num_kept);
   directions_.resize(num_kept);
-  v_.setZero(y->dim());
+  if (mu > 0.0) v_.setZero(y->dim());
   if (steps_.jacobi) jacobi_.Compute(o, x, *y);
   for (int k = -first_; k < num_kept; ++k) {
     o.g.Gradient(x, *y, nullptr, &d_);
@@ -116,14 +116,14 @@ bool Unroll::Run(Oracle& o, const Point& x, int num_kept, Point* y) {
     if (!o.ok()) return false;
     if (k >= 0) directions_[k] = d_;
     if (steps_.jacobi) jacobi_.Apply(&d_);
-    v_ = mu * v_ + d_;
-    h_ = -v_;
-    if (steps_.nesterov) h_ = mu * h_ - d_;
+    if (mu > 0.0) v_ = mu * v_ + d_;
+    if (mu > 0.0 && steps_.nesterov) d_ += mu * v_;
+    const Vector& step = mu > 0.0 && !steps_.nesterov ? v_ : d_;
     if (k >= 0) {
       path_[k] = *y;
-      moves_[k] = h_;
+      moves_[k] = -step;
     }
-    if (!y->Move(h_)) {
+    if (!y->Move(-step)) {
       o.Fail("the lower level's iterates are no longer finite: lower_step is too long");
       return false;
     }
