@@ -30,19 +30,15 @@
 #include "examples/support/embedding_model.h"
 #include "examples/support/experiment.h"
 #include "examples/support/flags.h"
-#include "examples/support/minibatch_methods.h"
+#include "examples/support/minibatch_experiment.h"
 #include "examples/support/table.h"
 #include "examples/support/text.h"
 
 DEFINE_string(new_task, "electronics", "the kind that E is not learned from");
 DEFINE_int32(width, 8, "the length of a word's vector");
 DEFINE_int32(iterations, 1000, "of slip; other methods: as many calls");
-DEFINE_int32(lbfgs_iterations, 30, "of exact implicit differentiation");
 DEFINE_double(ridge, 1e-3, "of the lower level");
 DEFINE_double(decay, 1e-3, "of the word vectors in the upper level");
-DEFINE_bool(search, false, "search for the methods' steps on seed 0, and print them");
-DEFINE_double(y_step, 0.0, "of every method, instead of its own");
-DEFINE_double(x_step, 0.0, "of every method, instead of its own");
 
 using examples::EmbeddingModel;
 
@@ -51,10 +47,8 @@ namespace {
 constexpr int kWords = 5000, kHalf = 1000, kSelection = 500, kBatch = 50;
 const std::vector<std::string> kKinds{"books", "dvd", "electronics"};
 
-struct Steps {
-  double y, x;
-};
-// What --search found: the better of the last two.
+using Steps = examples::MinibatchExperiment::Steps;
+// What --search found: the better of its last two trials.
 const std::map<std::string, Steps> kSteps{{"slip", {1.0, 0.12}},
                                           {"bo_rep", {1.0, 0.24}},
                                           {"soba", {1.0, 4.5}},
@@ -64,23 +58,6 @@ const std::map<std::string, Steps> kSteps{{"slip", {1.0, 0.12}},
                                           {"ttsa", {1.0, 4.5}},
                                           {"f2sa", {1.0, 4.5}},
                                           {"amigo", {1.0, 4.5}}};
-
-Steps StepsOf(const std::string& name) {
-  const auto found = kSteps.find(name);
-  Steps steps = found == kSteps.end() ? Steps{1.0, 1.0} : found->second;
-  if (FLAGS_y_step > 0.0) steps.y = FLAGS_y_step;
-  if (FLAGS_x_step > 0.0) steps.x = FLAGS_x_step;
-  return steps;
-}
-
-bool IsNormalized(const std::string& name) { return name == "slip" || name == "bo_rep"; }
-
-int Iterations(const std::string& name) {
-  const double calls = examples::CallsPerIteration(name);
-  if (calls == 0.0) return std::max(1, static_cast<int>(FLAGS_budget * FLAGS_lbfgs_iterations));
-  const double ratio = examples::CallsPerIteration("slip") / calls;
-  return std::max(1, static_cast<int>(FLAGS_budget * FLAGS_iterations * ratio));
-}
 
 struct Reviews {
   std::vector<Eigen::Triplet<double>> entries;  // Row by row.
@@ -240,19 +217,9 @@ struct Tasks {
   }
 };
 
-std::shared_ptr<bilevel::Method> Create(const std::string& name, const Steps& steps) {
-  if (name == "lbfgs") return bilevel::CreateMethod(name);
-  bilevel::StochasticOptions common;
-  common.lower_batch = common.upper_batch = kBatch;
-  common.sampling = bilevel::Batch::kShuffledBlocks;
-  common.report_interval = std::max(1, Iterations(name) / 50);
-  common.solve_lower_level = false;
-  return examples::CreateMinibatchMethod(name, common, steps.y, steps.x);
-}
-
 // The problem with the iterate in its own memory.
-struct Run {
-  explicit Run(const Tasks& tasks)
+struct Iterate {
+  explicit Iterate(const Tasks& tasks)
       : embedding(tasks.start),
         heads(tasks.learned.size(), std::vector<double>(FLAGS_width + 1, 0.0)) {
     const int size = static_cast<int>(embedding.size()), width = FLAGS_width;
@@ -283,33 +250,74 @@ struct Run {
   bilevel::Problem problem;
 };
 
-bool Search(const Tasks& tasks, const std::vector<std::string>& methods) {
-  for (const std::string& name : methods) {
-    if (name == "lbfgs") continue;
-    Run run(tasks);
-    bilevel::StepSearch search;
-    search.grids = {
-        {0.1, 0.3, 1.0},
-        IsNormalized(name) ? bilevel::LogGrid(0.03, 0.48, 5) : bilevel::LogGrid(0.5, 40.5, 5)};
-    search.make_method = [&](const std::vector<double>& steps) {
-      return Create(name, {steps[0], steps[1]});
-    };
-    search.num_iterations = std::max(1, Iterations(name) / 16);  // The last one is a full run.
-    search.held_out = [&] { return tasks.Selection(run.embedding, run.heads); };
-    bilevel::StepSearchResult result;
-    std::string error;
-    if (!bilevel::SearchSteps(search, {}, &run.problem, &result, &error)) {
-      std::fprintf(stderr, "%s: %s\n", name.c_str(), error.c_str());
-      return false;
-    }
-    std::printf("%s\n%s\n", name.c_str(), result.Report().c_str());
-    std::fflush(stdout);
-  }
-  return true;
-}
+using ReviewsByKind = std::map<std::string, std::array<Reviews, 2>>;  // Train, test.
 
-// Metrics of a curve.
-enum { kAccuracy, kQueryAccuracy, kUpper, kSelectionLoss };
+class HyperRepresentation : public examples::MinibatchExperiment {
+ public:
+  explicit HyperRepresentation(const ReviewsByKind& reviews) : reviews_(reviews) {}
+
+ private:
+  // Metrics of a curve.
+  enum { kAccuracy, kQueryAccuracy, kUpper, kSelectionLoss };
+
+  void Split(int seed) override {
+    iterate_.reset();
+    tasks_ = Tasks();
+    for (const std::string& kind : kKinds) {
+      const auto& [train, test] = reviews_.at(kind);
+      if (kind == FLAGS_new_task) {
+        tasks_.fresh = std::make_unique<Task>(train, test, seed);
+      } else {
+        tasks_.learned.emplace_back(train, test, seed);
+      }
+    }
+    std::mt19937_64 generator(seed);
+    std::normal_distribution<double> normal;
+    tasks_.start.resize(static_cast<size_t>(kWords) * FLAGS_width);
+    for (double& v : tasks_.start) v = 0.3 * normal(generator);
+  }
+  std::vector<double> Line(const std::string& name) override {
+    if (name == "words") {
+      const double accuracy =
+          tasks_.Mean([](const Task& task, size_t) { return task.WordsAccuracy(); });
+      return {accuracy, tasks_.fresh->WordsAccuracy(), NAN, NAN, NAN, NAN};
+    }
+    const Heads heads = tasks_.Solve(tasks_.start);
+    return {tasks_.Accuracy(tasks_.start, heads),
+            tasks_.NewAccuracy(tasks_.start),
+            tasks_.QueryAccuracy(tasks_.start, heads),
+            tasks_.Query(tasks_.start, heads),
+            NAN,
+            NAN};
+  }
+  bilevel::Problem* Start() override {
+    iterate_ = std::make_unique<Iterate>(tasks_);
+    return &iterate_->problem;
+  }
+  double SelectionLoss() override { return tasks_.Selection(iterate_->embedding, iterate_->heads); }
+  std::vector<double> Measure() override {
+    embedding_ = iterate_->embedding;
+    return {tasks_.Accuracy(embedding_, iterate_->heads),
+            tasks_.QueryAccuracy(embedding_, iterate_->heads),
+            tasks_.Query(embedding_, iterate_->heads),
+            tasks_.Selection(embedding_, iterate_->heads)};
+  }
+  std::vector<double> Finish(const std::vector<examples::CurvePoint>& curve) override {
+    const std::vector<double>& last = curve.back().metrics;
+    const Heads heads = tasks_.Solve(embedding_);
+    return {last[kAccuracy],
+            tasks_.NewAccuracy(embedding_),
+            last[kQueryAccuracy],
+            last[kUpper],
+            tasks_.Query(embedding_, heads),
+            tasks_.Accuracy(embedding_, heads)};
+  }
+
+  const ReviewsByKind& reviews_;
+  Tasks tasks_;
+  std::unique_ptr<Iterate> iterate_;
+  std::vector<double> embedding_;  // The last one measured.
+};
 
 }  // namespace
 
@@ -319,19 +327,6 @@ int main(int argc, char** argv) {
   if (FLAGS_quick) {
     FLAGS_seeds = 1;
     FLAGS_budget = 0.15;
-    if (FLAGS_methods.empty()) FLAGS_methods = "slip,soba";
-  }
-  std::vector<std::string> methods = examples::SplitList(FLAGS_methods);
-  if (methods.empty()) {
-    methods = examples::MinibatchMethods();
-    methods.push_back("lbfgs");
-  }
-  for (const std::string& name : methods) {
-    if (name == "lbfgs" || examples::CallsPerIteration(name) > 0.0) continue;
-    std::string known;
-    for (const std::string& other : examples::MinibatchMethods()) known += other + ", ";
-    std::fprintf(stderr, "--methods: \"%s\" is none of %slbfgs\n", name.c_str(), known.c_str());
-    return 1;
   }
   if (std::count(kKinds.begin(), kKinds.end(), FLAGS_new_task) == 0) {
     std::fprintf(stderr, "--new_task must be books, dvd or electronics\n");
@@ -354,7 +349,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "%s\n", error.c_str());
     return 1;
   }
-  std::map<std::string, std::array<Reviews, 2>> reviews;
+  ReviewsByKind reviews;
   for (const std::string& kind : kKinds) {
     for (const bool test : {false, true}) {
       const std::string plain = folder + "/" + kind + (test ? "_test" : "_train") + ".svmlight";
@@ -367,124 +362,25 @@ int main(int argc, char** argv) {
       return 1;
     }
   }
-  const auto split = [&](int seed) {
-    Tasks tasks;
-    for (const std::string& kind : kKinds) {
-      const auto& [train, test] = reviews[kind];
-      if (kind == FLAGS_new_task) {
-        tasks.fresh = std::make_unique<Task>(train, test, seed);
-      } else {
-        tasks.learned.emplace_back(train, test, seed);
-      }
-    }
-    std::mt19937_64 generator(seed);
-    std::normal_distribution<double> normal;
-    tasks.start.resize(static_cast<size_t>(kWords) * FLAGS_width);
-    for (double& v : tasks.start) v = 0.3 * normal(generator);
-    return tasks;
-  };
-  if (FLAGS_search) return Search(split(0), methods) ? 0 : 1;
-  examples::Runs runs;
-  if (!runs.Open(FLAGS_csv,
-                 {"accuracy", "new task", "query accuracy", "f", "resolved f", "resolved accuracy"},
-                 {"test accuracy", "query accuracy", "f", "selection loss"},
-                 &error)) {
-    std::fprintf(stderr, "%s\n", error.c_str());
-    return 1;
-  }
-  const std::string setting = "without " + FLAGS_new_task;
-  for (int seed = 0; seed < FLAGS_seeds; ++seed) {
-    std::vector<std::string> missing;
-    for (const char* line : {"start", "words"}) {
-      if (!runs.Has(setting, line, seed)) missing.push_back(line);
-    }
-    for (const std::string& name : methods) {
-      if (!runs.Has(setting, name, seed)) missing.push_back(name);
-    }
-    if (missing.empty()) continue;
-    const Tasks tasks = split(seed);
-    for (const std::string& name : missing) {
-      examples::Runs::Run row{setting, name, seed, 0.0, {}, {}};
-      if (name == "start") {
-        const Heads heads = tasks.Solve(tasks.start);
-        row.metrics = {tasks.Accuracy(tasks.start, heads),
-                       tasks.NewAccuracy(tasks.start),
-                       tasks.QueryAccuracy(tasks.start, heads),
-                       tasks.Query(tasks.start, heads),
-                       NAN,
-                       NAN};
-        if (!runs.Add(row)) return 1;
-        continue;
-      }
-      if (name == "words") {
-        const double accuracy =
-            tasks.Mean([](const Task& task, size_t) { return task.WordsAccuracy(); });
-        row.metrics = {accuracy, tasks.fresh->WordsAccuracy(), NAN, NAN, NAN, NAN};
-        if (!runs.Add(row)) return 1;
-        continue;
-      }
-      Run run(tasks);
-      bilevel::Solver::Options options;
-      options.method = Create(name, StepsOf(name));
-      options.max_num_iterations = Iterations(name);
-      options.seed = seed;
-      std::vector<double> embedding;
-      const auto measure = [&] {
-        embedding = run.embedding;
-        return std::vector<double>{tasks.Accuracy(embedding, run.heads),
-                                   tasks.QueryAccuracy(embedding, run.heads),
-                                   tasks.Query(embedding, run.heads),
-                                   tasks.Selection(embedding, run.heads)};
-      };
-      const int every = std::max(1, options.max_num_iterations / 50);
-      if (!examples::Follow(options, &run.problem, every, measure, &row.curve, &error)) {
-        std::fprintf(stderr, "%s, seed %d: %s\n", name.c_str(), seed, error.c_str());
-        return 1;
-      }
-      const examples::CurvePoint& last = row.curve.back();
-      const Heads heads = tasks.Solve(embedding);
-      row.seconds = last.seconds;
-      row.metrics = {last.metrics[kAccuracy],
-                     tasks.NewAccuracy(embedding),
-                     last.metrics[kQueryAccuracy],
-                     last.metrics[kUpper],
-                     tasks.Query(embedding, heads),
-                     tasks.Accuracy(embedding, heads)};
-      std::printf("%s, seed %d: %d iterations in %.1f s, test accuracy %.2f %%, new task %.2f %%\n",
-                  name.c_str(),
-                  seed,
-                  last.iteration,
-                  last.seconds,
-                  100.0 * row.metrics[0],
-                  100.0 * row.metrics[1]);
-      std::fflush(stdout);
-      if (!runs.Add(row)) return 1;
-    }
-  }
-  std::printf(
-      "\nWord vectors of length %d, learned from two kinds of reviews, %s. Test accuracy (%%) of "
-      "the\nmethod's heads; of a head fitted on the kind left out; on the reviews of the upper "
-      "level; their loss f;\nf and test accuracy with the heads solved for the last vectors.\n\n%s",
-      FLAGS_width,
-      setting.c_str(),
-      runs.Table(setting, {100.0, 100.0, 100.0, 1.0, 1.0, 100.0}).c_str());
-  examples::Json json;
-  for (const examples::Runs::Run& run : runs.runs()) {
-    if (run.setting != setting || run.seed != 0) continue;
-    json.Add(run.method,
-             examples::Json()
-                 .Add("accuracy", runs.Mean(setting, run.method, 0))
-                 .Add("new task", runs.Mean(setting, run.method, 1))
-                 .Add("f", runs.Mean(setting, run.method, 3)));
-  }
-  bool good = examples::WriteFile(FLAGS_summary_json, json.ToString());
-  good = examples::WriteFile(FLAGS_trace_csv, runs.CurvesCsv()) && good;
-  good = runs.Plot(FLAGS_plot,
-                   "Word vectors shared by tasks, " + setting,
-                   setting,
-                   kAccuracy,
-                   {{"vectors of the start", runs.Mean(setting, "start", 0)},
-                    {"words, a fit for each kind", runs.Mean(setting, "words", 0)}}) &&
-         good;
-  return good ? 0 : 1;
+  HyperRepresentation::Description description;
+  description.setting = "without " + FLAGS_new_task;
+  description.lines = {"start", "words"};
+  description.slip_iterations = FLAGS_iterations;
+  description.batch = kBatch;
+  description.steps = kSteps;
+  description.y_grid = {0.1, 0.3, 1.0};
+  description.length_grid = bilevel::LogGrid(0.03, 0.48, 5);
+  description.x_grid = bilevel::LogGrid(0.5, 40.5, 5);
+  description.metrics = {
+      "accuracy", "new task", "query accuracy", "f", "resolved f", "resolved accuracy"};
+  description.curve_metrics = {"test accuracy", "query accuracy", "f", "selection loss"};
+  description.scales = {100.0, 100.0, 100.0, 1.0, 1.0, 100.0};
+  description.json_metrics = {{"accuracy", 0}, {"new task", 1}, {"f", 3}};
+  description.heading = "Word vectors of length " + std::to_string(FLAGS_width) +
+                        ", learned from two kinds of reviews, " + description.setting +
+                        ". Test accuracy (%) of the\nmethod's heads; of a head fitted on the kind "
+                        "left out; on the reviews of the upper level; their loss f;\nf and test "
+                        "accuracy with the heads solved for the last vectors.";
+  description.title = "Word vectors shared by tasks, " + description.setting;
+  return HyperRepresentation(reviews).Run(description);
 }

@@ -14,7 +14,6 @@
 // Beside the methods stand fits to all noisy and clean tweets, to the clean ones alone, and to the
 // clean ones and those whose label is right; and exact implicit differentiation with L-BFGS.
 #include <algorithm>
-#include <array>
 #include <cctype>
 #include <cmath>
 #include <cstdio>
@@ -30,17 +29,13 @@
 #include "bilevel/step_search.h"
 #include "examples/support/experiment.h"
 #include "examples/support/flags.h"
-#include "examples/support/minibatch_methods.h"
+#include "examples/support/minibatch_experiment.h"
 #include "examples/support/table.h"
 #include "examples/support/text.h"
 
 DEFINE_double(p, 0.2, "the share of the training labels that are turned round");
 DEFINE_int32(epochs, 25, "SLIP's passes over the training tweets; other methods: as many calls");
 DEFINE_double(ridge, 1e-5, "of the lower level");
-DEFINE_int32(lbfgs_iterations, 20, "of exact implicit differentiation");
-DEFINE_bool(search, false, "search for the methods' steps on seed 0, and print them");
-DEFINE_double(y_step, 0.0, "of every method, instead of its own");
-DEFINE_double(x_step, 0.0, "of every method, instead of its own");
 
 using bilevel::LinearModel;
 
@@ -49,36 +44,26 @@ namespace {
 constexpr int kTrain = 61440, kClean = 10240, kSelection = 8320, kTest = 20000, kBatch = 512;
 constexpr int kRare = 5;  // Words in fewer training and clean tweets are left out.
 
-struct Steps {
-  double y, x;
-};
-// What --search found at p = 0.4.
-const std::map<std::string, Steps> kSteps{{"slip", {135.0, 9.0}},
-                                          {"bo_rep", {135.0, 9.0}},
-                                          {"soba", {135.0, 4000.0}},
-                                          {"saba", {45.0, 16000.0}},
-                                          {"ma_soba", {135.0, 4000.0}},
-                                          {"stocbio", {45.0, 16000.0}},
-                                          {"ttsa", {45.0, 64000.0}},
-                                          {"f2sa", {135.0, 16000.0}},
-                                          {"amigo", {135.0, 16000.0}}};
-
-Steps StepsOf(const std::string& name) {
-  const auto found = kSteps.find(name);
-  Steps steps = found == kSteps.end() ? Steps{1.0, 1.0} : found->second;
-  if (FLAGS_y_step > 0.0) steps.y = FLAGS_y_step;
-  if (FLAGS_x_step > 0.0) steps.x = FLAGS_x_step;
-  return steps;
-}
-
-bool IsNormalized(const std::string& name) { return name == "slip" || name == "bo_rep"; }
-
-int Iterations(const std::string& name) {
-  const double slip = FLAGS_budget * FLAGS_epochs * (kTrain / kBatch);
-  const double calls = examples::CallsPerIteration(name);
-  if (calls == 0.0) return std::max(1, static_cast<int>(FLAGS_budget * FLAGS_lbfgs_iterations));
-  return std::max(1, static_cast<int>(slip * examples::CallsPerIteration("slip") / calls));
-}
+using Steps = examples::MinibatchExperiment::Steps;
+// What --search found: the better of its last two trials.
+const std::map<std::string, Steps> kStepsOfFew{{"slip", {135.0, 3.0}},
+                                               {"bo_rep", {135.0, 3.0}},
+                                               {"soba", {135.0, 4000.0}},
+                                               {"saba", {135.0, 64000.0}},
+                                               {"ma_soba", {135.0, 4000.0}},
+                                               {"stocbio", {135.0, 4000.0}},
+                                               {"ttsa", {135.0, 4000.0}},
+                                               {"f2sa", {135.0, 16000.0}},
+                                               {"amigo", {135.0, 64000.0}}};  // p = 0.2.
+const std::map<std::string, Steps> kStepsOfMany{{"slip", {135.0, 9.0}},
+                                                {"bo_rep", {135.0, 9.0}},
+                                                {"soba", {135.0, 4000.0}},
+                                                {"saba", {45.0, 16000.0}},
+                                                {"ma_soba", {135.0, 4000.0}},
+                                                {"stocbio", {45.0, 16000.0}},
+                                                {"ttsa", {45.0, 64000.0}},
+                                                {"f2sa", {135.0, 16000.0}},
+                                                {"amigo", {135.0, 16000.0}}};  // p = 0.4.
 
 // Words in lower case, names of users and addresses as one word each; and pairs of neighbours.
 std::vector<std::string> Words(const std::string& tweet) {
@@ -263,21 +248,9 @@ struct Cleaning {
   std::unique_ptr<LinearModel> clean, selection, test;
 };
 
-const std::vector<std::string> kLines{"start", "clean only", "clean and right labels"};
-
-std::shared_ptr<bilevel::Method> Create(const std::string& name, const Steps& steps) {
-  if (name == "lbfgs") return bilevel::CreateMethod(name);
-  bilevel::StochasticOptions common;
-  common.lower_batch = common.upper_batch = kBatch;
-  common.sampling = bilevel::Batch::kShuffledBlocks;
-  common.report_interval = std::max(1, Iterations(name) / 50);
-  common.solve_lower_level = false;
-  return examples::CreateMinibatchMethod(name, common, steps.y, steps.x);
-}
-
 // The problem with the iterate in its own memory.
-struct Run {
-  explicit Run(const Cleaning& data) : theta(data.d, 0.0), x(kTrain, 1.0) {
+struct Iterate {
+  explicit Iterate(const Cleaning& data) : theta(data.d, 0.0), x(kTrain, 1.0) {
     problem.AddUpperParameterBlock(x.data(), kTrain);
     problem.SetParameterName(x.data(), "x");
     problem.SetParameterName(theta.data(), "theta");
@@ -293,33 +266,58 @@ struct Run {
   bilevel::Problem problem;
 };
 
-bool Search(const Cleaning& data, const std::vector<std::string>& methods) {
-  for (const std::string& name : methods) {
-    if (name == "lbfgs") continue;
-    Run run(data);
-    bilevel::StepSearch search;
-    search.grids = {
-        {45.0, 135.0},
-        IsNormalized(name) ? bilevel::LogGrid(1.0, 27.0, 4) : bilevel::LogGrid(1e3, 6.4e4, 4)};
-    search.make_method = [&](const std::vector<double>& steps) {
-      return Create(name, {steps[0], steps[1]});
-    };
-    search.num_iterations = std::max(1, Iterations(name) / 16);  // The last one is half a run.
-    search.held_out = [&] { return Cleaning::Loss(*data.selection, run.theta); };
-    bilevel::StepSearchResult result;
-    std::string error;
-    if (!bilevel::SearchSteps(search, {}, &run.problem, &result, &error)) {
-      std::fprintf(stderr, "%s: %s\n", name.c_str(), error.c_str());
-      return false;
-    }
-    std::printf("%s\n%s\n", name.c_str(), result.Report().c_str());
-    std::fflush(stdout);
-  }
-  return true;
-}
+class TextCleaning : public examples::MinibatchExperiment {
+ public:
+  explicit TextCleaning(const Tweets& tweets) : tweets_(tweets) {}
 
-// Metrics of a curve.
-enum { kAccuracy, kSelectionLoss, kUpper, kF1 };
+ private:
+  // Metrics of a curve.
+  enum { kAccuracy, kSelectionLoss, kUpper, kF1 };
+
+  void Split(int seed) override {
+    iterate_.reset();
+    data_ = std::make_unique<Cleaning>(tweets_, FLAGS_p, seed);
+  }
+  std::vector<double> Line(const std::string& name) override {
+    const std::vector<double> theta = data_->Line(name);
+    const double accuracy = data_->test->Accuracy(theta.data());
+    return {accuracy, accuracy, NAN, Cleaning::Loss(*data_->clean, theta), NAN, NAN, NAN};
+  }
+  bilevel::Problem* Start() override {
+    iterate_ = std::make_unique<Iterate>(*data_);
+    return &iterate_->problem;
+  }
+  double SelectionLoss() override { return Cleaning::Loss(*data_->selection, iterate_->theta); }
+  std::vector<double> Measure() override {
+    theta_ = iterate_->theta;
+    x_ = iterate_->x;
+    return {data_->test->Accuracy(theta_.data()),
+            Cleaning::Loss(*data_->selection, theta_),
+            Cleaning::Loss(*data_->clean, theta_),
+            data_->F1(x_)};
+  }
+  std::vector<double> Finish(const std::vector<examples::CurvePoint>& curve) override {
+    const examples::CurvePoint& last = curve.back();
+    const auto selected =
+        std::min_element(curve.begin(), curve.end(), [](const auto& a, const auto& b) {
+          return a.metrics[kSelectionLoss] < b.metrics[kSelectionLoss];
+        });
+    const auto ridge = data_->Ridge();
+    examples::Fit({{iterate_->lower, x_.data()}, {ridge.get(), nullptr}}, 40, &theta_);
+    return {last.metrics[kAccuracy],
+            selected->metrics[kAccuracy],
+            last.metrics[kF1],
+            last.metrics[kUpper],
+            Cleaning::Loss(*data_->clean, theta_),
+            data_->test->Accuracy(theta_.data()),
+            last.samples / kTrain};
+  }
+
+  const Tweets& tweets_;
+  std::unique_ptr<Cleaning> data_;
+  std::unique_ptr<Iterate> iterate_;
+  std::vector<double> theta_, x_;  // The last ones measured.
+};
 
 }  // namespace
 
@@ -329,19 +327,6 @@ int main(int argc, char** argv) {
   if (FLAGS_quick) {
     FLAGS_seeds = 1;
     FLAGS_budget = 0.12;
-    if (FLAGS_methods.empty()) FLAGS_methods = "slip,soba";
-  }
-  std::vector<std::string> methods = examples::SplitList(FLAGS_methods);
-  if (methods.empty()) {
-    methods = examples::MinibatchMethods();
-    methods.push_back("lbfgs");
-  }
-  for (const std::string& name : methods) {
-    if (name == "lbfgs" || examples::CallsPerIteration(name) > 0.0) continue;
-    std::string known;
-    for (const std::string& other : examples::MinibatchMethods()) known += other + ", ";
-    std::fprintf(stderr, "--methods: \"%s\" is none of %slbfgs\n", name.c_str(), known.c_str());
-    return 1;
   }
   if (!(FLAGS_p > 0.0 && FLAGS_p < 0.5) || !(FLAGS_ridge > 0.0) || FLAGS_epochs < 1) {
     std::fprintf(stderr, "--p must be between 0 and 0.5, --ridge and --epochs positive\n");
@@ -353,104 +338,27 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "%s\n", error.c_str());
     return 1;
   }
-  if (FLAGS_search) return Search(Cleaning(tweets, FLAGS_p, 0), methods) ? 0 : 1;
-  examples::Runs runs;
-  if (!runs.Open(FLAGS_csv,
-                 {"accuracy", "selected", "F1", "f", "resolved f", "resolved accuracy", "passes"},
-                 {"test accuracy", "selection loss", "f", "F1"},
-                 &error)) {
-    std::fprintf(stderr, "%s\n", error.c_str());
-    return 1;
-  }
-  const std::string setting = examples::Format("p=%g", FLAGS_p);
-  for (int seed = 0; seed < FLAGS_seeds; ++seed) {
-    std::vector<std::string> missing;
-    for (const std::vector<std::string>& names : {kLines, methods}) {
-      for (const std::string& name : names) {
-        if (!runs.Has(setting, name, seed)) missing.push_back(name);
-      }
-    }
-    if (missing.empty()) continue;
-    const Cleaning data(tweets, FLAGS_p, seed);
-    for (const std::string& name : missing) {
-      examples::Runs::Run row{setting, name, seed, 0.0, {}, {}};
-      if (std::count(kLines.begin(), kLines.end(), name) > 0) {
-        const std::vector<double> theta = data.Line(name);
-        const double accuracy = data.test->Accuracy(theta.data());
-        const double f = Cleaning::Loss(*data.clean, theta);
-        row.metrics = {accuracy, accuracy, NAN, f, NAN, NAN, NAN};
-        if (!runs.Add(row)) return 1;
-        continue;
-      }
-      Run run(data);
-      bilevel::Solver::Options options;
-      options.method = Create(name, StepsOf(name));
-      options.max_num_iterations = Iterations(name);
-      options.seed = seed;
-      std::vector<double> theta, x;
-      const auto measure = [&] {
-        theta = run.theta;
-        x = run.x;
-        return std::vector<double>{data.test->Accuracy(theta.data()),
-                                   Cleaning::Loss(*data.selection, theta),
-                                   Cleaning::Loss(*data.clean, theta),
-                                   data.F1(x)};
-      };
-      const int every = std::max(1, options.max_num_iterations / 50);
-      if (!examples::Follow(options, &run.problem, every, measure, &row.curve, &error)) {
-        std::fprintf(stderr, "%s, seed %d: %s\n", name.c_str(), seed, error.c_str());
-        return 1;
-      }
-      const examples::CurvePoint& last = row.curve.back();
-      const auto selected =
-          std::min_element(row.curve.begin(), row.curve.end(), [](const auto& a, const auto& b) {
-            return a.metrics[kSelectionLoss] < b.metrics[kSelectionLoss];
-          });
-      const auto ridge = data.Ridge();
-      examples::Fit({{run.lower, x.data()}, {ridge.get(), nullptr}}, 40, &theta);
-      row.seconds = last.seconds;
-      row.metrics = {last.metrics[kAccuracy],
-                     selected->metrics[kAccuracy],
-                     last.metrics[kF1],
-                     last.metrics[kUpper],
-                     Cleaning::Loss(*data.clean, theta),
-                     data.test->Accuracy(theta.data()),
-                     last.samples / kTrain};
-      std::printf("%s, seed %d: %d iterations in %.1f s, test accuracy %.2f %%, F1 %.3f\n",
-                  name.c_str(),
-                  seed,
-                  last.iteration,
-                  last.seconds,
-                  100.0 * row.metrics[0],
-                  row.metrics[2]);
-      std::fflush(stdout);
-      if (!runs.Add(row)) return 1;
-    }
-  }
-  std::printf(
-      "\nSentiment140, %g %% of %d labels turned round. Test accuracy (%%) in the end and of the "
-      "iterate\nwith the least loss on the selection tweets; F1 of finding the wrong labels by "
-      "the lowest weights;\nf; f and accuracy with the lower level solved for the last x; samples "
-      "of f and g over %d.\n\n%s",
-      100.0 * FLAGS_p,
-      kTrain,
-      kTrain,
-      runs.Table(setting, {100.0, 100.0, 1.0, 1.0, 1.0, 100.0, 1.0}).c_str());
-  examples::Json json;
-  for (const examples::Runs::Run& run : runs.runs()) {
-    if (run.setting != setting || run.seed != 0) continue;
-    json.Add(run.method,
-             examples::Json()
-                 .Add("accuracy", runs.Mean(setting, run.method, 0))
-                 .Add("f1", runs.Mean(setting, run.method, 2))
-                 .Add("f", runs.Mean(setting, run.method, 3)));
-  }
-  bool good = examples::WriteFile(FLAGS_summary_json, json.ToString());
-  good = examples::WriteFile(FLAGS_trace_csv, runs.CurvesCsv()) && good;
-  std::vector<std::pair<std::string, double>> lines;
-  for (const std::string& line : kLines) lines.emplace_back(line, runs.Mean(setting, line, 0));
-  good = runs.Plot(
-             FLAGS_plot, "Cleaning of labels of tweets, " + setting, setting, kAccuracy, lines) &&
-         good;
-  return good ? 0 : 1;
+  TextCleaning::Description description;
+  description.setting = examples::Format("p=%g", FLAGS_p);
+  description.lines = {"start", "clean only", "clean and right labels"};
+  description.slip_iterations = FLAGS_epochs * (kTrain / kBatch);
+  description.batch = kBatch;
+  description.steps = FLAGS_p < 0.3 ? kStepsOfFew : kStepsOfMany;
+  description.y_grid = {45.0, 135.0};
+  description.length_grid = bilevel::LogGrid(1.0, 27.0, 4);
+  description.x_grid = bilevel::LogGrid(1e3, 6.4e4, 4);
+  description.metrics = {
+      "accuracy", "selected", "F1", "f", "resolved f", "resolved accuracy", "passes"};
+  description.curve_metrics = {"test accuracy", "selection loss", "f", "F1"};
+  description.scales = {100.0, 100.0, 1.0, 1.0, 1.0, 100.0, 1.0};
+  description.json_metrics = {{"accuracy", 0}, {"f1", 2}, {"f", 3}};
+  description.heading =
+      "Sentiment140, " + examples::Format("%g", 100.0 * FLAGS_p) + " % of " +
+      std::to_string(kTrain) +
+      " labels turned round. Test accuracy (%) in the end and of the iterate\nwith the least loss "
+      "on the selection tweets; F1 of finding the wrong labels by the lowest weights;\nf; f and "
+      "accuracy with the lower level solved for the last x; samples of f and g over " +
+      std::to_string(kTrain) + ".";
+  description.title = "Cleaning of labels of tweets, " + description.setting;
+  return TextCleaning(tweets).Run(description);
 }
