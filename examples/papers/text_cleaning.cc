@@ -48,13 +48,13 @@ using Steps = examples::MinibatchExperiment::Steps;
 // What --search found: the better of its last two trials.
 const std::map<std::string, Steps> kStepsOfFew{{"slip", {135.0, 3.0}},
                                                {"bo_rep", {135.0, 3.0}},
-                                               {"soba", {135.0, 4000.0}},
-                                               {"saba", {135.0, 64000.0}},
-                                               {"ma_soba", {135.0, 4000.0}},
-                                               {"stocbio", {135.0, 4000.0}},
-                                               {"ttsa", {135.0, 4000.0}},
+                                               {"soba", {135.0, 1000.0}},
+                                               {"saba", {45.0, 4000.0}},
+                                               {"ma_soba", {135.0, 1000.0}},
+                                               {"stocbio", {135.0, 1000.0}},
+                                               {"ttsa", {135.0, 1000.0}},
                                                {"f2sa", {135.0, 16000.0}},
-                                               {"amigo", {135.0, 64000.0}}};  // p = 0.2.
+                                               {"amigo", {45.0, 16000.0}}};  // p = 0.2.
 const std::map<std::string, Steps> kStepsOfMany{{"slip", {135.0, 9.0}},
                                                 {"bo_rep", {135.0, 9.0}},
                                                 {"soba", {135.0, 4000.0}},
