@@ -16,15 +16,18 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <fstream>
 #include <memory>
 #include <numeric>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "Eigen/Dense"
 #include "bilevel/bilevel.h"
 #include "bilevel/methods/bome.h"
 #include "bilevel/methods/gradient_method.h"
+#include "bilevel/methods/line_search.h"
 #include "bilevel/methods/slip.h"
 #include "bilevel/methods/soba.h"
 #include "examples/support/experiment.h"
@@ -34,11 +37,18 @@
 DEFINE_string(dataset, "mnist", "mnist or fashion_mnist");
 DEFINE_int32(train, 5000, "training images");
 DEFINE_double(corruption, 0.5, "the share of them whose label is drawn anew");
-DEFINE_int32(iterations,
-             200,
-             "of the methods on all samples; those on minibatches make 40 times as many");
+DEFINE_int32(
+    iterations,
+    200,
+    "of the methods on all samples; lbfgs makes half as many, those on minibatches 40 times");
 DEFINE_double(lower_step, 0.1, "of the steps on the lower level within an iteration");
 DEFINE_double(y_step, 0.1, "of bome's Theta, with momentum 0.9");
+DEFINE_string(split,
+              "",
+              "file with the order of the training set's images and then the training labels, "
+              "instead of drawn ones: what another program had");
+DEFINE_bool(from_zero, false, "start at Theta = 0 rather than at the fit to all images");
+DEFINE_double(target_accuracy, 0.0, "print when the test accuracy first comes to this");
 DEFINE_double(w_step, 0.0, "of w, with momentum 0.9; 0: 0.02 for each training image");
 
 using bilevel::LinearModel;
@@ -50,49 +60,54 @@ namespace {
 constexpr int kPixels = Digits::kPixels, kClasses = Digits::kClasses, kClean = 5000, kBatch = 64;
 constexpr double kRidge = 0.001;
 
+using Rows = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+// False: the file has not what is wanted.
+bool ReadSplit(std::vector<int>* order, std::vector<int>* labels) {
+  std::ifstream file(FLAGS_split);
+  const int size = static_cast<int>(order->size());
+  for (int& i : *order) {
+    if (!(file >> i) || i < 0 || i >= size) return false;
+  }
+  for (int& label : *labels) {
+    if (!(file >> label) || label < 0 || label >= kClasses) return false;
+  }
+  return true;
+}
+
 // One split of the data, its corrupted labels, and the models on it.
 struct Cleaning {
-  Cleaning(const Digits& digits, int num_train, int seed) : n(num_train) {
+  Cleaning(const Digits& from, int num_train, int seed)
+      : n(num_train), digits(from), order(from.train_labels.size()) {
     std::mt19937_64 generator(1000 + seed);
-    std::vector<int> order(digits.train_labels.size());
     std::iota(order.begin(), order.end(), 0);
     std::shuffle(order.begin(), order.end(), generator);
+    std::vector<int> given_labels(n);
+    if (!FLAGS_split.empty()) ReadSplit(&order, &given_labels);
     double sum = 0.0, squares = 0.0;
     for (int i = 0; i < n; ++i) {
       const auto row = digits.train.row(order[i]).cast<double>();
       sum += row.sum();
       squares += row.squaredNorm();
     }
-    const double mean = sum / (n * double{kPixels});
-    const double deviation = std::sqrt(squares / (n * double{kPixels}) - mean * mean);
-    const auto features = [&](const auto& pixels) {
-      return bilevel::Features(((pixels.template cast<float>().array() - static_cast<float>(mean)) /
-                                static_cast<float>(deviation))
-                                   .matrix());
-    };
-    const auto take = [&](int first, int count, std::vector<int>* labels) {
-      decltype(digits.train) rows(count, kPixels);
-      labels->resize(count);
-      for (int i = 0; i < count; ++i) {
-        rows.row(i) = digits.train.row(order[first + i]);
-        (*labels)[i] = digits.train_labels[order[first + i]];
-      }
-      return features(rows);
-    };
-    std::vector<int> clean, selection_labels;
-    train_features = std::make_unique<bilevel::Features>(take(0, n, &clean));
+    mean = sum / (n * double{kPixels});
+    deviation = std::sqrt(squares / (n * double{kPixels}) - mean * mean);
+    const std::vector<int> clean = Labels(0, n), selection_labels = Labels(n + kClean, kClean);
+    train_features = std::make_unique<bilevel::Features>(Pixels(0, n));
     noisy = clean;
     std::uniform_int_distribution<int> any(0, kClasses - 1);
     // The first ones, in an order that is random already.
     for (int i = 0; i < static_cast<int>(FLAGS_corruption * n); ++i) noisy[i] = any(generator);
+    if (!FLAGS_split.empty()) noisy = given_labels;
     for (int i = 0; i < n; ++i) is_right.push_back(noisy[i] == clean[i]);
-    validation_features = std::make_unique<bilevel::Features>(take(n, kClean, &validation_labels));
-    LinearModel::Options options;
-    options.num_threads = FLAGS_num_threads;
-    validation = Validation(0.0);
+    validation_labels = Labels(n, kClean);
+    validation_features = std::make_unique<bilevel::Features>(Pixels(n, kClean));
+    validation = Validation();
+    const LinearModel::Options options = Options(0.0);
     selection = bilevel::SoftmaxRegression(
-        take(n + kClean, kClean, &selection_labels), selection_labels, kClasses, options);
-    test = bilevel::SoftmaxRegression(features(digits.test), digits.test_labels, kClasses, options);
+        bilevel::Features(Pixels(n + kClean, kClean)), selection_labels, kClasses, options);
+    test = bilevel::SoftmaxRegression(
+        bilevel::Features(Standardized(digits.test)), digits.test_labels, kClasses, options);
     // To some of the training images and all clean ones, each counting the same.
     std::vector<double> theta(kPixels * kClasses, 0.0);
     const auto fit = [&](const std::vector<double>& w) {
@@ -100,7 +115,7 @@ struct Cleaning {
       const auto some = Train(LinearModel::kClipped, scale), all = Validation(scale);
       examples::Fit({{some.get(), w.data()}, {all.get(), nullptr}, {&ridge, nullptr}}, 200, &theta);
     };
-    fit(std::vector<double>(n, 1.0));
+    if (!FLAGS_from_zero) fit(std::vector<double>(n, 1.0));
     start = theta;
     fit(is_right);
     dashed = theta;
@@ -108,19 +123,46 @@ struct Cleaning {
     solid = theta;
   }
 
-  std::unique_ptr<LinearModel> Train(LinearModel::Weights weights, double scale) const {
-    LinearModel::Options options;
-    options.weights = weights;
-    options.scale = scale;
-    options.num_threads = FLAGS_num_threads;
-    return bilevel::SoftmaxRegression(*train_features, noisy, kClasses, options);
+  template <typename Pixels>
+  Rows Standardized(const Pixels& pixels) const {
+    return (pixels.template cast<float>().array() - static_cast<float>(mean)) /
+           static_cast<float>(deviation);
   }
 
-  std::unique_ptr<LinearModel> Validation(double scale = 0.0) const {
+  // Of the training set, in this split's order.
+  Rows Pixels(int first, int count) const {
+    Rows rows(count, kPixels);
+    for (int i = 0; i < count; ++i) {
+      rows.row(i) = Standardized(digits.train.row(order[first + i]));
+    }
+    return rows;
+  }
+  std::vector<int> Labels(int first, int count) const {
+    std::vector<int> labels;
+    for (int i = first; i < first + count; ++i) labels.push_back(digits.train_labels[order[i]]);
+    return labels;
+  }
+
+  static LinearModel::Options Options(double scale) {
     LinearModel::Options options;
     options.scale = scale;
     options.num_threads = FLAGS_num_threads;
-    return bilevel::SoftmaxRegression(*validation_features, validation_labels, kClasses, options);
+    return options;
+  }
+
+  std::unique_ptr<LinearModel> Train(LinearModel::Weights weights,
+                                     double scale,
+                                     const bilevel::Features* features = nullptr) const {
+    LinearModel::Options options = Options(scale);
+    options.weights = weights;
+    return bilevel::SoftmaxRegression(
+        features ? *features : *train_features, noisy, kClasses, options);
+  }
+
+  std::unique_ptr<LinearModel> Validation(double scale = 0.0,
+                                          const bilevel::Features* features = nullptr) const {
+    return bilevel::SoftmaxRegression(
+        features ? *features : *validation_features, validation_labels, kClasses, Options(scale));
   }
 
   static double Loss(const LinearModel& model, const std::vector<double>& theta) {
@@ -130,26 +172,8 @@ struct Cleaning {
     return value;
   }
 
-  // F1 of finding the labels that are wrong by their losses, with the threshold that suits best.
-  double BestF1(const std::vector<double>& theta) const {
-    std::vector<double> ones(n, 1.0), losses(n);
-    const auto model = Train(LinearModel::kClipped, 1.0);
-    const double* blocks[] = {theta.data(), ones.data()};
-    double value = 0.0, *gradients[] = {nullptr, losses.data()};
-    model->Evaluate(blocks, bilevel::Batch::All(), &value, gradients);
-    std::vector<int> order(n);
-    std::iota(order.begin(), order.end(), 0);
-    std::sort(order.begin(), order.end(), [&](int i, int j) { return losses[i] > losses[j]; });
-    const double wrong = n - std::accumulate(is_right.begin(), is_right.end(), 0.0);
-    double best = 0.0, found = 0.0;
-    for (int k = 0; k < n; ++k) {
-      found += 1.0 - is_right[order[k]];
-      best = std::max(best, 2.0 * found / (k + 1.0 + wrong));
-    }
-    return best;
-  }
-
-  // Of finding the labels that are wrong.
+  // F1 of finding the labels that are wrong: by w, or as those that Theta takes for less probable
+  // than chance.
   double F1(const std::vector<double>& w, double threshold) const {
     double found = 0.0, named = 0.0, wrong = 0.0;
     for (int i = 0; i < n; ++i) {
@@ -160,8 +184,19 @@ struct Cleaning {
     }
     return found > 0.0 ? 2.0 * found / (named + wrong) : 0.0;
   }
+  double F1(const std::vector<double>& theta) const {
+    std::vector<double> ones(n, 1.0), losses(n);
+    const auto model = Train(LinearModel::kClipped, -1.0);
+    const double* blocks[] = {theta.data(), ones.data()};
+    double value = 0.0, *gradients[] = {nullptr, losses.data()};
+    model->Evaluate(blocks, bilevel::Batch::All(), &value, gradients);
+    return F1(losses, -std::log(kClasses));
+  }
 
   int n;
+  const Digits& digits;
+  std::vector<int> order;
+  double mean = 0.0, deviation = 1.0;
   std::unique_ptr<bilevel::Features> train_features, validation_features;
   std::vector<int> noisy, validation_labels;
   std::vector<double> is_right, start, solid, dashed;
@@ -169,9 +204,48 @@ struct Cleaning {
   bilevel::L2Regularizer ridge{kClasses, kPixels, kRidge};
 };
 
+// Theta in the principal axes of the training images, scaled to a curvature of about one: what an
+// exact method solves for. Rotations leave |Theta|^2 as it is, and the ridge follows the scales.
+struct ScaledAxes {
+  explicit ScaledAxes(const Cleaning& data) {
+    const Rows pixels = data.Pixels(0, data.n);
+    const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> axes(
+        (pixels.transpose() * pixels / static_cast<float>(data.n)).cast<double>());
+    // Cross entropy has a curvature of up to 0.1 in an output, and weights are a half at first.
+    const Eigen::ArrayXd squares = 0.05 * axes.eigenvalues().array().max(0.0) + 2.0 * kRidge;
+    const auto inverse = squares.rsqrt().matrix().asDiagonal();
+    to_pixels = (axes.eigenvectors() * inverse).transpose();
+    theta.resize(data.start.size());
+    Matrix(theta) = Matrix(data.start) * axes.eigenvectors() * squares.sqrt().matrix().asDiagonal();
+    const auto in_axes = [&](const Rows& rows) {
+      return std::make_unique<bilevel::Features>(rows.cast<double>() * to_pixels.transpose());
+    };
+    train = in_axes(pixels);
+    validation = in_axes(data.Pixels(data.n, kClean));
+    log_ridge.resize(kPixels);
+    Eigen::Map<Eigen::ArrayXd>(log_ridge.data(), kPixels) = -squares.log();
+  }
+  std::vector<double> ToPixels(const std::vector<double>& in_axes) const {
+    std::vector<double> in_pixels(in_axes.size());
+    Matrix(in_pixels) = Matrix(in_axes) * to_pixels;
+    return in_pixels;
+  }
+  using RowMajor = Eigen::Matrix<double, kClasses, kPixels, Eigen::RowMajor>;
+  static Eigen::Map<RowMajor> Matrix(std::vector<double>& v) {
+    return Eigen::Map<RowMajor>(v.data());
+  }
+  static Eigen::Map<const RowMajor> Matrix(const std::vector<double>& v) {
+    return Eigen::Map<const RowMajor>(v.data());
+  }
+
+  Eigen::MatrixXd to_pixels;
+  std::vector<double> theta, log_ridge;  // The start; the ridge's weight along each axis.
+  std::unique_ptr<bilevel::Features> train, validation;
+};
+
 struct Configuration {
   std::shared_ptr<bilevel::Method> method;
-  bool sigmoid = false;
+  bool sigmoid = false, scaled = false;
   int iterations = 0;
 };
 
@@ -213,9 +287,11 @@ Configuration Configure(const std::string& name, int n) {
     c.method = std::make_shared<bilevel::GradientMethod>(
         base, std::make_unique<bilevel::UnrolledHypergradient>(options), w);
   } else if (name == "lbfgs") {
-    c.method = bilevel::CreateMethod(name);
-    c.sigmoid = true;
-    c.iterations = std::max(1, iterations / 10);
+    ceres::GradientProblemSolver::Options options;
+    options.use_approximate_eigenvalue_bfgs_scaling = true;  // phi'' is far from 1.
+    c.method = std::make_shared<bilevel::LineSearch>(name, options);
+    c.sigmoid = c.scaled = true;
+    c.iterations = std::max(1, iterations / 2);
   } else if (name == "soba" || name == "slip") {
     c.sigmoid = true;
     c.iterations = 40 * iterations;
@@ -245,7 +321,7 @@ Configuration Configure(const std::string& name, int n) {
 }
 
 // Metrics of a curve.
-enum { kAccuracy, kSelectionLoss, kUpper, kF1 };
+enum { kAccuracy, kSelectionLoss, kUpper, kF1, kF1ByLoss };
 
 }  // namespace
 
@@ -274,6 +350,17 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "--train must be from %d to %d\n", kBatch, most);
     return 1;
   }
+  if (!FLAGS_split.empty()) {
+    std::vector<int> order(digits.train_labels.size()), labels(FLAGS_train);
+    if (!ReadSplit(&order, &labels)) {
+      std::fprintf(stderr,
+                   "--split: %s has not %zu numbers of images and %d labels from 0 to 9\n",
+                   FLAGS_split.c_str(),
+                   order.size(),
+                   FLAGS_train);
+      return 1;
+    }
+  }
   const std::vector<std::string> methods = examples::SplitList(FLAGS_methods);
   for (const std::string& name : methods) {
     if (Configure(name, FLAGS_train).method) continue;
@@ -284,15 +371,23 @@ int main(int argc, char** argv) {
     return 1;
   }
   examples::Runs runs;
-  if (!runs.Open(
-          FLAGS_csv,
-          {"accuracy", "selected", "F1", "F1 selected", "f", "resolved f", "resolved accuracy"},
-          {"test accuracy", "selection loss", "f", "F1"},
-          &error)) {
+  if (!runs.Open(FLAGS_csv,
+                 {"accuracy",
+                  "selected",
+                  "F1",
+                  "F1 selected",
+                  "F1 by loss",
+                  "f",
+                  "resolved f",
+                  "resolved accuracy"},
+                 {"test accuracy", "selection loss", "f", "F1", "F1 by loss"},
+                 &error)) {
     std::fprintf(stderr, "%s\n", error.c_str());
     return 1;
   }
-  const std::string setting = FLAGS_dataset + " " + std::to_string(FLAGS_train);
+  const std::string setting = FLAGS_dataset + " " + std::to_string(FLAGS_train) +
+                              (FLAGS_from_zero ? " from zero" : "") +
+                              (FLAGS_split.empty() ? "" : " given");
   for (int seed = 0; seed < FLAGS_seeds; ++seed) {
     std::vector<std::string> missing;
     for (const char* line : {"start", "validation only", "validation and right labels"}) {
@@ -312,14 +407,15 @@ int main(int argc, char** argv) {
       if (line) {
         const double accuracy = data.test->Accuracy(line->data());
         const double f = Cleaning::Loss(*data.validation, *line);
-        const double f1 = data.BestF1(*line);
-        run.metrics = {accuracy, accuracy, f1, f1, f, NAN, NAN};
+        run.metrics = {accuracy, accuracy, NAN, NAN, data.F1(*line), f, NAN, NAN};
         if (!runs.Add(run)) return 1;
         continue;
       }
       const Configuration configuration = Configure(name, data.n);
       const bool sigmoid = configuration.sigmoid;
-      std::vector<double> theta = data.start, w(data.n, sigmoid ? 0.0 : 0.5);
+      std::unique_ptr<ScaledAxes> axes;
+      if (configuration.scaled) axes = std::make_unique<ScaledAxes>(data);
+      std::vector<double> theta = axes ? axes->theta : data.start, w(data.n, sigmoid ? 0.0 : 0.5);
       bilevel::Problem problem;
       problem.AddUpperParameterBlock(w.data(), data.n);
       for (int i = 0; !sigmoid && i < data.n; ++i) {
@@ -330,28 +426,42 @@ int main(int argc, char** argv) {
       problem.SetParameterName(theta.data(), "Theta");
       const int size = kPixels * kClasses;
       const auto weights = sigmoid ? LinearModel::kSigmoid : LinearModel::kClipped;
-      std::unique_ptr<LinearModel> weighted = data.Train(weights, 0.0);
-      const LinearModel* const lower = weighted.get();
-      problem.AddTerm(
-          bilevel::Level::kLower, std::move(weighted), {{theta.data(), size}, {w.data(), data.n}});
+      const bilevel::Features* train = axes ? axes->train.get() : nullptr;
+      const bilevel::Features* validation = axes ? axes->validation.get() : nullptr;
       problem.AddTerm(bilevel::Level::kLower,
-                      std::make_unique<bilevel::L2Regularizer>(kClasses, kPixels, kRidge),
-                      {{theta.data(), size}});
-      problem.AddTerm(bilevel::Level::kUpper, data.Validation(), {{theta.data(), size}});
+                      data.Train(weights, 0.0, train),
+                      {{theta.data(), size}, {w.data(), data.n}});
+      if (axes) {
+        double* const log_ridge = axes->log_ridge.data();
+        problem.lower()->AddParameterBlock(log_ridge, kPixels);
+        problem.lower()->SetParameterBlockConstant(log_ridge);
+        problem.AddTerm(bilevel::Level::kLower,
+                        std::make_unique<bilevel::L2Regularizer>(
+                            kClasses, kPixels, kRidge, bilevel::L2Regularizer::kPerFeature),
+                        {{theta.data(), size}, {log_ridge, kPixels}});
+      } else {
+        problem.AddTerm(bilevel::Level::kLower,
+                        std::make_unique<bilevel::L2Regularizer>(kClasses, kPixels, kRidge),
+                        {{theta.data(), size}});
+      }
+      problem.AddTerm(
+          bilevel::Level::kUpper, data.Validation(0.0, validation), {{theta.data(), size}});
       bilevel::Solver::Options options;
       options.method = configuration.method;
       options.max_num_iterations = configuration.iterations;
       options.seed = seed;
       std::vector<double> last_theta, last_w;
       const auto measure = [&] {
-        last_theta = theta;
+        last_theta = axes ? axes->ToPixels(theta) : theta;
         last_w = w;
-        return std::vector<double>{data.test->Accuracy(theta.data()),
-                                   Cleaning::Loss(*data.selection, theta),
-                                   Cleaning::Loss(*data.validation, theta),
-                                   data.F1(w, sigmoid ? 0.0 : 0.5)};
+        return std::vector<double>{data.test->Accuracy(last_theta.data()),
+                                   Cleaning::Loss(*data.selection, last_theta),
+                                   Cleaning::Loss(*data.validation, last_theta),
+                                   data.F1(w, sigmoid ? 0.0 : 0.5),
+                                   data.F1(last_theta)};
       };
-      const int every = std::max(1, configuration.iterations / 50);
+      const int places = FLAGS_target_accuracy > 0.0 ? 1000 : 50;
+      const int every = std::max(1, configuration.iterations / places);
       if (!examples::Follow(options, &problem, every, measure, &run.curve, &error)) {
         std::fprintf(stderr, "%s, seed %d: %s\n", name.c_str(), seed, error.c_str());
         return 1;
@@ -361,12 +471,14 @@ int main(int argc, char** argv) {
           std::min_element(run.curve.begin(), run.curve.end(), [](const auto& a, const auto& b) {
             return a.metrics[kSelectionLoss] < b.metrics[kSelectionLoss];
           });
-      examples::Fit({{lower, last_w.data()}, {&data.ridge, nullptr}}, 300, &last_theta);
+      const std::unique_ptr<LinearModel> lower = data.Train(weights, 0.0);
+      examples::Fit({{lower.get(), last_w.data()}, {&data.ridge, nullptr}}, 300, &last_theta);
       run.seconds = last.seconds;
       run.metrics = {last.metrics[kAccuracy],
                      selected->metrics[kAccuracy],
                      last.metrics[kF1],
                      selected->metrics[kF1],
+                     selected->metrics[kF1ByLoss],
                      last.metrics[kUpper],
                      Cleaning::Loss(*data.validation, last_theta),
                      data.test->Accuracy(last_theta.data())};
@@ -377,20 +489,31 @@ int main(int argc, char** argv) {
                   last.seconds,
                   100.0 * run.metrics[0],
                   run.metrics[2]);
+      if (FLAGS_target_accuracy > 0.0) {
+        const auto first =
+            std::find_if(run.curve.begin(), run.curve.end(), [](const examples::CurvePoint& p) {
+              return p.metrics[kAccuracy] >= FLAGS_target_accuracy;
+            });
+        std::printf("%s, seed %d: test accuracy %g ", name.c_str(), seed, FLAGS_target_accuracy);
+        if (first == run.curve.end()) {
+          std::printf("not reached\n");
+        } else {
+          std::printf("after %.3f s, %d iterations\n", first->seconds, first->iteration);
+        }
+      }
       std::fflush(stdout);
       if (!runs.Add(run)) return 1;
     }
   }
   std::printf(
-      "\n%s, %d training images, %.0f %% of the labels drawn anew. Test accuracy (%%) in the end "
-      "and of "
-      "the\niterate with the least loss on the selection images; F1 of finding wrong labels; f; f "
-      "and "
-      "accuracy\nwith the lower level solved for the last w.\n\n%s",
+      "\n%s, %d training images, %.0f %% of the labels drawn anew. Test accuracy (%%) in the end\n"
+      "and of the iterate with the least loss on the selection images; F1 of finding wrong labels\n"
+      "by w, and as those that the selected Theta takes for less probable than chance; f; f and\n"
+      "accuracy with the lower level solved for the last w.\n\n%s",
       FLAGS_dataset.c_str(),
       FLAGS_train,
       100.0 * FLAGS_corruption,
-      runs.Table(setting, {100.0, 100.0, 1.0, 1.0, 1.0, 1.0, 100.0}).c_str());
+      runs.Table(setting, {100.0, 100.0, 1.0, 1.0, 1.0, 1.0, 1.0, 100.0}).c_str());
   examples::Json json;
   for (const examples::Runs::Run& run : runs.runs()) {
     if (run.setting != setting || run.seed != 0) continue;
@@ -399,7 +522,8 @@ int main(int argc, char** argv) {
                  .Add("selected", runs.Mean(setting, run.method, 1))
                  .Add("f1", runs.Mean(setting, run.method, 2))
                  .Add("f1_selected", runs.Mean(setting, run.method, 3))
-                 .Add("resolved_f", runs.Mean(setting, run.method, 5)));
+                 .Add("f1_by_loss", runs.Mean(setting, run.method, 4))
+                 .Add("resolved_f", runs.Mean(setting, run.method, 6)));
   }
   bool good = examples::WriteFile(FLAGS_summary_json, json.ToString());
   good = examples::WriteFile(FLAGS_trace_csv, runs.CurvesCsv()) && good;
