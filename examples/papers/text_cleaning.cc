@@ -56,14 +56,14 @@ const std::map<std::string, Steps> kStepsOfFew{{"slip", {135.0, 3.0}},
                                                {"f2sa", {135.0, 16000.0}},
                                                {"amigo", {45.0, 16000.0}}};  // p = 0.2.
 const std::map<std::string, Steps> kStepsOfMany{{"slip", {135.0, 9.0}},
-                                                {"bo_rep", {135.0, 9.0}},
-                                                {"soba", {135.0, 4000.0}},
+                                                {"bo_rep", {45.0, 3.0}},
+                                                {"soba", {45.0, 4000.0}},
                                                 {"saba", {45.0, 16000.0}},
-                                                {"ma_soba", {135.0, 4000.0}},
+                                                {"ma_soba", {45.0, 4000.0}},
                                                 {"stocbio", {45.0, 16000.0}},
                                                 {"ttsa", {45.0, 64000.0}},
                                                 {"f2sa", {135.0, 16000.0}},
-                                                {"amigo", {135.0, 16000.0}}};  // p = 0.4.
+                                                {"amigo", {135.0, 64000.0}}};  // p = 0.4.
 
 // Words in lower case, names of users and addresses as one word each; and pairs of neighbours.
 std::vector<std::string> Words(const std::string& tweet) {

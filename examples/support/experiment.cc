@@ -90,8 +90,10 @@ class Observer : public bilevel::IterationCallback {
     CurvePoint point;
     point.iteration = it.iteration;
     point.calls = static_cast<double>(it.upper.gradients + it.upper.products + it.lower.gradients +
-                                      it.lower.products);
-    point.samples = static_cast<double>(it.upper.samples + it.lower.samples);
+                                      it.lower.products + it.lower_solver.gradient_steps);
+    point.samples = it.lower_solver.gradient_steps > 0
+                        ? NAN
+                        : static_cast<double>(it.upper.samples + it.lower.samples);
     point.seconds = start - start_ - measuring_;
     point.metrics = measure_();
     points_.push_back(point);

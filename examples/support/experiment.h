@@ -23,8 +23,8 @@ namespace examples {
 /// One place of a curve.
 struct CurvePoint {
   int iteration = 0;
-  double calls = 0.0;    ///< Gradients and products of f and g.
-  double samples = 0.0;  ///< Samples in them, and in values.
+  double calls = 0.0;    ///< Gradients and products of f and g, those of lower solves included.
+  double samples = 0.0;  ///< Samples in them, and in values; NaN where lower solves have some.
   /// Without what measuring took; of the processor with --num_threads=1, else of the clock.
   double seconds = 0.0;
   std::vector<double> metrics;
