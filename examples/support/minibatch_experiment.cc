@@ -5,6 +5,7 @@
 #include <memory>
 #include <utility>
 
+#include "bilevel/methods/gradient_method.h"
 #include "bilevel/step_search.h"
 #include "examples/support/flags.h"
 #include "examples/support/minibatch_methods.h"
@@ -13,7 +14,7 @@
 DEFINE_bool(search, false, "search for the methods' steps on seed 0, and print them");
 DEFINE_double(y_step, 0.0, "of every method, instead of its own");
 DEFINE_double(x_step, 0.0, "of every method, instead of its own");
-DEFINE_int32(lbfgs_iterations, 30, "of exact implicit differentiation");
+DEFINE_int32(exact_iterations, 40, "of lbfgs and exact");
 
 namespace examples {
 namespace {
@@ -21,7 +22,7 @@ namespace {
 using Description = MinibatchExperiment::Description;
 using Steps = MinibatchExperiment::Steps;
 
-constexpr char kExact[] = "lbfgs";
+bool IsExact(const std::string& name) { return name == "lbfgs" || name == "exact"; }
 
 // Empty, and a sentence on stderr, where one is unknown.
 std::vector<std::string> ChooseMethods() {
@@ -29,14 +30,14 @@ std::vector<std::string> ChooseMethods() {
   if (methods.empty() && FLAGS_quick) return {"slip", "soba"};
   if (methods.empty()) {
     methods = MinibatchMethods();
-    methods.push_back(kExact);
+    methods.insert(methods.end(), {"lbfgs", "exact"});
   }
   for (const std::string& name : methods) {
-    if (name == kExact || CallsPerIteration(name) > 0.0) continue;
+    if (IsExact(name) || CallsPerIteration(name) > 0.0) continue;
     std::string known;
     for (const std::string& other : MinibatchMethods()) known += other + ", ";
     std::fprintf(
-        stderr, "--methods: \"%s\" is none of %s%s\n", name.c_str(), known.c_str(), kExact);
+        stderr, "--methods: \"%s\" is none of %slbfgs, exact\n", name.c_str(), known.c_str());
     return {};
   }
   return methods;
@@ -52,8 +53,8 @@ Steps StepsOf(const Description& description, const std::string& name) {
 
 int Iterations(const Description& description, const std::string& name) {
   const double calls = CallsPerIteration(name);
-  const double own = name == kExact
-                         ? FLAGS_lbfgs_iterations
+  const double own = IsExact(name)
+                         ? FLAGS_exact_iterations
                          : description.slip_iterations * CallsPerIteration("slip") / calls;
   return std::max(1, static_cast<int>(FLAGS_budget * own));
 }
@@ -61,7 +62,14 @@ int Iterations(const Description& description, const std::string& name) {
 std::shared_ptr<bilevel::Method> Create(const Description& description,
                                         const std::string& name,
                                         const Steps& steps) {
-  if (name == kExact) return bilevel::CreateMethod(name);
+  if (name == "lbfgs") return bilevel::CreateMethod(name);
+  if (name == "exact") {
+    bilevel::StepRule x;
+    x.kind = bilevel::StepRule::kMomentum;
+    x.step = steps.x;
+    return std::make_shared<bilevel::GradientMethod>(
+        name, std::make_unique<bilevel::ExactHypergradient>(), x);
+  }
   bilevel::StochasticOptions common;
   common.lower_batch = common.upper_batch = description.batch;
   common.sampling = bilevel::Batch::kShuffledBlocks;
@@ -76,7 +84,7 @@ bool MinibatchExperiment::Search(const Description& description,
                                  const std::vector<std::string>& methods) {
   Split(0);
   for (const std::string& name : methods) {
-    if (name == kExact) continue;
+    if (IsExact(name)) continue;
     bilevel::Problem* const problem = Start();
     bilevel::StepSearch search;
     const bool normalized = name == "slip" || name == "bo_rep";

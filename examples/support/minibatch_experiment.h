@@ -10,9 +10,10 @@
 
 namespace examples {
 
-/// The methods of MinibatchMethods, with the same budget of gradients and products, and "lbfgs":
-/// exact implicit differentiation. --search finds their steps, --methods, --y_step and --x_step
-/// choose, --lbfgs_iterations, --budget and --seeds limit them.
+/// The methods of MinibatchMethods, with the same budget of gradients and products and with steps
+/// that --search finds; and exact implicit differentiation, every y solved: "lbfgs", and "exact",
+/// gradient steps with momentum. --methods, --y_step and --x_step choose, --exact_iterations,
+/// --budget and --seeds limit them.
 class MinibatchExperiment {
  public:
   struct Steps {
