@@ -323,7 +323,7 @@ bool Runs::Plot(const std::string& path,
   for (size_t i = 0; i < lines.size(); ++i) {
     static const char* const kStyles[] = {"lines dt 2 lc rgb '#000000'",
                                           "lines dt 3 lc rgb '#888888'",
-                                          "lines dt 4 lw 2 lc rgb '#b07020'"};
+                                          "lines dt 4 lc rgb '#b07020'"};
     const char* const style = kStyles[std::min<size_t>(i, 2)];
     for (int k = 0; k < 3; ++k) {
       panels[k].series.push_back(
