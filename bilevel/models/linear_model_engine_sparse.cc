@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <atomic>
+#include <cstdint>
 #include <functional>
 #include <utility>
 #include <variant>
@@ -51,7 +52,7 @@ class SparseEngine : public EngineBase<T> {
  private:
   bool ByFeature(const Work& w) const { return w.all && this->p_.c >= kFew; }
 
-  // body(first, last + 1, tile): the features of a tile, in parallel.
+  // body(begin, end): the features of one tile after the other, in parallel.
   template <typename Body>
   void ForEachTile(Body body) {
     const auto run = [&](int, int i) {
