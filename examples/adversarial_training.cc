@@ -307,10 +307,15 @@ int main(int argc, char** argv) {
   examples::Abalone data;
   std::string error;
   if (FLAGS_abalone.empty()) {
-    data = examples::SimulateAbalone(FLAGS_quick ? 400 : 4177, 1);
+    data = examples::SimulateAbalone(4177, 1);
   } else if (!examples::ReadAbalone(FLAGS_abalone, &data, &error)) {
     std::fprintf(stderr, "%s\n", error.c_str());
     return 1;
+  }
+  const Eigen::Index num_quick = 400;
+  if (FLAGS_quick && data.rings.size() > num_quick) {
+    data.features.conservativeResize(num_quick, Eigen::NoChange);
+    data.rings.conservativeResize(num_quick);
   }
   std::vector<Setting> settings;
   for (const std::string& name : Split(FLAGS_settings)) {
