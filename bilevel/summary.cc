@@ -41,7 +41,7 @@ std::string Quote(const std::string& text) {
 }  // namespace
 
 std::string Solver::Summary::BriefReport() const {
-  return Format(
+  std::string report = Format(
       "bilevel report: method %s, iterations %d, initial objective %.6e, final objective "
       "%.6e, termination %s",
       method.empty() ? "none" : method.c_str(),
@@ -49,6 +49,8 @@ std::string Solver::Summary::BriefReport() const {
       initial_objective,
       final_objective,
       ceres::TerminationTypeToString(termination_type));
+  for (const std::string& note : assessment.notes) report += "\n  Note: " + note + ".";
+  return report;
 }
 
 std::string Solver::Summary::FullReport() const {

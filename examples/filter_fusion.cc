@@ -30,6 +30,7 @@
 #include "examples/support/baselines.h"
 #include "examples/support/flags.h"
 #include "examples/support/plot.h"
+#include "examples/support/position_error.h"
 #include "examples/support/table.h"
 
 DEFINE_double(start_odometry, 0.5, "sigma of a step to start from, as set by hand [m]");
@@ -44,6 +45,9 @@ using Point2 = std::array<double, 2>;
 // What the tracks are made with, and what is to be found.
 constexpr double kOdometry = 0.05, kGps = 1.5;  // m
 constexpr int kStepsAFix = 5;
+// Errors of positions so far apart are independent, about: of the smoother with the true sigmas
+// they are correlated over kGps / kOdometry * sqrt(kStepsAFix), two thirds of it.
+constexpr int kBlock = 100;
 
 struct Step {
   template <typename T>
@@ -54,15 +58,14 @@ struct Step {
   Point2 measured;
 };
 
-struct Fix {
-  template <typename T>
-  bool operator()(const T* p, T* r) const {
-    for (int k = 0; k < 2; ++k) r[k] = weight * (p[k] - measured[k]);
-    return true;
-  }
-  Point2 measured;
-  double weight = 1.0;
-};
+ceres::CostFunction* ErrorTo(const Point2& p) {
+  return new bilevel::AutoDiffCostFunction<examples::PositionError, 2, 2>(
+      new examples::PositionError{p[0], p[1]});
+}
+
+ceres::LossFunction* Mean(double count) {
+  return new ceres::ScaledLoss(nullptr, 1.0 / count, ceres::TAKE_OWNERSHIP);
+}
 
 struct Track {
   std::vector<Point2> truth, estimate;
@@ -99,15 +102,22 @@ Track Simulate(int size, unsigned seed) {
   return track;
 }
 
-double RmsError(const std::vector<Track>& tracks) {
-  double sum = 0.0, count = 0.0;
+// Of every position of every track [m].
+std::vector<double> Errors(const std::vector<Track>& tracks) {
+  std::vector<double> errors;
   for (const Track& track : tracks) {
     for (size_t i = 0; i < track.truth.size(); ++i) {
-      for (int k = 0; k < 2; ++k) sum += std::pow(track.estimate[i][k] - track.truth[i][k], 2);
-      count += 1.0;
+      errors.push_back(std::hypot(track.estimate[i][0] - track.truth[i][0],
+                                  track.estimate[i][1] - track.truth[i][1]));
     }
   }
-  return std::sqrt(sum / count);
+  return errors;
+}
+
+double Rms(const std::vector<double>& errors) {
+  double sum = 0.0;
+  for (const double e : errors) sum += e * e;
+  return std::sqrt(sum / static_cast<double>(errors.size()));
 }
 
 // The same sigmas in a Kalman filter, which sees the past alone [m].
@@ -158,20 +168,17 @@ struct Fusion {
       for (size_t k = 0; k < track.fixes.size(); ++k) {
         double* position = track.estimate[k * kStepsAFix].data();
         const bool held_out = upper == Upper::kHeldOutFixes && track.IsHeldOut(k);
-        auto* cost = new bilevel::AutoDiffCostFunction<Fix, 2, 2>(
-            new Fix{track.fixes[k], held_out ? 1.0 / std::sqrt(count) : 1.0});
+        ceres::CostFunction* cost = ErrorTo(track.fixes[k]);
         if (held_out) {
-          scenario->upper()->AddResidualBlock(cost, nullptr, position);
+          scenario->upper()->AddResidualBlock(cost, Mean(count), position);
         } else {
           gps.AddResidualBlock(cost, nullptr, {position}, scenario->lower());
         }
       }
       if (upper != Upper::kTruth) continue;
       for (size_t i = 0; i < track.truth.size(); ++i) {
-        scenario->upper()->AddResidualBlock(new bilevel::AutoDiffCostFunction<Fix, 2, 2>(
-                                                new Fix{track.truth[i], 1.0 / std::sqrt(count)}),
-                                            nullptr,
-                                            track.estimate[i].data());
+        scenario->upper()->AddResidualBlock(
+            ErrorTo(track.truth[i]), Mean(count), track.estimate[i].data());
       }
     }
     if (upper != Upper::kLikelihood) return;
@@ -235,7 +242,10 @@ int Run() {
   Fusion testing(&test, Upper::kTruth, &log_odometry, &log_gps);
   examples::Phi train_phi(SolverOptions(), {&log_odometry, &log_gps}, {}, &with_truth.problem);
   examples::Phi test_phi(
-      SolverOptions(), {&log_odometry, &log_gps}, [&] { return RmsError(test); }, &testing.problem);
+      SolverOptions(),
+      {&log_odometry, &log_gps},
+      [&] { return Rms(Errors(test)); },
+      &testing.problem);
   for (const std::string& error : {train_phi.error(), test_phi.error(), by_likelihood.error}) {
     if (error.empty()) continue;
     std::fprintf(stderr, "%s.\n", error.c_str());
@@ -248,11 +258,16 @@ int Run() {
                          "ratio",
                          "train [m]",
                          "test [m]",
+                         "less by (95 %)",
                          "test, filter [m]"});
   examples::Json json;
+  std::vector<double> by_hand;  // Errors of the test tracks with the first row's sigmas.
   const auto add = [&](const std::string& name, double odometry, double gps) {
     const std::vector<double> x = {std::log(odometry), std::log(gps)};
     const double phi = train_phi(x), smoothed = test_phi(x);
+    const std::vector<double> errors = Errors(test);
+    if (by_hand.empty()) by_hand = errors;
+    const examples::Interval gain = examples::BootstrapDifference(by_hand, errors, kBlock);
     const double filtered = FilterRmsError(test, odometry, gps);
     table.Add({name,
                Format("%.4g", odometry),
@@ -260,6 +275,14 @@ int Run() {
                Format("%.3g", gps / odometry),
                Format("%.4f", std::sqrt(2.0 * phi)),
                Format("%.4f", smoothed),
+               errors == by_hand ? ""
+                                 : Format("%.3f (%.3f to %.3f)%s",
+                                          Rms(by_hand) - smoothed,
+                                          gain.low,
+                                          gain.high,
+                                          !gain.excludes_zero() ? " not seen"
+                                          : gain.low > 0.0      ? " better"
+                                                                : " worse"),
                Format("%.4f", filtered)});
     std::string key = name;
     std::replace(key.begin(), key.end(), ' ', '_');
@@ -269,6 +292,8 @@ int Run() {
                  .Add("gps", gps)
                  .Add("phi", phi)
                  .Add("test", smoothed)
+                 .Add("test_gain_low", gain.low)
+                 .Add("test_gain_high", gain.high)
                  .Add("filter", filtered));
     return phi;
   };
@@ -384,10 +409,14 @@ int Run() {
       paste = fusion.odometry.Describe("odometry") + "\n" + fusion.gps.Describe("gps") + "\n";
     learned_phi[k] = add(name, learned[k][0], learned[k][1]);
   }
-  std::printf("\nRoot mean square position error\n\n%s\nCost\n\n%s\nTo paste:\n\n%s",
-              table.ToString().c_str(),
-              costs.ToString().c_str(),
-              paste.c_str());
+  std::printf(
+      "\nRoot mean square position error; less by: than set by hand, with a bootstrap "
+      "interval over blocks of %d\npositions (not seen: zero is in it)\n\n%s\nCost\n\n%s\n"
+      "To paste:\n\n%s",
+      kBlock,
+      table.ToString().c_str(),
+      costs.ToString().c_str(),
+      paste.c_str());
 
   json.Add("flat_direction",
            summaries[0].flat_upper_directions.empty() ? "" : summaries[0].flat_upper_directions[0])

@@ -30,6 +30,7 @@
 #include "ceres/ceres.h"
 #include "examples/support/flags.h"
 #include "examples/support/plot.h"
+#include "examples/support/position_error.h"
 #include "examples/support/table.h"
 
 DEFINE_int32(train, 10, "demonstrations to learn from");
@@ -45,6 +46,7 @@ namespace {
 
 using examples::Format;
 using examples::Now;
+using examples::PositionError;
 using State = std::array<double, 4>;  // Position [m], velocity [m/s].
 using Trajectory = std::vector<State>;
 
@@ -106,16 +108,6 @@ struct ObstacleError {
   }
   Disc disc;
   double s;
-};
-
-struct DemonstrationError {
-  template <typename T>
-  bool operator()(const T* state, T* r) const {
-    r[0] = state[0] - x;
-    r[1] = state[1] - y;
-    return true;
-  }
-  double x, y;
 };
 
 // ------------------------------------------------------------------------------------------------
@@ -426,11 +418,10 @@ Learned Learn(std::vector<Scene>* scenes, const Parameters& start) {
       auto* s = problem.AddScenario(scene->name, 1.0 / (used.size() * (kIntervals - 1)));
       AddPlan(*scene, &x, &scene->current, s->lower());
       for (int i = 1; i < kIntervals; ++i) {
-        s->upper()->AddResidualBlock(
-            new bilevel::AutoDiffCostFunction<DemonstrationError, 2, 4>(
-                new DemonstrationError{scene->shown[i][0], scene->shown[i][1]}),
-            nullptr,
-            scene->current[i].data());
+        s->upper()->AddResidualBlock(new bilevel::AutoDiffCostFunction<PositionError, 2, 4>(
+                                         new PositionError{scene->shown[i][0], scene->shown[i][1]}),
+                                     nullptr,
+                                     scene->current[i].data());
       }
     }
     bilevel::Solver::Options options;

@@ -29,6 +29,7 @@
 #include "examples/support/baselines.h"
 #include "examples/support/flags.h"
 #include "examples/support/plot.h"
+#include "examples/support/position_error.h"
 #include "examples/support/range_slam.h"
 #include "examples/support/table.h"
 
@@ -46,6 +47,7 @@ namespace {
 using bilevel::AutoDiffCostFunction;
 using examples::Format;
 using examples::Now;
+using examples::PositionError;
 using examples::RangeSlam;
 using Pose = std::array<double, 3>;  // x, y, heading.
 
@@ -92,15 +94,6 @@ struct Itself {
     r[0] = y[0];
     return true;
   }
-};
-struct PositionError {
-  template <typename T>
-  bool operator()(const T* pose, T* r) const {
-    r[0] = pose[0] - x;
-    r[1] = pose[1] - y;
-    return true;
-  }
-  double x, y;
 };
 
 // x, in logarithms. Odometry's are noise levels of a tenth of a second, the clock of the robot.
@@ -588,8 +581,8 @@ examples::Json LearnMore(const RangeSlam& train, const std::vector<Recording>& t
   }
   std::printf(
       "\nMore constants of the sensors: RMS position errors [m] where nothing was learned from, "
-      "and "
-      "what they are\nless by than without the constant (calibrated: than plain).\n%s",
+      "and what they\nare less by than without the constant (calibrated: than plain); not seen: "
+      "zero is in the interval.\n%s",
       table.ToString().c_str());
   return json;
 }
@@ -693,6 +686,7 @@ int Run() {
     const int k = plain ? 0 : 1;
     outcomes.push_back(Compare(train, test, model, &lines[k], &summaries[k]));
     Print(outcomes.back(), model);
+    std::printf("%s\n", summaries[k].BriefReport().c_str());
     ok = ok && summaries[k].IsSolutionUsable() && !outcomes.back()[1].test.empty();
     if (!ok) std::printf("\nFAILURE: %s.\n", summaries[k].message.c_str());
     examples::Json group;

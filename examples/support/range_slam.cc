@@ -2,137 +2,92 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
-#include <fstream>
-#include <iterator>
+#include <functional>
 #include <map>
 #include <random>
-#include <sstream>
+
+#include "examples/support/text.h"
 
 namespace examples {
 namespace {
 
-// The whole of path, or of path.gz.
-bool ReadText(const std::string& path, std::string* text, std::string* error) {
-  std::ifstream plain(path, std::ios::binary);
-  if (plain) {
-    text->assign(std::istreambuf_iterator<char>(plain), std::istreambuf_iterator<char>());
-    return true;
-  }
-  *error = path + " cannot be read, nor " + path + ".gz";
-  if (!std::ifstream(path + ".gz").good() || path.find('\'') != std::string::npos) return false;
-  FILE* pipe = popen(("gzip -dc '" + path + ".gz' 2>/dev/null").c_str(), "r");
-  if (!pipe) return false;
-  char buffer[1 << 16];
-  text->clear();
-  for (size_t n; (n = std::fread(buffer, 1, sizeof(buffer), pipe)) > 0;) text->append(buffer, n);
-  if (pclose(pipe) == 0) return true;
-  *error = path + ".gz cannot be decompressed";
-  return false;
-}
+using Row = std::vector<double>;
 
-// A file of rows of numbers, the first of which are times that do not decrease (not for beacons).
-class Rows {
- public:
-  Rows(const std::string& path, std::vector<std::string> columns, bool timed, std::string* error)
-      : path_(path), columns_(std::move(columns)), timed_(timed), error_(error) {}
-
-  bool Read(std::vector<std::vector<double>>* rows) {
-    std::string text, line;
-    if (!ReadText(path_, &text, error_)) return false;
-    std::istringstream lines(text);
-    while (std::getline(lines, line)) {
-      ++number_;
-      std::vector<double> row;
-      if (!Parse(line, &row)) return false;
-      if (timed_ && !rows->empty() && row[0] < rows->back()[0]) {
-        return Fail("the time is before that of the line above");
-      }
-      rows->push_back(std::move(row));
-    }
-    number_ = 0;
-    return !rows->empty() || Fail("the file is empty");
-  }
-
-  // About row i, as read.
-  bool FailAt(size_t i, const std::string& what) {
-    number_ = static_cast<int>(i) + 1;
-    return Fail(what);
-  }
-
- private:
-  bool Parse(const std::string& line, std::vector<double>* row) {
-    const char* at = line.c_str();
-    for (const std::string& column : columns_) {
-      while (*at == ' ' || *at == '\t') ++at;
-      if (*at == '\0' || *at == '\r') return Fail("the line ends where " + column + " should be");
-      char* end = nullptr;
-      const double value = std::strtod(at, &end);
-      if (end == at || (*end != '\0' && *end != ' ' && *end != '\t' && *end != '\r') ||
-          !std::isfinite(value)) {
-        return Fail(column + " is not a finite number");
-      }
-      row->push_back(value);
-      at = end;
-    }
-    while (*at == ' ' || *at == '\t' || *at == '\r') ++at;
-    return *at == '\0' || Fail("something follows " + columns_.back());
-  }
-
-  bool Fail(const std::string& what) {
-    *error_ = path_ + (number_ > 0 ? ":" + std::to_string(number_) : "") + ": " + what;
+// Gives the lines of path, or of path.gz, to `add`; what it does not like it tells the reader.
+bool ReadRows(const std::string& path,
+              const std::vector<std::string>& columns,
+              const std::function<bool(const Row&, LineReader*)>& add,
+              std::string* error) {
+  LineReader in;
+  if (!in.Open(path) && !in.Open(path + ".gz")) {
+    *error = path + " cannot be read, nor " + path + ".gz";
     return false;
   }
+  Row row(columns.size());
+  bool ok = in.Next() || in.FailAt(0, "the file is empty");
+  for (bool more = ok; ok && more; more = ok && in.Next()) {
+    for (size_t i = 0; ok && i < row.size(); ++i) {
+      ok = in.Number(static_cast<int>(i), columns[i], &row[i]);
+    }
+    if (ok && in.size() > static_cast<int>(row.size())) {
+      ok = in.Fail("something follows " + columns.back());
+    }
+    ok = ok && add(row, &in);
+  }
+  *error = in.error();
+  return ok;
+}
 
-  std::string path_;
-  std::vector<std::string> columns_;
-  bool timed_;
-  std::string* error_;
-  int number_ = 0;
-};
+// Times that do not decrease.
+template <typename Entry>
+bool IsLater(double time, const std::vector<Entry>& entries, LineReader* in) {
+  return entries.empty() || time >= entries.back().time ||
+         in->Fail("the time is before that of the line above");
+}
 
 }  // namespace
 
 bool ReadRangeSlam(const std::string& prefix, RangeSlam* data, std::string* error) {
   *data = RangeSlam();
-  std::vector<std::vector<double>> rows;
-  Rows beacons(prefix + "_TL.txt", {"the beacon", "x", "y"}, false, error);
-  if (!beacons.Read(&rows)) return false;
   std::map<double, int> index;
-  for (size_t i = 0; i < rows.size(); ++i) {
-    if (rows[i][0] != std::floor(rows[i][0])) {
-      return beacons.FailAt(i, "the beacon is not a whole number");
+  const auto add_beacon = [&](const Row& r, LineReader* in) {
+    if (r[0] != std::floor(r[0])) return in->Fail("the beacon is not a whole number");
+    if (!index.emplace(r[0], static_cast<int>(index.size())).second) {
+      return in->Fail("the beacon was there already");
     }
-    if (!index.emplace(rows[i][0], static_cast<int>(i)).second) {
-      return beacons.FailAt(i, "the beacon was there already");
-    }
-    data->beacons.push_back({static_cast<int>(rows[i][0]), rows[i][1], rows[i][2]});
-  }
-  rows.clear();
-  Rows odometry(prefix + "_DR.txt", {"the time", "the distance", "the turn"}, true, error);
-  if (!odometry.Read(&rows)) return false;
-  for (const auto& r : rows) data->odometry.push_back({r[0], r[1], r[2]});
-  rows.clear();
-  Rows truth(prefix + "_GT.txt", {"the time", "x", "y", "the heading"}, true, error);
-  if (!truth.Read(&rows)) return false;
-  for (const auto& r : rows) data->truth.push_back({r[0], r[1], r[2], r[3]});
-  rows.clear();
+    data->beacons.push_back({static_cast<int>(r[0]), r[1], r[2]});
+    return true;
+  };
+  const auto add_odometry = [&](const Row& r, LineReader* in) {
+    if (!IsLater(r[0], data->odometry, in)) return false;
+    data->odometry.push_back({r[0], r[1], r[2]});
+    return true;
+  };
+  const auto add_truth = [&](const Row& r, LineReader* in) {
+    if (!IsLater(r[0], data->truth, in)) return false;
+    data->truth.push_back({r[0], r[1], r[2], r[3]});
+    return true;
+  };
+  const auto add_range = [&](const Row& r, LineReader* in) {
+    const auto beacon = index.find(r[2]);
+    if (beacon == index.end()) return in->Fail("the beacon is not in " + prefix + "_TL.txt");
+    if (!(r[3] >= 0.0)) return in->Fail("the range is negative");
+    data->ranges.push_back({r[0], beacon->second, r[3]});
+    return true;
+  };
+  const bool ok =
+      ReadRows(prefix + "_TL.txt", {"the beacon", "x", "y"}, add_beacon, error) &&
+      ReadRows(prefix + "_DR.txt", {"the time", "the distance", "the turn"}, add_odometry, error) &&
+      ReadRows(prefix + "_GT.txt", {"the time", "x", "y", "the heading"}, add_truth, error) &&
+      ReadRows(prefix + "_TD.txt",
+               {"the time", "the sender", "the beacon", "the range"},
+               add_range,
+               error);
   // Recordings are known whose ranges were written stretch after stretch, not in order.
-  Rows ranges(
-      prefix + "_TD.txt", {"the time", "the sender", "the beacon", "the range"}, false, error);
-  if (!ranges.Read(&rows)) return false;
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const auto beacon = index.find(rows[i][2]);
-    if (beacon == index.end())
-      return ranges.FailAt(i, "the beacon is not in " + prefix + "_TL.txt");
-    if (!(rows[i][3] >= 0.0)) return ranges.FailAt(i, "the range is negative");
-    data->ranges.push_back({rows[i][0], beacon->second, rows[i][3]});
-  }
   std::stable_sort(data->ranges.begin(), data->ranges.end(), [](const auto& a, const auto& b) {
     return a.time < b.time;
   });
-  return true;
+  return ok;
 }
 
 RangeSlam SimulateRangeSlam(double seconds, const RangeSlamNoise& noise, unsigned seed) {

@@ -171,6 +171,8 @@ TEST(FilterFusion, FindsTheRatioAndNamesTheFlatDirection) {
     EXPECT_LE(JsonNumber(text, "learned", "phi"), 1.01 * JsonNumber(text, "true", "phi"));
     EXPECT_LE(JsonNumber(text, "learned", "phi"), JsonNumber(text, "best_of_the_grid", "phi"));
     EXPECT_LE(JsonNumber(text, "cost_of_learned", "lower_solves"), 15);
+    EXPECT_GT(JsonNumber(text, "learned", "test_gain_low"), 0.0);
+    EXPECT_GT(JsonNumber(text, "learned_without_truth", "test_gain_low"), 0.0);
     EXPECT_LE(JsonNumber(text, "learned", "filter"), 1.01 * JsonNumber(text, "true", "filter"));
     EXPECT_NEAR(JsonNumber(text, "learned", "odometry") / 0.05, 1.0, 0.1);
     EXPECT_NEAR(JsonNumber(text, "learned", "gps") / 1.5, 1.0, 0.1);

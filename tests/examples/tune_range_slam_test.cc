@@ -91,7 +91,7 @@ TEST(TuneRangeSlam, BadRecordingsAreNamedByLine) {
   write("DR", "0.1 0.2 0\n0.05 0.2 0\n");
   expect_error("r_DR.txt:2: the time is before that of the line above");
   write("DR", "0.1 0.2 nan\n");
-  expect_error("r_DR.txt:1: the turn is not a finite number");
+  expect_error("r_DR.txt:1: the turn is \"nan\", not a finite number");
   write("GT", "0 0 0 0 0\n");
   write("DR", "0.1 0.2 0\n");
   expect_error("r_GT.txt:1: something follows the heading");
