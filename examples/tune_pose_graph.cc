@@ -19,6 +19,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -27,10 +28,11 @@
 #include "ceres/ceres.h"
 #include "examples/support/alignment.h"
 #include "examples/support/baselines.h"
+#include "examples/support/comparison.h"
 #include "examples/support/flags.h"
 #include "examples/support/g2o.h"
 #include "examples/support/plot.h"
-#include "examples/support/pose_graph_cost.h"
+#include "examples/support/pose_graph_levels.h"
 #include "examples/support/recording.h"
 #include "examples/support/table.h"
 
@@ -59,233 +61,38 @@ DEFINE_double(start, 1.0, "factor on the sigmas of loop closures to start from")
 DEFINE_bool(baselines, true, "search by a grid and by Nelder and Mead as well");
 DEFINE_string(write_g2o, "", "write the graph, solved and with the learned information");
 DEFINE_int32(seed, 0, "of the simulation, the false loop closures and the split");
+DEFINE_int32(search_points, 100, "points that the grid and the simplex may each try");
+DEFINE_double(search_seconds, 60.0, "seconds that they may each take");
 DEFINE_bool(progress, false, "print the iterations");
 
 namespace {
 
+using examples::Cost;
+using examples::Factors;
 using examples::Format;
 using examples::Now;
 using examples::PoseGraph2;
 using examples::PoseGraph3;
+using examples::PoseGraphNoise;
 using examples::Positions;
 using examples::Recording;
+using examples::Result;
 using examples::Rms;
+using Vector = std::vector<double>;  // x but for the alignment.
 
-constexpr double kWidest = 1000.0;  // Factors on sigma stay between this and its inverse.
+bool Fail(const std::string& error) {
+  std::fprintf(stderr, "%s.\n", error.c_str());
+  return false;
+}
 
-// x but for the alignment.
-struct Noise {
-  int size = 2;  // Of each class.
-  double odometry[6] = {}, loops[6] = {};
-  double log_scale = std::log(5.0);
-  std::string loss = "none";
-
-  std::vector<double*> Coordinates() {
-    std::vector<double*> all;
-    for (int k = 0; k < size; ++k) all.push_back(odometry + k);
-    for (int k = 0; k < size; ++k) all.push_back(loops + k);
-    if (loss != "none") all.push_back(&log_scale);
-    return all;
-  }
-  std::vector<double> Get() {
-    std::vector<double> values;
-    for (const double* p : Coordinates()) values.push_back(*p);
-    return values;
-  }
-  void Set(const std::vector<double>& values) {
-    const std::vector<double*> all = Coordinates();
-    for (size_t i = 0; i < all.size(); ++i) *all[i] = values[i];
-  }
-};
-
-// A recording's two levels under a noise.
-template <typename Graph>
-class Levels {
- public:
-  Levels(Recording<Graph>* recording, Noise* noise) : recording_(recording), noise_(noise) {
-    auto& vertices = recording->graph.vertices;
-    for (auto& v : vertices) {
-      examples::AddPose(&v.pose, problem.lower());
-      for (double* block : examples::Blocks(&v.pose)) {
-        problem.SetParameterName(block, "vertex " + std::to_string(v.id));
-      }
-    }
-    bool any_fixed = false;
-    for (auto& v : vertices) {
-      any_fixed |= v.fixed;
-      if (v.fixed) SetConstant(&v.pose);
-    }
-    if (!any_fixed) SetConstant(&vertices[0].pose);
-
-    switches.assign(recording->graph.edges.size(), 1.0);
-    odometry = Model(noise->odometry, noise->size);
-    loops = Model(noise->loops, noise->size);
-    if (noise->loss == "cauchy") {
-      loss = problem.Own(std::make_unique<bilevel::CauchyLoss>(&noise->log_scale));
-    } else if (noise->loss == "geman_mcclure") {
-      loss = problem.Own(std::make_unique<bilevel::GemanMcClureLoss>(&noise->log_scale));
-    }
-    for (size_t k = 0; k < recording->graph.edges.size(); ++k) {
-      if (recording->set[k] != 0) continue;
-      const auto& edge = recording->graph.edges[k];
-      const bool is_odometry = edge.IsOdometry();
-      if (!is_odometry && noise->loss == "switchable") {
-        std::vector<double*> blocks = recording->EdgeBlocks(edge);
-        blocks.push_back(&switches[k]);
-        loops->AddResidualBlock(examples::MakeSwitchedCost(edge), nullptr, blocks, problem.lower());
-        problem.lower()->AddResidualBlock(
-            examples::MakeSwitchPrior(), nullptr, &switches[k], &noise->log_scale);
-        continue;
-      }
-      (is_odometry ? odometry : loops)
-          ->AddResidualBlock(examples::MakeCost(edge),
-                             is_odometry ? nullptr : loss,
-                             recording->EdgeBlocks(edge),
-                             problem.lower());
-    }
-    problem.AddUpperParameterBlock(noise->odometry, noise->size);
-    problem.AddUpperParameterBlock(noise->loops, noise->size);
-    problem.SetParameterName(noise->odometry, "log odometry");
-    problem.SetParameterName(noise->loops, "log loops");
-    const bool robust = noise->loss != "none";
-    if (robust) {
-      problem.AddUpperParameterBlock(&noise->log_scale, 1);
-      problem.SetParameterName(&noise->log_scale, "log scale");
-    }
-    for (double* p : {noise->odometry, noise->loops}) {
-      for (int k = 0; k < noise->size; ++k) {
-        problem.SetParameterLowerBound(p, k, -std::log(kWidest));
-        problem.SetParameterUpperBound(p, k, std::log(kWidest));
-      }
-    }
-    if (robust) {
-      problem.SetParameterLowerBound(&noise->log_scale, 0, std::log(0.01));
-      problem.SetParameterUpperBound(&noise->log_scale, 0, std::log(1000.0));
-    }
-    if (recording->truth.empty()) {
-      AddHeldOut();
-    }
-  }
-
-  // The truth as an upper level, aligned with the trajectory as it stands in memory.
-  void AddTruth() {
-    auto& vertices = recording_->graph.vertices;
-    const auto& pose_set = recording_->pose_set;
-    const examples::PositionErrors errors(recording_->Alignment(),
-                                          examples::ToPositions(recording_->truth),
-                                          std::max(Rms(recording_->PositionErrors(0)), 1e-3));
-    const double weight = 1.0 / std::sqrt(1.0 * std::count(pose_set.begin(), pose_set.end(), 0));
-    for (size_t i = 0; i < vertices.size(); ++i) {
-      if (pose_set[i] != 0) continue;
-      const Eigen::Vector3d truth = examples::Position(recording_->truth[i]);
-      problem.upper()->AddResidualBlock(
-          Graph::kDim == 3 ? errors.InPlane(truth, weight) : errors.InSpace(truth, weight),
-          nullptr,
-          alignment,
-          examples::Blocks(&vertices[i].pose).back());
-    }
-    problem.AddUpperParameterBlock(alignment, Graph::kDim);
-    problem.SetParameterName(alignment, "alignment");
-  }
-
-  // Few held-out errors would have sigmas go anywhere: a prior around the file's, worth
-  // `num_errors` of them as they are with the estimate in memory at each factor of `factor`.
-  void AddPrior(double factor) {
-    if (!(factor > 1.0)) return;
-    const double held_out = Graph::kDim * static_cast<double>(recording_->EdgeErrors(1).size());
-    prior_sigma_ = std::log(factor) * std::sqrt(held_out) / Rms(recording_->EdgeErrors(1));
-    for (double* block : {noise_->odometry, noise_->loops}) {
-      problem.upper()->AddResidualBlock(
-          new bilevel::NormalPrior(std::vector<double>(noise_->size, 0.0), prior_sigma_),
-          nullptr,
-          block);
-    }
-  }
-
-  // The root of twice phi.
-  double Score() {
-    if (!recording_->truth.empty()) return Rms(recording_->PositionErrors(0));
-    double square = std::pow(Rms(recording_->EdgeErrors(1)), 2);
-    for (const double* block : {noise_->odometry, noise_->loops}) {
-      for (int k = 0; k < noise_->size; ++k) square += std::pow(block[k] / prior_sigma_, 2);
-    }
-    return std::sqrt(square);
-  }
-
-  // Loop closures that are false or not, and how many of each are switched off by more than half.
-  struct Switched {
-    int all[2] = {}, off[2] = {};
-  };
-  Switched CountSwitches() const {
-    Switched count;
-    for (size_t k = 0; k < switches.size(); ++k) {
-      if (recording_->graph.edges[k].IsOdometry() || recording_->set[k] != 0) continue;
-      const int is_false = recording_->is_false[k];
-      ++count.all[is_false];
-      count.off[is_false] += switches[k] < 0.5;
-    }
-    return count;
-  }
-
-  bilevel::Problem problem;
-  std::unique_ptr<bilevel::NoiseModel> odometry, loops;
-  bilevel::LearnableLoss* loss = nullptr;
-  std::vector<double> switches;  // Of each edge; for loop closures with --loss=switchable.
-  double alignment[6] = {};
-
- private:
-  void SetConstant(typename Graph::Pose* pose) {
-    for (double* block : examples::Blocks(pose)) problem.lower()->SetParameterBlockConstant(block);
-  }
-
-  static std::unique_ptr<bilevel::NoiseModel> Model(double* log_sigmas, int size) {
-    if (size == 2) return std::make_unique<examples::MotionNoise>(log_sigmas, Graph::kDim);
-    return std::make_unique<bilevel::DiagonalNoise>(log_sigmas, Graph::kDim);
-  }
-
-  void AddHeldOut() {
-    const double count = static_cast<double>(
-        std::count(recording_->set.begin(), recording_->set.end(), 1) * Graph::kDim);
-    for (size_t k = 0; k < recording_->graph.edges.size(); ++k) {
-      if (recording_->set[k] != 1 || recording_->is_false[k]) continue;
-      problem.upper()->AddResidualBlock(
-          examples::MakeCost(recording_->graph.edges[k]),
-          new ceres::ScaledLoss(nullptr, 1.0 / count, ceres::TAKE_OWNERSHIP),
-          recording_->EdgeBlocks(recording_->graph.edges[k]));
-    }
-  }
-
-  Recording<Graph>* recording_;
-  Noise* noise_;
-  double prior_sigma_ = std::numeric_limits<double>::infinity();
-};
-
-// ------------------------------------------------------------------------------------------------
-
-struct Result {
-  std::string name;
-  std::vector<double> x;
-  double train = std::nan(""), test = std::nan("");
-  std::vector<double> test_errors;
-};
-
-struct Cost {
-  std::string name;
-  bilevel::LowerSolverCounts counts;
-  double seconds;
-};
-
-bilevel::Solver::Options SolverOptions() {
+bilevel::Solver::Options SolverOptions(bool has_truth, int num_threads) {
   bilevel::Solver::Options options;
   options.lower_solver_options.linear_solver_type = ceres::SPARSE_NORMAL_CHOLESKY;
   options.lower_solver_options.max_num_iterations = 200;
-  options.lower_solver_options.num_threads = FLAGS_num_threads;
+  options.lower_solver_options.num_threads = num_threads;
   options.lower_solver_options.logging_type = ceres::SILENT;
-  options.num_threads = FLAGS_num_threads;
-  options.function_tolerance = 1e-4;
-  bilevel::LevenbergMarquardt::Options method;
-  method.initial_trust_region_radius = 1.0;  // Sigmas are often off by a factor of ten.
-  options.method = std::make_shared<bilevel::LevenbergMarquardt>(method);
+  options.num_threads = num_threads;
+  options.function_tolerance = has_truth ? 1e-4 : 1e-3;  // Held-out errors tell no more.
   options.minimizer_progress_to_stdout = FLAGS_progress;
   return options;
 }
@@ -293,490 +100,532 @@ bilevel::Solver::Options SolverOptions() {
 template <typename Graph>
 class Job {
  public:
-  Job(Recording<Graph> train, Recording<Graph> test, std::vector<double> true_x)
-      : train_(std::move(train)), test_(std::move(test)), true_x_(std::move(true_x)) {}
+  Job(Recording<Graph> train, Recording<Graph> test, Vector true_x)
+      : train_data_(std::move(train)), test_data_(std::move(test)), true_x_(std::move(true_x)) {}
 
   int Run();
 
  private:
-  bool Draw(const std::vector<Result>& rows,
-            const Result& learned,
-            const bilevel::Solver::Summary& summary);
-  bool has_truth() const { return !train_.truth.empty(); }
-  bool has_test_graph() const { return !test_.graph.vertices.empty(); }
+  bool has_truth() const { return !train_data_.truth.empty(); }
+  bool has_test_graph() const { return !test_data_.graph.vertices.empty(); }
+  const char* unit() const { return has_truth() ? "m" : "sigmas in the file"; }
 
-  // Scores of the solution at x, begun at the solution with the file's sigmas, and that at the
-  // graph's own start; robust losses by graduation.
-  double SolveCold(const std::vector<double>& x, examples::Phi* phi) {
-    phi->Restart();
-    if (noise_.loss == "none" && x != by_hand_) {
-      std::isfinite((*phi)(by_hand_)) ? phi->Continue() : phi->Restart();
-    }
-    if (noise_.loss != "none") {
-      for (const double scale : {100.0, 10.0, 1.0}) {
-        if (scale <= 1.5 * std::exp(x.back())) break;
-        std::vector<double> stage = x;
-        stage.back() = std::log(scale);
-        (*phi)(stage);
-        phi->Continue();
-      }
-    }
-    return (*phi)(x);
-  }
+  bool Prepare();
+  bool Start();
+  bool SolveToLearn(const Vector& x);
+  bool LearnFrom(const Vector& start);
+  Vector CoarseScan(const Vector& start);
+  bool Learn();
+  void Search();
+  void LookForJumps();
+  Result Evaluate(const std::string& name, const Vector& x);
+  void Report();
+  bool Paste();
+  bool WriteSummary() const;
+  bool Draw();
 
-  Result Evaluate(const std::string& name, const std::vector<double>& x) {
-    Result result;
-    result.name = name;
-    result.x = x;
-    result.train = SolveCold(x, phi_.get());
-    if (has_test_graph()) {
-      result.test = SolveCold(x, test_phi_.get());
-      result.test_errors = test_.PositionErrors(0);
-    } else {
-      result.test_errors = has_truth() ? train_.PositionErrors(2) : train_.EdgeErrors(2);
-      result.test = Rms(result.test_errors);
-    }
-    return result;
-  }
+  Recording<Graph> train_data_, test_data_;  // As read.
+  Vector true_x_, by_hand_, start_;
+  std::unique_ptr<examples::PoseGraphEstimator<Graph>> train_, test_;
+  std::shared_ptr<bilevel::LevenbergMarquardt> method_;
 
-  Recording<Graph> train_, test_;
-  std::vector<double> true_x_, by_hand_;
-  Noise noise_;
-  std::unique_ptr<examples::Phi> phi_, test_phi_;
+  bool have_upper_ = false;
+  Result learned_;
+  bilevel::Solver::Summary summary_;  // Of the run that ended there.
+  Cost learning_{"learned"};
+  Vector end_scores_;
+  examples::Table starts_{{"start", "learned from there", "score", "iterations", "solves", ""}};
+
+  examples::Comparison comparison_;
+  std::string search_note_, jump_, paste_;
+  double from_elsewhere_ = std::nan(""), common_ = 1.0;
+  examples::Interval interval_{0.0, 0.0};
+  examples::Json switched_;
 };
 
 template <typename Graph>
 int Job<Graph>::Run() {
   const double begin = Now();
-  noise_.size = FLAGS_per_axis ? Graph::kDim : 2;
-  noise_.loss = !FLAGS_loss.empty() ? FLAGS_loss : FLAGS_false_loops > 0.0 ? "cauchy" : "none";
-  const std::set<std::string> losses = {"none", "cauchy", "geman_mcclure", "switchable"};
-  if (losses.count(noise_.loss) == 0) {
-    std::fprintf(stderr, "--loss must be none, cauchy, geman_mcclure or switchable.\n");
-    return 1;
+  if (!Prepare() || !Learn()) return 1;
+  comparison_.results.push_back(Evaluate("as in the file", by_hand_));
+  if (FLAGS_baselines) Search();
+  if (has_truth() && train_->noise.loss == "none") {
+    // What a likelihood would take where the truth is known to be exact.
+    comparison_.results.push_back(
+        Evaluate("edges at the truth", NoiseAtTruth(train_->recording, train_->noise)));
   }
-  std::string error;
-  for (Recording<Graph>* r : {&train_, &test_}) {
+  if (!true_x_.empty() && train_->noise.size == 2) {
+    Vector x = true_x_;
+    if (x.size() < by_hand_.size()) x.push_back(learned_.x.back());
+    comparison_.results.push_back(Evaluate("true sigmas", x));
+  }
+  if (train_->noise.loss != "none") LookForJumps();
+  learned_ = Evaluate("learned", learned_.x);
+  comparison_.results.push_back(learned_);
+  comparison_.costs.insert(comparison_.costs.begin(), learning_);
+  Report();
+  if (!Paste()) return 1;
+  std::printf("\n%.0f s in all.\n", Now() - begin);
+  bool ok = WriteSummary();
+  ok = examples::WriteFile(FLAGS_trace_csv, summary_.Csv()) && ok;
+  if (!FLAGS_plot.empty()) ok = Draw() && ok;
+  return ok ? 0 : 1;
+}
+
+// Which part of the data is for what.
+template <typename Graph>
+bool Job<Graph>::Prepare() {
+  PoseGraphNoise noise;
+  noise.size = FLAGS_per_axis ? Graph::kDim : 2;
+  noise.loss = !FLAGS_loss.empty() ? FLAGS_loss : FLAGS_false_loops > 0.0 ? "cauchy" : "none";
+  const std::set<std::string> losses = {"none", "cauchy", "geman_mcclure", "switchable"};
+  if (losses.count(noise.loss) == 0) {
+    return Fail("--loss must be none, cauchy, geman_mcclure or switchable");
+  }
+  for (Recording<Graph>* r : {&train_data_, &test_data_}) {
     examples::InjectFalseLoops(FLAGS_false_loops, FLAGS_seed, r);
     r->UseAll();
   }
+  Recording<Graph>& train = train_data_;
   const bool share_truth = has_truth() && !has_test_graph();
-  for (size_t i = 0; share_truth && i < train_.truth.size(); ++i) {
-    train_.pose_set[i] = 10 * i / train_.truth.size() % 2 == 0 ? 0 : 2;
+  for (size_t i = 0; share_truth && i < train.truth.size(); ++i) {
+    train.pose_set[i] = 10 * i / train.truth.size() % 2 == 0 ? 0 : 2;
   }
-  if (!has_truth() && !examples::HoldOutLoops(FLAGS_seed, &train_, &error)) {
-    std::fprintf(stderr, "Loop closures cannot be held out: %s.\n", error.c_str());
-    return 1;
+  std::string error;
+  if (!has_truth() && !examples::HoldOutLoops(FLAGS_seed, &train, &error)) {
+    return Fail("Loop closures cannot be held out: " + error);
   }
-  const auto& edges = train_.graph.edges;
+  const auto& edges = train.graph.edges;
   const long num_odometry =
       std::count_if(edges.begin(), edges.end(), [](const auto& e) { return e.IsOdometry(); });
   const long num_loops = static_cast<long>(edges.size()) - num_odometry;
   if (num_odometry == 0 || num_loops == 0) {
-    std::fprintf(stderr,
-                 "The graph to learn on has %ld odometry edges and %ld loop closures: there must "
-                 "be some of each.\n",
-                 num_odometry,
-                 num_loops);
-    return 1;
+    return Fail(
+        Format("The graph to learn on has %ld odometry edges and %ld loop closures: there "
+               "must be some of each",
+               num_odometry,
+               num_loops));
   }
   std::printf("%zu poses, %ld odometry edges, %ld loop closures",
-              train_.graph.vertices.size(),
+              train.graph.vertices.size(),
               num_odometry,
               num_loops);
   if (FLAGS_false_loops > 0.0) {
     std::printf(" (%ld of them false)",
-                std::count(train_.is_false.begin(), train_.is_false.end(), 1));
+                std::count(train.is_false.begin(), train.is_false.end(), 1));
   }
+  const long num_held_out = std::count(train.set.begin(), train.set.end(), 1);
   if (!has_truth()) {
     std::printf(", %ld held out to learn by and %ld to test",
-                std::count(train_.set.begin(), train_.set.end(), 1),
-                std::count(train_.set.begin(), train_.set.end(), 2));
+                num_held_out,
+                std::count(train.set.begin(), train.set.end(), 2));
   }
   std::printf(".\n");
   if (share_truth) {
     std::printf("Of the truth every second tenth of the way is to learn by, the others to test.\n");
   }
-  if (!has_truth() && std::count(train_.set.begin(), train_.set.end(), 1) < 10 * 2 * noise_.size) {
+  if (!has_truth() && num_held_out < 10 * 2 * noise.size) {
     std::printf("WARNING: so few held-out loop closures say little about %d unknowns.\n",
-                2 * noise_.size);
+                2 * noise.size);
   }
 
-  Levels<Graph> levels(&train_, &noise_);
-  std::unique_ptr<Levels<Graph>> test_levels;
-  bilevel::Solver::Options options = SolverOptions();
-  if (!has_truth()) options.function_tolerance = 1e-3;  // Held-out errors tell no more.
-  const auto make_phi = [&](Levels<Graph>* l) {
-    return std::make_unique<examples::Phi>(
-        options, noise_.Coordinates(), [l] { return l->Score(); }, &l->problem);
-  };
-  phi_ = make_phi(&levels);
-  if (has_test_graph()) {
-    test_levels = std::make_unique<Levels<Graph>>(&test_, &noise_);
-    test_phi_ = make_phi(test_levels.get());
+  const bilevel::Solver::Options options = SolverOptions(has_truth(), FLAGS_num_threads);
+  by_hand_ = start_ = noise.Get();
+  for (int k = 0; k < noise.size; ++k) start_[noise.size + k] = std::log(FLAGS_start);
+  train_ = std::make_unique<examples::PoseGraphEstimator<Graph>>(train, noise, options);
+  if (has_test_graph())
+    test_ = std::make_unique<examples::PoseGraphEstimator<Graph>>(test_data_, noise, options);
+  for (const auto* e : {train_.get(), test_.get()}) {
+    if (e && !e->phi.error().empty()) return Fail(e->phi.error());
   }
-  for (const auto* phi : {phi_.get(), test_phi_.get()}) {
-    if (phi && !phi->error().empty()) {
-      std::fprintf(stderr, "%s.\n", phi->error().c_str());
-      return 1;
-    }
-  }
+  return true;
+}
 
-  // Learned, from each start; the truth is aligned with the first solution.
-  by_hand_ = noise_.Get();
-  std::vector<double> start = by_hand_;
-  for (int k = 0; k < noise_.size; ++k) start[noise_.size + k] = std::log(FLAGS_start);
-  std::vector<std::vector<double>> starts = {start};
-  if (noise_.loss != "none") {
-    for (const double scale : {1.0, 30.0}) {
-      starts.push_back(start);
-      starts.back().back() = std::log(scale);
-      if (FLAGS_quick) break;
-    }
+// Learning, and what it falls back on where phi jumps.
+template <typename Graph>
+bool Job<Graph>::Learn() {
+  bilevel::LevenbergMarquardt::Options options;
+  options.initial_trust_region_radius = 1.0;  // Sigmas are often off by a factor of ten.
+  method_ = std::make_shared<bilevel::LevenbergMarquardt>(options);
+  std::string trouble;
+  if (!Start()) {
+    trouble = "There is no lower solution at the start";
+  } else if (!LearnFrom(start_)) {
+    trouble = learned_.x.empty() ? "Nothing was learned from there"
+                                 : "A cold solve does not find the estimate that learning ended at";
+  } else if (method_->is_stuck()) {
+    trouble = "Learning ended at a kink or a jump of the score";
   }
-  std::vector<Cost> costs;
-  examples::Table starts_table(
-      {"start", "learned from there", "score", "iterations", "solves", ""});
-  const auto describe = [&](const std::vector<double>& x) {
-    std::string text;
-    for (size_t i = 0; i < x.size(); ++i) text += Format("%s%.3g", i ? " " : "", std::exp(x[i]));
-    return text;
-  };
-  Result learned;
-  bilevel::Solver::Summary summary;
-  std::vector<double> end_scores;
-  Cost learning{"learned", {}, 0.0};
-  bool have_upper = false;
-  for (const auto& from : starts) {
-    const double start_time = Now();
-    const bilevel::LowerSolverCounts before = phi_->counts();
-    if (!std::isfinite(SolveCold(from, phi_.get()))) {
-      starts_table.Add({describe(from), "-", "-", "-", "-", "no lower solution"});
-      continue;
-    }
-    if (!have_upper && has_truth()) levels.AddTruth();
-    if (!have_upper && !has_truth()) levels.AddPrior(FLAGS_prior);
-    have_upper = true;
-    std::fill(std::begin(levels.alignment), std::end(levels.alignment), 0.0);
-    bilevel::Solver::Summary trial;
-    bilevel::Solve(options, &levels.problem, &trial);
-    bilevel::LowerSolverCounts counts = trial.lower_solver;
-    counts += phi_->counts() - before;
-    learning.counts += counts;
-    learning.seconds += Now() - start_time;
-    const double score = levels.Score();
-    const bool usable = trial.IsSolutionUsable();
-    starts_table.Add({describe(from),
-                      usable ? describe(noise_.Get()) : "-",
-                      usable ? Format("%.4g", score) : "-",
-                      std::to_string(trial.iterations.size()),
-                      std::to_string(counts.cold_solves + counts.warm_solves),
-                      trial.termination_type == ceres::CONVERGENCE ? "" : trial.message});
-    if (!usable) continue;
-    end_scores.push_back(score);
-    if (learned.x.empty() || score < learned.train) {
-      learned.x = noise_.Get();
-      learned.train = score;
-      summary = trial;
-    }
+  if (!trouble.empty()) {
+    const Vector better = CoarseScan(start_);
+    if (better != start_ && SolveToLearn(better)) LearnFrom(better);
   }
-  const char* unit = has_truth() ? "m" : "sigmas in the file";
   std::printf("\nLearning: factors on the sigmas of odometry and loop closures%s, score [%s]\n\n%s",
-              noise_.loss == "none" ? "" : ", scale of the loss",
-              unit,
-              starts_table.ToString().c_str());
-  if (learned.x.empty()) {
-    std::fprintf(stderr, "FAILURE: nothing was learned.\n");
-    return 1;
+              train_->noise.loss == "none" ? "" : ", scale of the loss",
+              unit(),
+              starts_.ToString().c_str());
+  if (!trouble.empty()) {
+    std::printf(
+        "\n%s, where no gradient helps: tried too was the best of factors 9 on rotations and on "
+        "loop closures, and taken is the best that a cold solve reproduces.\n",
+        trouble.c_str());
   }
-  costs.push_back(learning);
-  if (*std::max_element(end_scores.begin(), end_scores.end()) > 1.01 * learned.train) {
-    std::printf("\nThe starts lead to different minima; the best is taken.\n");
-  }
-  std::printf("\n%s\n", summary.BriefReport().c_str());
-  for (const std::string& flat : summary.flat_upper_directions) {
+  if (learned_.x.empty()) return Fail("FAILURE: nothing was learned");
+  std::printf("\n%s\n", summary_.BriefReport().c_str());
+  for (const std::string& flat : summary_.flat_upper_directions) {
     std::printf("Flat, and left alone: %s.\n", flat.c_str());
   }
-  for (const std::string& bound : summary.active_upper_bounds) {
+  for (const std::string& bound : summary_.active_upper_bounds) {
     std::printf("Ended on its bound: %s.\n", bound.c_str());
   }
-  double warm_train = learned.train;
+  return true;
+}
 
-  // The same at the same starts, without derivatives; the first sigma stays as it is.
-  std::vector<Result> others = {Evaluate("as in the file", by_hand_)};
-  std::string jump;
-  double from_elsewhere = std::nan("");
-  if (FLAGS_baselines) {
-    const auto search = [&](const char* name, auto run) {
-      const double start_time = Now();
-      const bilevel::LowerSolverCounts counts = phi_->counts();
-      SolveCold(start, phi_.get());
-      const examples::SearchResult result = run([&](const std::vector<double>& rest) {
-        std::vector<double> x = start;
-        std::copy(rest.begin(), rest.end(), x.begin() + 1);
-        return (*phi_)(x);
-      });
-      costs.push_back({name, phi_->counts() - counts, Now() - start_time});
-      std::vector<double> x = start;
-      std::copy(result.x.begin(), result.x.end(), x.begin() + 1);
-      others.push_back(Evaluate(name, x));
-    };
-    search("best of the grid", [&](const examples::Score& score) {
-      std::vector<std::vector<double>> axes;
-      for (size_t i = 1; i < start.size(); ++i) {
-        axes.emplace_back();
-        // Five points an axis; a learned scale of the loss, and more axes, more coarsely.
-        const int step = FLAGS_quick || axes.size() > 3 ? 2 : 1;
-        for (int k = -2; k <= 2; k += step) axes.back().push_back(start[i] + k * std::log(3.0));
-        if (FLAGS_per_axis && axes.size() > 3) axes.back() = {start[i]};
+// The start of x, with its solution in memory: with a robust loss, the widest at which no narrower
+// one scores much better. The false loop closures have let go there, and phi is smoothest.
+template <typename Graph>
+bool Job<Graph>::Start() {
+  if (train_->noise.loss == "none") return SolveToLearn(start_);
+  const double begin = Now();
+  const bilevel::LowerSolverCounts before = train_->phi.counts();
+  Vector best = start_, switches;
+  std::vector<typename Graph::Vertex> solution;
+  double best_score = std::numeric_limits<double>::infinity();
+  examples::Table table({"scale of the loss", "score"});
+  train_->Graduate(start_, 0.1 / 1.01, [&](const Vector& x, double score) {
+    table.Add({Format("%.3g", std::exp(x.back())), Format("%.4g", score)});
+    if (score >= best_score / 1.5) return;
+    best = x;
+    best_score = score;
+    solution = train_->recording.graph.vertices;
+    switches = train_->levels.switches;
+  });
+  if (std::isfinite(best_score)) {
+    std::copy(solution.begin(), solution.end(), train_->recording.graph.vertices.begin());
+    std::copy(switches.begin(), switches.end(), train_->levels.switches.begin());
+  }
+  std::printf(
+      "\nFrom a wide loss to a narrow one, score [%s]\n\n%s", unit(), table.ToString().c_str());
+  learning_.counts += train_->phi.counts() - before;
+  learning_.seconds += Now() - begin;
+  start_ = best;
+  return std::isfinite(best_score);
+}
+
+template <typename Graph>
+bool Job<Graph>::SolveToLearn(const Vector& x) {
+  const double begin = Now();
+  const bilevel::LowerSolverCounts before = train_->phi.counts();
+  const double score = train_->SolveCold(x);
+  learning_.counts += train_->phi.counts() - before;
+  learning_.seconds += Now() - begin;
+  return std::isfinite(score);
+}
+
+// Learns from there, where memory holds the solution. False: nothing, or a cold solve at the end
+// finds another estimate; then the last iterate is taken at which it finds the same.
+template <typename Graph>
+bool Job<Graph>::LearnFrom(const Vector& start) {
+  auto& levels = train_->levels;
+  const double begin = Now();
+  bilevel::LowerSolverCounts counts;
+  const auto finish =
+      [&](const std::string& end, double score, size_t iterations, const std::string& note) {
+        learning_.counts += counts;
+        learning_.seconds += Now() - begin;
+        starts_.Add({Factors(start),
+                     end,
+                     std::isfinite(score) ? Format("%.4g", score) : "-",
+                     std::to_string(iterations),
+                     std::to_string(counts.cold_solves + counts.warm_solves),
+                     note});
+      };
+  if (!have_upper_) has_truth() ? levels.AddTruth() : levels.AddPrior(FLAGS_prior);
+  have_upper_ = true;
+  std::fill(std::begin(levels.alignment), std::end(levels.alignment), 0.0);
+  bilevel::Solver::Options options = SolverOptions(has_truth(), FLAGS_num_threads);
+  options.method = method_;
+  bilevel::Solver::Summary summary;
+  bilevel::Solve(options, &levels.problem, &summary);
+  counts = summary.lower_solver;
+  if (!summary.IsSolutionUsable()) {
+    finish("-", std::nan(""), summary.iterations.size(), summary.message);
+    return false;
+  }
+  const double score = levels.Score();
+  const Vector end = train_->noise.Get();
+  end_scores_.push_back(score);
+
+  Result result{"learned", end};
+  result.train = train_->SolveCold(end);
+  const bool reproduced = result.train <= 1.01 * score;
+  if (!reproduced) {
+    // By bisection; the start is one.
+    const bilevel::LowerSolverCounts before = train_->phi.counts();
+    int good = 0, bad = static_cast<int>(summary.iterations.size()) - 1;
+    result.x = start;
+    result.train = std::sqrt(2.0 * summary.initial_objective);
+    while (bad - good > 1) {
+      const int middle = (good + bad) / 2;
+      const auto& it = summary.iterations[middle];
+      const Vector x(it.x.begin(), it.x.begin() + static_cast<long>(end.size()));
+      const double cold = train_->SolveCold(x);
+      const bool same = cold <= 1.01 * std::sqrt(2.0 * it.objective);
+      (same ? good : bad) = middle;
+      if (!same || cold >= result.train) continue;
+      result.x = x;
+      result.train = cold;
+    }
+    counts += train_->phi.counts() - before;
+  }
+  finish(Factors(end),
+         score,
+         summary.iterations.size(),
+         reproduced ? "" : Format("cold: another estimate; taken: %.4g", result.train));
+  if (learned_.x.empty() || result.train < learned_.train) {
+    learned_ = result;
+    summary_ = summary;
+  }
+  return reproduced;
+}
+
+// The best of nine: the rotations' sigmas and the loop closures' as they are, nine times larger,
+// nine times smaller.
+template <typename Graph>
+Vector Job<Graph>::CoarseScan(const Vector& start) {
+  const double begin = Now();
+  const bilevel::LowerSolverCounts before = train_->phi.counts();
+  const int size = train_->noise.size;
+  Vector best = start;
+  double best_score = train_->SolveCold(start);
+  for (int point = 0; point < 9; ++point) {
+    if (point == 4) continue;
+    Vector x = start;
+    for (int k = 0; k < 2 * size; ++k) {
+      const bool rotates = size == 2 ? k % 2 == 1 : k % size >= (Graph::kDim == 3 ? 2 : 3);
+      if (rotates) x[k] += (point % 3 - 1) * std::log(9.0);
+      if (k >= size) x[k] += (point / 3 - 1) * std::log(9.0);
+    }
+    const double score = train_->phi(x);
+    if (score >= best_score) continue;
+    best_score = score;
+    best = x;
+  }
+  learning_.counts += train_->phi.counts() - before;
+  learning_.seconds += Now() - begin;
+  return best;
+}
+
+// The same without derivatives: a grid and a simplex, the first sigma as it is; side by side where
+// there are two threads. Each has an estimator of its own, so that neither disturbs the other.
+template <typename Graph>
+void Job<Graph>::Search() {
+  struct Trial {
+    const char* name;
+    std::function<examples::SearchResult(const examples::Score&)> run;
+    examples::SearchResult result = {};
+    Cost cost = {};
+    bool stopped = false;
+  };
+  const int most = FLAGS_quick ? std::min(40, FLAGS_search_points) : FLAGS_search_points;
+  const Vector rest(start_.begin() + 1, start_.end());
+  const auto grid = [&](const examples::Score& score) {
+    // As many axes as the points allow, of three points each.
+    std::vector<Vector> axes;
+    long points = 1;
+    for (const double middle : rest) {
+      const double far = 2.0 * std::log(3.0);
+      axes.push_back({middle});
+      if (3 * points > most) continue;
+      axes.back() = {middle - far, middle, middle + far};
+      points *= 3;
+    }
+    return examples::GridSearch(score, axes);
+  };
+  const auto simplex = [&](const examples::Score& score) {
+    return examples::NelderMead(score, rest, std::log(3.0), 1e-4, most);
+  };
+  Trial trials[] = {{"best of the grid", grid}, {"Nelder-Mead", simplex}};
+  const auto run = [&](Trial* trial) {
+    const bool together = FLAGS_num_threads > 1;
+    examples::PoseGraphEstimator<Graph> own(
+        train_data_,
+        PoseGraphNoise{train_->noise.size, {}, {}, std::log(5.0), train_->noise.loss},
+        SolverOptions(has_truth(), together ? 1 : FLAGS_num_threads));
+    own.levels.prior_sigma = train_->levels.prior_sigma;
+    const double begin = Now();
+    own.SolveCold(start_);
+    trial->result = trial->run([&](const Vector& tail) {
+      if (Now() - begin > FLAGS_search_seconds) {
+        trial->stopped = true;
+        return std::numeric_limits<double>::infinity();
       }
-      return examples::GridSearch(score, axes);
+      Vector x = start_;
+      std::copy(tail.begin(), tail.end(), x.begin() + 1);
+      return own.phi(x);
     });
-    search("Nelder-Mead", [&](const examples::Score& score) {
-      return examples::NelderMead(
-          score, {start.begin() + 1, start.end()}, std::log(3.0), 1e-4, FLAGS_quick ? 80 : 200);
-    });
+    trial->cost = {trial->name, own.phi.counts(), Now() - begin};
+  };
+  if (FLAGS_num_threads > 1) {
+    std::thread other(run, &trials[1]);
+    run(&trials[0]);
+    other.join();
+  } else {
+    for (Trial& t : trials) run(&t);
   }
-  if (!true_x_.empty() && noise_.size == 2) {
-    std::vector<double> x = true_x_;
-    if (noise_.loss != "none") x.push_back(learned.x.back());
-    others.push_back(Evaluate("true sigmas", x));
-  }
-  // Only what a solve from the graph's own start reproduces can be used: else go back on the way
-  // that x took, in up to eight strides.
-  const int last = static_cast<int>(summary.iterations.size()) - 1;
-  const std::vector<double> end = learned.x;
-  learned = Evaluate("learned", end);
-  for (int k = 1; k <= 8 && !(learned.train <= 1.01 * warm_train); ++k) {
-    if (k == 1) {
-      std::printf(
-          "\nA cold solve at the learned values scores %.4g instead of %.4g: the estimate has more "
-          "than one solution there. Taken instead: an earlier iterate.\n",
-          learned.train,
-          warm_train);
-    }
-    const auto& it = summary.iterations[last - k * last / 8];
-    if (!it.step_is_successful) continue;
-    std::copy_n(it.x.begin(), end.size(), learned.x.begin());
-    warm_train = std::sqrt(2.0 * it.objective);
-    learned = Evaluate("learned", learned.x);
-  }
-  if (noise_.loss != "none") {
-    // Robust losses have many solutions: from another start the same x may score otherwise, and phi
-    // jumps where a solution ends.
-    SolveCold(by_hand_, phi_.get());
-    jump = phi_->FindJump(by_hand_, learned.x, 6);
-    from_elsewhere = (*phi_)(learned.x);
-    std::printf("\nOn the straight way from the file's sigmas to the learned ones: %s.\n",
-                jump.empty() ? "no jump of the score" : jump.c_str());
-    if (std::abs(from_elsewhere - learned.train) > 0.01 * learned.train) {
-      std::printf(
-          "Begun at the solution with the file's sigmas, the estimate with the learned ones scores "
-          "%.4g: another solution. Begin with a large scale of the loss, as here.\n",
-          from_elsewhere);
+  for (Trial& t : trials) {
+    comparison_.costs.push_back(t.cost);
+    Vector x = start_;
+    std::copy(t.result.x.begin(), t.result.x.end(), x.begin() + 1);
+    comparison_.results.push_back(Evaluate(t.name, x));
+    if (t.stopped) {
+      search_note_ += Format(
+          "\n%s was stopped after %.0f s (--search_seconds).\n", t.name, FLAGS_search_seconds);
+    } else if (&t == &trials[1] && t.result.evaluations >= most) {
+      search_note_ += Format(
+          "\n%s was stopped after %d points (--search_points).\n", t.name, t.result.evaluations);
     }
   }
-  others.push_back(learned);
+  // A better valley is a start like another.
+  const Result* best = &comparison_.results[comparison_.results.size() - 2];
+  if (comparison_.results.back().train < best->train) best = &comparison_.results.back();
+  if (best->train >= 0.999 * learned_.train) return;
+  std::printf(
+      "\n\"%s\" scores %.4g, in another valley: learning went on from there, at the cost of "
+      "both.\n",
+      best->name.c_str(),
+      best->train);
+  if (SolveToLearn(best->x)) LearnFrom(best->x);
+}
 
-  std::printf("\nRoot mean square %s [%s]\n\n",
+// Robust losses have many solutions: from another start the same x may score otherwise, and phi
+// jumps where a solution ends.
+template <typename Graph>
+void Job<Graph>::LookForJumps() {
+  train_->SolveCold(by_hand_);
+  jump_ = train_->phi.FindJump(by_hand_, learned_.x, 6);
+  from_elsewhere_ = train_->phi(learned_.x);
+  std::printf("\nOn the straight way from the file's sigmas to the learned ones: %s.\n",
+              jump_.empty() ? "no jump of the score" : jump_.c_str());
+  if (from_elsewhere_ <= 1.01 * learned_.train) return;
+  std::printf(
+      "Begun at the solution with the file's sigmas, the estimate with the learned ones scores "
+      "%.4g: another solution. Begin with a wide loss, as here.\n",
+      from_elsewhere_);
+}
+
+template <typename Graph>
+Result Job<Graph>::Evaluate(const std::string& name, const Vector& x) {
+  Result result{name, x};
+  result.train = train_->SolveCold(x);
+  if (test_) {
+    result.test = test_->SolveCold(x);
+    result.test_errors = test_->recording.PositionErrors(0);
+  } else {
+    result.test_errors =
+        has_truth() ? train_->recording.PositionErrors(2) : train_->recording.EdgeErrors(2);
+    result.test = Rms(result.test_errors);
+  }
+  return result;
+}
+
+template <typename Graph>
+void Job<Graph>::Report() {
+  std::printf("\nRoot mean square %s [%s]\n\n%s\n%s",
               has_truth()         ? "position error"
               : FLAGS_prior > 1.0 ? "error of held-out loop closures, train: with the prior"
                                   : "error of held-out loop closures",
-              unit);
-  examples::Table table({"", "factors on sigmas", "train", "test", "test, to the file's"});
-  for (const Result& r : others) {
-    const bool have_test = std::isfinite(r.test);
-    table.Add({r.name,
-               describe(r.x),
-               Format("%.4g", r.train),
-               have_test ? Format("%.4g", r.test) : "-",
-               have_test ? Format("%+.1f %%", 100.0 * (r.test / others[0].test - 1.0)) : "-"});
-  }
-  std::printf("%s", table.ToString().c_str());
-  examples::Interval interval{0.0, 0.0};
-  constexpr size_t kFewest = 20;
-  if (!learned.test_errors.empty() && learned.test_errors.size() < kFewest) {
-    std::printf("\nThe test part has %zu errors: too few to tell whether one is better.\n",
-                learned.test_errors.size());
-  } else if (!learned.test_errors.empty()) {
-    const int block = std::max<int>(1, static_cast<int>(learned.test_errors.size()) / 30);
-    interval = examples::BootstrapDifference(learned.test_errors, others[0].test_errors, block);
-    std::printf(
-        "\nOn the test part, learned less as in the file: %+.4g, 95 %% interval %+.4g to %+.4g "
-        "(bootstrap over blocks): %s.\n",
-        learned.test - others[0].test,
-        interval.low,
-        interval.high,
-        interval.high < 0.0  ? "better"
-        : interval.low > 0.0 ? "worse"
-                             : "no difference that these data show");
-  }
-
-  for (const Result& r : others) {
-    if (!(r.test < 0.99 * learned.test && r.train > 1.01 * learned.train)) continue;
-    std::printf(
-        "\n\"%s\" scores worse on the training part and better on the test: what was learned "
-        "overfits.\n",
-        r.name.c_str());
-    break;
-  }
-
-  std::printf("\nCost\n\n");
-  examples::Table cost_table(
-      {"", "cold solves", "warm solves", "failed", "factorisations", "seconds"});
-  for (const Cost& c : costs) {
-    cost_table.Add({c.name,
-                    std::to_string(c.counts.cold_solves),
-                    std::to_string(c.counts.warm_solves),
-                    std::to_string(c.counts.failed_solves),
-                    std::to_string(c.counts.factorizations),
-                    Format("%.1f", c.seconds)});
-  }
-  std::printf("%s", cost_table.ToString().c_str());
-  const long solves = learning.counts.cold_solves + learning.counts.warm_solves;
-  const double full = std::pow(5.0, static_cast<double>(learned.x.size()) - 1.0);
+              unit(),
+              comparison_.ScoreTable().c_str(),
+              comparison_.Verdict(&interval_).c_str());
+  std::printf("\nCost\n\n%s%s", comparison_.CostTable().c_str(), search_note_.c_str());
+  const double full = std::pow(5.0, static_cast<double>(learned_.x.size()) - 1.0);
+  const bilevel::LowerSolverCounts& counts = learning_.counts;
   std::printf(
       "\nA grid of 5 points an axis, one sigma held, has %.0f: %.1f times as many lower solves as "
       "learning took.\n",
       full,
-      full / static_cast<double>(solves));
+      full / static_cast<double>(counts.cold_solves + counts.warm_solves));
+}
 
-  // Whatever the score, absolute sigmas follow from the size of the residuals at the solution.
-  SolveCold(learned.x, phi_.get());
-  double common = 1.0;
-  if (noise_.loss == "none") {
-    double chi2 = 0.0;
-    double freedom = -Graph::kDim * (static_cast<double>(train_.graph.vertices.size()) - 1.0);
-    std::vector<ceres::ResidualBlockId> ids;
-    levels.problem.lower()->GetResidualBlocks(&ids);
-    freedom += Graph::kDim * static_cast<double>(ids.size());
-    ceres::Problem::EvaluateOptions evaluate;
-    evaluate.residual_blocks = ids;
-    levels.problem.lower()->Evaluate(evaluate, &chi2, nullptr, nullptr, nullptr);
-    chi2 *= 2.0;
-    if (freedom > 0.0) common = std::sqrt(chi2 / freedom);
+// What was learned goes back to where the graph came from.
+template <typename Graph>
+bool Job<Graph>::Paste() {
+  train_->SolveCold(learned_.x);
+  auto& noise = train_->noise;
+  auto& levels = train_->levels;
+  if (noise.loss == "none") {
+    // Whatever the score, absolute sigmas follow from the size of the residuals at the solution.
+    const double chi2 = levels.RelativeChi2();
+    if (chi2 > 0.0) common_ = std::sqrt(chi2);
     std::printf(
         "\nAbsolute level: with these ratios the residuals ask for %.4g times larger sigmas "
         "(chi2 / degrees of freedom = %.4g). It is in the lines and in the file below.\n",
-        common,
-        common * common);
-    for (int k = 0; k < noise_.size; ++k) {
-      noise_.odometry[k] += std::log(common);
-      noise_.loops[k] += std::log(common);
+        common_,
+        chi2);
+    for (int k = 0; k < noise.size; ++k) {
+      noise.odometry[k] += std::log(common_);
+      noise.loops[k] += std::log(common_);
     }
   }
-  std::string paste = levels.odometry->Describe("odometry") + levels.loops->Describe("loop") +
-                      (levels.loss ? levels.loss->Describe() + "\n" : "");
-  examples::Json switched;
-  if (noise_.loss == "switchable") {
-    paste += Format("const double sqrt_switch_prior = %.4g;  // Times (1 - s).\n",
-                    std::exp(noise_.log_scale));
+  paste_ = levels.odometry->Describe("odometry") + levels.loops->Describe("loop") +
+           (levels.loss ? levels.loss->Describe() + "\n" : "");
+  if (noise.loss == "switchable") {
+    paste_ += Format("const double sqrt_switch_prior = %.4g;  // Times (1 - s).\n",
+                     std::exp(noise.log_scale));
     const auto count = levels.CountSwitches();
     std::printf("\nSwitched off: %d of %d false loop closures, %d of %d true ones.\n",
                 count.off[1],
                 count.all[1],
                 count.off[0],
                 count.all[0]);
-    switched.Add("false", count.off[1] / std::max(1.0, 1.0 * count.all[1]))
+    switched_.Add("false", count.off[1] / std::max(1.0, 1.0 * count.all[1]))
         .Add("true", count.off[0] / std::max(1.0, 1.0 * count.all[0]));
   }
   std::printf(
       "\nTo paste into a Ceres program (factors on the sigmas of the file's information):\n\n%s",
-      paste.c_str());
-  if (!FLAGS_write_g2o.empty()) {
-    Graph graph = train_.graph;
-    for (auto& edge : graph.edges) {
-      const double* log_sigmas = edge.IsOdometry() ? noise_.odometry : noise_.loops;
-      typename Graph::Information w = examples::SquareRoot(edge.information);
-      for (int k = 0; k < Graph::kDim; ++k) {
-        const int entry = noise_.size > 2 ? k : k < (Graph::kDim == 3 ? 2 : 3) ? 0 : 1;
-        w.row(k) *= std::exp(-log_sigmas[entry]);
-      }
-      edge.information = w.transpose() * w;
-    }
-    if (!examples::WriteG2o(graph, FLAGS_write_g2o, &error)) {
-      std::fprintf(stderr, "%s.\n", error.c_str());
-      return 1;
-    }
-  }
-  std::printf("\n%.0f s in all.\n", Now() - begin);
-
-  examples::Json json;
-  const auto row = [](const Result& r) {
-    return examples::Json().Add("x", r.x).Add("train", r.train).Add("test", r.test);
-  };
-  for (const Result& r : others) {
-    std::string key = r.name;
-    std::replace(key.begin(), key.end(), ' ', '_');
-    json.Add(key, row(r));
-  }
-  for (const Cost& c : costs) {
-    std::string key = "cost of " + c.name;
-    std::replace(key.begin(), key.end(), ' ', '_');
-    json.Add(key,
-             examples::Json()
-                 .Add("cold_solves", static_cast<double>(c.counts.cold_solves))
-                 .Add("warm_solves", static_cast<double>(c.counts.warm_solves))
-                 .Add("factorizations", static_cast<double>(c.counts.factorizations))
-                 .Add("seconds", c.seconds));
-  }
-  json.Add("test_interval", std::vector<double>{interval.low, interval.high})
-      .Add("common_factor", common)
-      .Add("flat_directions", static_cast<double>(summary.flat_upper_directions.size()))
-      .Add("jump", jump)
-      .Add("scores_of_starts", end_scores)
-      .Add("score_from_elsewhere", from_elsewhere)
-      .Add("paste", paste)
-      .Add("switched_off", switched)
-      .AddRaw("summary", summary.Json());
-  bool ok = examples::WriteFile(FLAGS_summary_json, json.ToString());
-  ok = examples::WriteFile(FLAGS_trace_csv, summary.Csv()) && ok;
-  if (!FLAGS_plot.empty()) ok = Draw(others, learned, summary) && ok;
-  return ok ? 0 : 1;
+      paste_.c_str());
+  std::string error;
+  return FLAGS_write_g2o.empty() ||
+         examples::WriteG2o(
+             examples::WithNoise(train_->recording.graph, noise), FLAGS_write_g2o, &error) ||
+         Fail(error);
 }
 
 template <typename Graph>
-bool Job<Graph>::Draw(const std::vector<Result>& rows,
-                      const Result& learned,
-                      const bilevel::Solver::Summary& summary) {
+bool Job<Graph>::WriteSummary() const {
+  examples::Json json;
+  comparison_.AddTo(&json);
+  json.Add("test_interval", Vector{interval_.low, interval_.high})
+      .Add("common_factor", common_)
+      .Add("flat_directions", static_cast<double>(summary_.flat_upper_directions.size()))
+      .Add("jump", jump_)
+      .Add("scores_of_starts", end_scores_)
+      .Add("score_from_elsewhere", from_elsewhere_)
+      .Add("paste", paste_)
+      .Add("switched_off", switched_)
+      .AddRaw("summary", summary_.Json());
+  return examples::WriteFile(FLAGS_summary_json, json.ToString());
+}
+
+template <typename Graph>
+bool Job<Graph>::Draw() {
+  const Result &by_hand = comparison_.results[0], &learned = learned_;
   std::vector<examples::Panel> panels;
-  const auto map = [&](const std::string& title, Recording<Graph>* r, examples::Phi* phi) {
-    Positions paths[2];
-    const Positions reference = examples::ToPositions(r->truth);
-    for (int k = 0; k < 2; ++k) {
-      SolveCold(k == 0 ? rows[0].x : learned.x, phi);
-      paths[k] = examples::Estimate(r->graph);
-      if (reference.empty()) continue;
-      const examples::Motion motion = r->Alignment();
-      for (auto& p : paths[k]) p = motion.r * p + motion.t;
+  const auto map = [&](const std::string& title, examples::PoseGraphEstimator<Graph>* e) {
+    std::vector<std::pair<std::string, Positions>> paths;
+    if (has_truth()) paths.push_back({"ground truth", examples::ToPositions(e->recording.truth)});
+    for (const Result* r : {&by_hand, &learned}) {
+      e->SolveCold(r->x);
+      paths.push_back({r->name, examples::Estimate(e->recording.graph)});
+      if (!has_truth()) continue;
+      const examples::Motion motion = e->recording.Alignment();
+      for (auto& p : paths.back().second) p = motion.r * p + motion.t;
     }
-    // The two axes along which it goes farthest.
-    Eigen::Vector3d low = paths[1][0], high = low;
-    for (const auto& p : reference.empty() ? paths[1] : reference) {
-      low = low.cwiseMin(p);
-      high = high.cwiseMax(p);
-    }
-    int least;
-    (high - low).minCoeff(&least);
-    const int a = least == 0 ? 1 : 0, b = least == 2 ? 1 : 2;
-    const char* names[] = {"x [m]", "y [m]", "z [m]"};
-    examples::Panel panel{title, names[a], names[b]};
-    panel.equal_axes = true;
-    const auto add = [&](const char* name, const Positions& path) {
-      examples::Series series{name, "lines", {}, {}};
-      for (const auto& p : path) {
-        series.x.push_back(p[a]);
-        series.y.push_back(p[b]);
-      }
-      panel.series.push_back(series);
-    };
-    if (!reference.empty()) add("ground truth", reference);
-    add("as in the file", paths[0]);
-    add("learned", paths[1]);
-    panels.push_back(panel);
+    panels.push_back(examples::Map(title, paths));
   };
-  map("Training graph", &train_, phi_.get());
-  if (has_test_graph()) map("Test graph", &test_, test_phi_.get());
+  map("Training graph", train_.get());
+  if (test_) map("Test graph", test_.get());
 
   examples::Panel convergence{
       "Convergence", "iteration", has_truth() ? "rms error [m]" : "rms error"};
@@ -787,11 +636,11 @@ bool Job<Graph>::Draw(const std::vector<Result>& rows,
                          "loops, translation",
                          "loops, rotation",
                          "scale of the loss"};
-  for (size_t i = 0; i < learned.x.size(); ++i) {
+  for (size_t i = 0; i < learned_.x.size(); ++i) {
     factors.push_back(
-        {noise_.size == 2 ? names[i] : "sigma " + std::to_string(i), "lines", {}, {}, true});
+        {train_->noise.size == 2 ? names[i] : "sigma " + std::to_string(i), "lines", {}, {}, true});
   }
-  for (const auto& it : summary.iterations) {
+  for (const auto& it : summary_.iterations) {
     if (!it.step_is_successful) continue;
     score.x.push_back(it.iteration);
     score.y.push_back(std::sqrt(2.0 * it.objective));
@@ -805,11 +654,11 @@ bool Job<Graph>::Draw(const std::vector<Result>& rows,
   convergence.right_label = "log10 of factors";
   panels.push_back(convergence);
 
-  if (!learned.test_errors.empty()) {
+  if (!learned_.test_errors.empty()) {
     examples::Panel errors{"Errors of the test part",
                            has_truth() ? "pose" : "loop closure held out",
                            has_truth() ? "error [m]" : "error [sigmas in the file]"};
-    for (const Result* r : {&rows[0], &learned}) {
+    for (const Result* r : {&by_hand, &learned}) {
       examples::Series series{r->name, has_truth() ? "lines" : "points", {}, {}};
       for (size_t i = 0; i < r->test_errors.size(); ++i) {
         series.x.push_back(static_cast<double>(i));
@@ -822,10 +671,7 @@ bool Job<Graph>::Draw(const std::vector<Result>& rows,
   return examples::Plot(FLAGS_plot, "Learning the noise of a pose graph", panels);
 }
 
-bool Fail(const std::string& error) {
-  std::fprintf(stderr, "%s.\n", error.c_str());
-  return false;
-}
+// ------------------------------------------------------------------------------------------------
 
 template <typename Graph>
 bool Fill(const examples::AnyPoseGraph& any,
@@ -868,7 +714,7 @@ int RunFiles(const examples::AnyPoseGraph& any) {
 int Run() {
   if (FLAGS_graph.empty()) {
     const examples::TrueSigmas sigmas;
-    std::vector<double> true_x;
+    Vector true_x;
     for (const double* s : {sigmas.odometry, sigmas.loops}) {
       for (const int k : {0, 2}) true_x.push_back(std::log(s[k] / sigmas.guess));
     }
@@ -906,10 +752,11 @@ int main(int argc, char** argv) {
       &argv);
   if (argc > 1) FLAGS_graph = argv[1];
   if (FLAGS_num_threads < 1 || !(FLAGS_start > 0.0) || !(FLAGS_false_loops >= 0.0) ||
-      !(FLAGS_split > 0.0) || FLAGS_split > 1.0 || (FLAGS_prior != 0.0 && !(FLAGS_prior > 1.0))) {
+      FLAGS_search_points < 1 || !(FLAGS_search_seconds > 0.0) || !(FLAGS_split > 0.0) ||
+      FLAGS_split > 1.0 || (FLAGS_prior != 0.0 && !(FLAGS_prior > 1.0))) {
     std::fprintf(stderr,
-                 "--num_threads and --start must be positive, --false_loops not negative, --split "
-                 "between 0 and 1, --prior 0 or above 1.\n");
+                 "--num_threads, --start, --search_points and --search_seconds must be positive, "
+                 "--false_loops not negative, --split between 0 and 1, --prior 0 or above 1.\n");
     return 1;
   }
   return Run();

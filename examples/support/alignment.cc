@@ -102,4 +102,27 @@ ceres::CostFunction* PositionErrors::InSpace(const Eigen::Vector3d& truth, doubl
       new PositionError3{{aligned_, centre_, truth, unit_, turn_unit_, weight}});
 }
 
+Panel Map(const std::string& title, const std::vector<std::pair<std::string, Positions>>& paths) {
+  Eigen::Vector3d low = paths[0].second[0], high = low;
+  for (const auto& p : paths[0].second) {
+    low = low.cwiseMin(p);
+    high = high.cwiseMax(p);
+  }
+  int least;
+  (high - low).minCoeff(&least);
+  const int a = least == 0 ? 1 : 0, b = least == 2 ? 1 : 2;
+  const char* names[] = {"x [m]", "y [m]", "z [m]"};
+  Panel panel{title, names[a], names[b]};
+  panel.equal_axes = true;
+  for (const auto& [name, path] : paths) {
+    Series series{name, "lines", {}, {}};
+    for (const auto& p : path) {
+      series.x.push_back(p[a]);
+      series.y.push_back(p[b]);
+    }
+    panel.series.push_back(series);
+  }
+  return panel;
+}
+
 }  // namespace examples

@@ -1,10 +1,13 @@
 #ifndef BILEVEL_EXAMPLES_SUPPORT_ALIGNMENT_H_
 #define BILEVEL_EXAMPLES_SUPPORT_ALIGNMENT_H_
 
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "Eigen/Core"
 #include "ceres/cost_function.h"
+#include "examples/support/plot.h"
 #include "examples/support/pose_graph.h"
 
 /// How far a trajectory is from the truth, but for a rigid motion.
@@ -43,6 +46,9 @@ class PositionErrors {
   Eigen::Vector3d centre_;
   double unit_, turn_unit_;
 };
+
+/// Paths, seen along the axis along which the first goes least.
+Panel Map(const std::string& title, const std::vector<std::pair<std::string, Positions>>& paths);
 
 }  // namespace examples
 

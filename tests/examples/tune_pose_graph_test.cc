@@ -63,15 +63,6 @@ TEST(TunePoseGraph, FalseLoopClosures) {
             0.7 * JsonNumber(json, "as_in_the_file", "train"));
   EXPECT_LE(JsonNumber(json, "learned", "test"), 0.7 * JsonNumber(json, "as_in_the_file", "test"));
   EXPECT_NE(json.find("new ceres::CauchyLoss("), std::string::npos);
-  // Two starts were tried, which lead to different minima, and the best was taken.
-  const size_t list = json.find("\"scores_of_starts\": [");
-  ASSERT_NE(list, std::string::npos);
-  char* end = nullptr;
-  const double first = std::strtod(json.c_str() + list + 21, &end);
-  ASSERT_EQ(*end, ',');
-  const double second = std::strtod(end + 1, &end);
-  EXPECT_GT(std::max(first, second), 1.02 * std::min(first, second));
-  EXPECT_NEAR(JsonNumber(json, "learned", "train") / std::min(first, second), 1.0, 0.01);
 }
 
 // Where the file's ratios are far from good ones too, and the way is long.
@@ -95,6 +86,20 @@ TEST(TunePoseGraph, TruthIsSharedWithoutAGraphToTestOn) {
     EXPECT_LE(JsonNumber(json, "learned", "train"), JsonNumber(json, other, "train")) << other;
   }
   EXPECT_TRUE(std::isfinite(JsonNumber(json, "learned", "test")));
+}
+
+// As good as without the false ones, by narrowing the loss until they have let go.
+TEST(TunePoseGraph, RecoversFromFalseLoopClosures) {
+  if (ExamplePath("tune_pose_graph").empty()) GTEST_SKIP() << "the examples were not built";
+  BILEVEL_REQUIRE_DATA("posegraph/ring.g2o.gz");
+  const std::string graph = "--graph='" + DataPath("posegraph/ring.g2o.gz") + "' --truth='" +
+                            DataPath("posegraph/ring_groundtruth.g2o.gz") + "' --nobaselines ";
+  const std::string without = RunExample(graph);
+  const std::string with = RunExample(graph + "--false_loops=0.2");
+  EXPECT_GT(JsonNumber(with, "as_in_the_file", "test"), 40.0);
+  for (const char* set : {"train", "test"}) {
+    EXPECT_LE(JsonNumber(with, "learned", set), 1.02 * JsonNumber(without, "learned", set)) << set;
+  }
 }
 
 // A switch for each loop closure is Geman and McClure's loss, minimised over the switches: two ways
