@@ -183,6 +183,8 @@ const char* NameOf(ceres::LineSearchDirectionType direction) {
 
 LineSearch::LineSearch(ceres::LineSearchDirectionType direction) : name_(NameOf(direction)) {
   options_.line_search_direction_type = direction;
+  // Nobody knows the size of phi's curvature beforehand.
+  options_.use_approximate_eigenvalue_bfgs_scaling = true;
 }
 
 std::string LineSearch::Check(const Oracle& oracle) {
