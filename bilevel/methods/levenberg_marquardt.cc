@@ -7,6 +7,7 @@
 
 #include "Eigen/Cholesky"
 #include "Eigen/Eigenvalues"
+#include "Eigen/QR"
 #include "bilevel/lower_level/bookkeeping.h"
 #include "bilevel/objective/lower_solver.h"
 
@@ -17,6 +18,9 @@ namespace {
 constexpr double kRoundingOfPhi = 1e-12;
 // A step that changes phi by so many times what was expected may have crossed a jump.
 constexpr double kSurprise = 10.0;
+// Inner steps, in what the upper level alone has of x, and the decrease that ends them.
+constexpr int kMaxInnerSteps = 5;
+constexpr double kEnoughInner = 1e-6;
 
 // Directions (columns) along which neither r's derivative nor the objective changes: eigenvectors
 // of J'J with an eigenvalue and a slope that are rounding. The rest spans what can be learned.
@@ -58,6 +62,20 @@ Vector TrustRegionStep(const Matrix& b, const Vector& g, double radius) {
     (step(base + middle).norm() > radius ? low : high) = middle;
   }
   return eigen.eigenvectors() * step(base + high);
+}
+
+// Coordinates of x that the lower level does not have.
+std::vector<int> UpperOnly(const Oracle& oracle) {
+  std::vector<int> coordinates;
+  const auto& blocks = oracle.program().x.blocks();
+  for (size_t b = 0; b < blocks.size(); ++b) {
+    bool used = false;
+    for (const auto& s : oracle.program().scenarios) used |= s->g->UsesX(static_cast<int>(b));
+    for (int i = 0; !used && i < blocks[b].tangent_size; ++i) {
+      coordinates.push_back(blocks[b].tangent_offset + i);
+    }
+  }
+  return coordinates;
 }
 
 }  // namespace
@@ -134,6 +152,29 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
     return norm;
   };
 
+  // Gauss-Newton steps in those coordinates, from a solved point and its phi.
+  const std::vector<int> upper_only = UpperOnly(oracle);
+  const bool has_inner = !upper_only.empty() && oracle.f.IsLeastSquares();
+  const Matrix no_dy = Matrix::Zero(state.y.dim(), has_inner ? m : 0);
+  const auto take_inner_steps = [&](const Point& at_y, Point* at_x, double* value) {
+    for (int k = 0; k < kMaxInnerSteps; ++k) {
+      oracle.f.Linearize(*at_x, at_y, no_dy, &new_r, &new_j);
+      const Matrix a = new_j(Eigen::all, upper_only);
+      Vector step = Vector::Zero(m);
+      step(upper_only) =
+          -(a.transpose() * a).completeOrthogonalDecomposition().solve(a.transpose() * new_r);
+      Point next = *at_x;
+      const double next_value =
+          step.allFinite() && next.Move(step) ? oracle.f.Value(next, at_y) : *value;
+      if (!oracle.ok()) oracle.Clear();  // Not from where it was.
+      if (!(next_value < *value)) return;
+      const bool is_enough = *value - next_value <= kEnoughInner * *value;
+      *at_x = next;
+      *value = next_value;
+      if (is_enough) return;
+    }
+  };
+
   is_stuck_ = false;
   surprise_.Clear();
   largest_surprise_ = 0.0;
@@ -147,6 +188,12 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
   progress.objective = phi;
   progress.gradient_norm = find_active(gradient);
   if (!monitor->Report(state, progress)) return Outcome::kNoConvergence;
+  if (has_inner) {
+    take_inner_steps(state.y, &state.x, &phi);
+    if (!linearize(state.x, state.y, &j, &r, &gradient, &phi)) return Outcome::kFailure;
+    keep();
+    progress.gradient_norm = find_active(gradient);
+  }
 
   int rejected = 0;
   for (;;) {
@@ -211,12 +258,19 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
     const double gn_change = gradient.dot(dx) + 0.5 * (j * dx).squaredNorm();
     const double secant_change = gn_change + 0.5 * dx.dot(secant * dx);
     const double expected = -(use_secant ? secant_change : gn_change);
-    const double ratio = solved ? (phi - new_phi) / expected : -1.0;
+    const double first_ratio = solved ? (phi - new_phi) / expected : -1.0;
+    if (solved && has_inner) {
+      take_inner_steps(y, &x, &new_phi);
+      if (!space.Minus(x.value().data(), state.x.value().data(), dx.data())) {
+        return fail("x cannot move: its manifold failed");
+      }
+    }
     const double surprise = std::abs(phi - new_phi - expected);
     if (solved && expected > 0.0 && surprise > std::max(kSurprise * expected, largest_surprise_)) {
       largest_surprise_ = surprise;
       surprise_.Set(state.x, x, state.y);
     }
+    const double ratio = solved ? (phi - new_phi) / expected : -1.0;
     // Steps too short for phi to tell are judged by the gradient.
     const bool too_small_to_see = solved && std::abs(expected) < 1e-13 * std::abs(phi) &&
                                   std::abs(new_phi - phi) < 1e-12 * std::abs(phi);
@@ -288,7 +342,7 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
       const double actual = new_phi - phi;
       use_secant = std::abs(secant_change - actual) <= std::abs(gn_change - actual);
     }
-    if (ratio > 0.75) {
+    if (first_ratio > 0.75) {  // Inner steps say nothing for the model.
       radius = std::min(options_.max_trust_region_radius, std::max(radius, growth * step_norm));
     } else if (ratio < 0.25 && !too_small_to_see) {
       radius = 0.5 * std::min(radius, step_norm);

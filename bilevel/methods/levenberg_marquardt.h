@@ -19,6 +19,10 @@ namespace bilevel {
 /// used whenever it predicts the last step better. Globalised by a trust region on x; bounds by
 /// fixing active coordinates and projecting. A direction that the upper level does not see is left
 /// unmoved.
+///
+/// Blocks of x that the lower level does not have (an alignment to the truth, say) are moved to
+/// their best at every trial, by Gauss-Newton steps that cost no lower solve (Ruhe, Wedin, SIAM
+/// Review 22, 1980).
 class LevenbergMarquardt : public Method {
  public:
   struct Options {

@@ -68,8 +68,9 @@ TEST(TunePoseGraph, FalseLoopClosures) {
 // Where the file's ratios are far from good ones too, and the way is long.
 TEST(TunePoseGraph, AsGoodAsTheTrueSigmas) {
   if (ExamplePath("tune_pose_graph").empty()) GTEST_SKIP() << "the examples were not built";
+  // The graph with 2000 poses: on a small one, the trajectory says too little of the sigmas.
   for (const char* flags : {"--seed=2", "--seed=3 --start=100", "--seed=1 --start=0.01"}) {
-    const std::string json = RunExample(std::string("--nobaselines ") + flags);
+    const std::string json = RunExample(std::string("--nobaselines --noquick ") + flags);
     EXPECT_LE(std::pow(JsonNumber(json, "learned", "train"), 2),
               1.01 * std::pow(JsonNumber(json, "true_sigmas", "train"), 2))
         << flags;
