@@ -536,8 +536,8 @@ int main(int argc, char** argv) {
       "  denoise_image --out=denoised --plot=learning.png\n"
       "  denoise_image --minutes=30 --crops=100 --tests=0    (the long run, on all unseen images)",
       &argc,
-      &argv);
-  if (argc > 1) FLAGS_images = argv[1];
+      &argv,
+      &FLAGS_images);
   if (FLAGS_num_threads < 1) {
     std::fprintf(stderr, "--num_threads must be positive.\n");
     return 1;

@@ -936,8 +936,8 @@ int main(int argc, char** argv) {
       "  tune_bundle_adjustment --per_camera --nogrid --write=adjusted.txt\n"
       "  tune_bundle_adjustment --per_camera --share=20 --holdout=track problem_01.bin",
       &argc,
-      &argv);
-  if (argc > 1) FLAGS_bal = argv[1];
+      &argv,
+      &FLAGS_bal);
   if (FLAGS_num_threads < 1) {
     std::fprintf(stderr, "--num_threads must be positive.\n");
     return 1;

@@ -242,8 +242,8 @@ int main(int argc, char** argv) {
       "and\nbeside it by the exact method.\n\n"
       "Usage: tune_bundle_adjustment_stochastic [flags] [scene]",
       &argc,
-      &argv);
-  if (argc > 1) FLAGS_bal = argv[1];
+      &argv,
+      &FLAGS_bal);
   if (!(FLAGS_start > 0.0)) {
     std::fprintf(stderr, "--start must be positive.\n");
     return 1;

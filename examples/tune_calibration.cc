@@ -745,8 +745,8 @@ int main(int argc, char** argv) {
       "Usage: tune_calibration [flags] [corners.csv]\n\n"
       "  tune_calibration --plot=calibration.png",
       &argc,
-      &argv);
-  if (argc > 1) FLAGS_corners = argv[1];
+      &argv,
+      &FLAGS_corners);
   if (FLAGS_num_threads < 1) {
     std::fprintf(stderr, "--num_threads must be positive.\n");
     return 1;

@@ -288,28 +288,23 @@ bool Job<Graph>::Start() {
   if (train_->noise.loss == "none") return SolveToLearn(start_);
   const double begin = Now();
   const bilevel::LowerSolverCounts before = train_->phi.counts();
-  Vector best = start_, switches;
-  std::vector<typename Graph::Vertex> solution;
+  Vector x = start_;
   double best_score = std::numeric_limits<double>::infinity();
   examples::Table table({"scale of the loss", "score"});
-  train_->Graduate(start_, 0.1 / 1.01, [&](const Vector& x, double score) {
-    table.Add({Format("%.3g", std::exp(x.back())), Format("%.4g", score)});
-    if (score >= best_score / 1.5) return;
-    best = x;
+  for (double scale = 30.0; scale > 0.1; scale /= 3.0) {
+    x.back() = std::log(scale);
+    const double score = train_->SolveCold(x);
+    table.Add({Format("%.3g", scale), Format("%.4g", score)});
+    if (score >= best_score / 1.5) continue;
     best_score = score;
-    solution = train_->recording.graph.vertices;
-    switches = train_->levels.switches;
-  });
-  if (std::isfinite(best_score)) {
-    std::copy(solution.begin(), solution.end(), train_->recording.graph.vertices.begin());
-    std::copy(switches.begin(), switches.end(), train_->levels.switches.begin());
+    start_ = x;
   }
-  std::printf(
-      "\nFrom a wide loss to a narrow one, score [%s]\n\n%s", unit(), table.ToString().c_str());
+  std::printf("\nThe graph as it grew, with a wide loss and with narrower ones, score [%s]\n\n%s",
+              unit(),
+              table.ToString().c_str());
   learning_.counts += train_->phi.counts() - before;
   learning_.seconds += Now() - begin;
-  start_ = best;
-  return std::isfinite(best_score);
+  return std::isfinite(best_score) && SolveToLearn(start_);
 }
 
 template <typename Graph>
@@ -510,7 +505,7 @@ void Job<Graph>::LookForJumps() {
   if (from_elsewhere_ <= 1.01 * learned_.train) return;
   std::printf(
       "Begun at the solution with the file's sigmas, the estimate with the learned ones scores "
-      "%.4g: another solution. Begin with a wide loss, as here.\n",
+      "%.4g: another solution. Begin at the graph as it grew, as here.\n",
       from_elsewhere_);
 }
 
@@ -749,8 +744,8 @@ int main(int argc, char** argv) {
       "      --test_truth=poses/02.txt --write_g2o=tuned.g2o\n"
       "  tune_pose_graph intel.g2o",
       &argc,
-      &argv);
-  if (argc > 1) FLAGS_graph = argv[1];
+      &argv,
+      &FLAGS_graph);
   if (FLAGS_num_threads < 1 || !(FLAGS_start > 0.0) || !(FLAGS_false_loops >= 0.0) ||
       FLAGS_search_points < 1 || !(FLAGS_search_seconds > 0.0) || !(FLAGS_split > 0.0) ||
       FLAGS_split > 1.0 || (FLAGS_prior != 0.0 && !(FLAGS_prior > 1.0))) {

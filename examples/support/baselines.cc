@@ -44,6 +44,11 @@ void Phi::Restart() {
   started_ = false;
 }
 
+void Phi::StartHere() {
+  Restart();
+  program_->y.ReadUser(start_.value().data());
+}
+
 bilevel::LowerSolverCounts Phi::counts() const {
   bilevel::LowerSolverCounts all = counts_;
   if (lower_) all += lower_->counts();

@@ -28,9 +28,10 @@ class Phi {
   /// Infinity where the lower level has no solution.
   double operator()(const std::vector<double>& x);
 
-  /// Begins the next solve at the memory of y as it was first, or at the last solution; and every
-  /// later one at the next one's solution.
+  /// Begins the next solve at the memory of y as it was first, as it is now, or at the last
+  /// solution; and every later one at the next one's solution.
   void Restart();
+  void StartHere();
   void Continue();
 
   /// Walks straight from a to b and looks closer where phi (the upper level's value) changes most:

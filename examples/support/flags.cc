@@ -18,7 +18,7 @@ DECLARE_bool(helpshort);
 
 namespace examples {
 
-void ParseFlags(const std::string& what, int* argc, char*** argv) {
+void ParseFlags(const std::string& what, int* argc, char*** argv, std::string* file) {
   gflags::SetUsageMessage(what);
   gflags::ParseCommandLineNonHelpFlags(argc, argv, /*remove_flags=*/true);
   if (FLAGS_help || FLAGS_helpshort) {
@@ -38,6 +38,12 @@ void ParseFlags(const std::string& what, int* argc, char*** argv) {
     std::exit(0);
   }
   gflags::HandleCommandLineHelpFlags();
+  const int most = file ? 2 : 1;
+  if (*argc > most) {
+    std::fprintf(stderr, "What is \"%s\"? Flags begin with --; see --help.\n", (*argv)[most]);
+    std::exit(1);
+  }
+  if (*argc > 1) *file = (*argv)[1];
   // Ceres warns of every step it rejects.
   gflags::SetCommandLineOptionWithMode("minloglevel", "2", gflags::SET_FLAG_IF_DEFAULT);
 }

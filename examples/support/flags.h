@@ -14,9 +14,10 @@ DECLARE_int32(num_threads);
 
 namespace examples {
 
-/// Reads the flags; what is left in argv are positional arguments. --help prints `what` and the
-/// examples' own flags (not those of every library linked in), and exits.
-void ParseFlags(const std::string& what, int* argc, char*** argv);
+/// Reads the flags, and into *file the one argument that is no flag, where an example takes one;
+/// any other argument is named, and the program exits. So it does after --help, which prints `what`
+/// and the examples' own flags (not those of every library linked in).
+void ParseFlags(const std::string& what, int* argc, char*** argv, std::string* file = nullptr);
 
 /// Seconds on a steady clock.
 double Now();

@@ -4,6 +4,7 @@
 
 #include "bilevel/learnable/noise.h"
 #include "ceres/ceres.h"
+#include "examples/support/grow_pose_graph.h"
 #include "examples/support/pose_graph_cost.h"
 
 namespace examples {
@@ -22,6 +23,11 @@ std::vector<double*> PoseGraphNoise::Coordinates() {
   for (int k = 0; k < size; ++k) all.push_back(loops + k);
   if (loss != "none") all.push_back(&log_scale);
   return all;
+}
+
+void PoseGraphNoise::Set(const std::vector<double>& values) {
+  const std::vector<double*> all = Coordinates();
+  for (size_t i = 0; i < all.size(); ++i) *all[i] = values[i];
 }
 
 std::vector<double> PoseGraphNoise::Get() {
@@ -175,6 +181,33 @@ typename PoseGraphLevels<Graph>::Switched PoseGraphLevels<Graph>::CountSwitches(
 }
 
 template <typename Graph>
+void PoseGraphLevels<Graph>::SetSwitches() {
+  const double square = std::exp(2.0 * noise_->log_scale);
+  const Graph graph = WithNoise(recording_->graph, *noise_);
+  double residuals[6];
+  for (size_t k = 0; k < switches.size(); ++k) {
+    const std::unique_ptr<ceres::CostFunction> cost(MakeCost(graph.edges[k]));
+    cost->Evaluate(recording_->EdgeBlocks(graph.edges[k]).data(), residuals, nullptr);
+    switches[k] =
+        square / (square + Eigen::Map<Eigen::VectorXd>(residuals, Graph::kDim).squaredNorm());
+  }
+}
+
+template <typename Graph>
+double PoseGraphEstimator<Graph>::SolveCold(const std::vector<double>& x) {
+  if (noise.loss == "none") {
+    phi.Restart();
+    if (x != by_hand_) std::isfinite(phi(by_hand_)) ? phi.Continue() : phi.Restart();
+    return phi(x);
+  }
+  noise.Set(x);
+  Grow(WithNoise(file_, noise), std::exp(noise.log_scale), num_threads_, &recording);
+  if (noise.loss == "switchable") levels.SetSwitches();
+  phi.StartHere();
+  return phi(x);
+}
+
+template <typename Graph>
 Graph WithNoise(const Graph& graph, const PoseGraphNoise& noise) {
   Graph changed = graph;
   for (auto& edge : changed.edges) {
@@ -214,6 +247,8 @@ std::vector<double> NoiseAtTruth(const Recording<Graph>& recording, const PoseGr
 
 template class PoseGraphLevels<PoseGraph2>;
 template class PoseGraphLevels<PoseGraph3>;
+template class PoseGraphEstimator<PoseGraph2>;
+template class PoseGraphEstimator<PoseGraph3>;
 template PoseGraph2 WithNoise(const PoseGraph2&, const PoseGraphNoise&);
 template PoseGraph3 WithNoise(const PoseGraph3&, const PoseGraphNoise&);
 template std::vector<double> NoiseAtTruth(const Recording<PoseGraph2>&, const PoseGraphNoise&);

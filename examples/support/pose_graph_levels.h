@@ -28,6 +28,7 @@ struct PoseGraphNoise {
 
   std::vector<double*> Coordinates();
   std::vector<double> Get();
+  void Set(const std::vector<double>& values);
   /// Of which entry of a class the coordinate k of an edge's error is.
   int Entry(int k, int dim) const { return size > 2 ? k : k < (dim == 3 ? 2 : 3) ? 0 : 1; }
 };
@@ -58,6 +59,8 @@ class PoseGraphLevels {
     int all[2] = {}, off[2] = {};
   };
   Switched CountSwitches() const;
+  /// Switches at their best for the poses in memory.
+  void SetSwitches();
 
   bilevel::Problem problem;
   std::unique_ptr<bilevel::NoiseModel> odometry, loops;
@@ -88,36 +91,15 @@ class PoseGraphEstimator {
         levels(&recording, &noise),
         phi(
             o, noise.Coordinates(), [this] { return levels.Score(); }, &levels.problem),
-        by_hand_(noise.Get()) {}
+        file_(r.graph),
+        by_hand_(noise.Get()),
+        num_threads_(o.num_threads) {}
   PoseGraphEstimator(const PoseGraphEstimator&) = delete;
   PoseGraphEstimator& operator=(const PoseGraphEstimator&) = delete;
 
   /// The score of the solution at x, begun at the solution with the file's sigmas, and that at the
-  /// graph's own start; with a robust loss by graduation.
-  double SolveCold(const std::vector<double>& x) {
-    phi.Restart();
-    if (noise.loss == "none") {
-      if (x != by_hand_) std::isfinite(phi(by_hand_)) ? phi.Continue() : phi.Restart();
-    } else {
-      double last = std::numeric_limits<double>::infinity();
-      Graduate(x, 1.5 * std::exp(x.back()), [&](const std::vector<double>&, double score) {
-        last = score;
-      });
-    }
-    return phi(x);
-  }
-
-  /// From a wide scale of the loss, where it is next to none, down to `least`, each solution begun
-  /// at the one before: one false loop closure after another lets go.
-  template <typename Visit>
-  void Graduate(std::vector<double> x, double least, Visit visit) {
-    phi.Restart();
-    for (double scale = 30.0; scale > least; scale /= 3.0) {
-      x.back() = std::log(scale);
-      visit(x, phi(x));
-      phi.Continue();
-    }
-  }
+  /// graph's own start; with a robust loss, at the graph as it grew.
+  double SolveCold(const std::vector<double>& x);
 
   Recording<Graph> recording;
   PoseGraphNoise noise;
@@ -125,7 +107,9 @@ class PoseGraphEstimator {
   Phi phi;
 
  private:
-  std::vector<double> by_hand_;
+  const Graph file_;
+  const std::vector<double> by_hand_;
+  const int num_threads_;
 };
 
 /// The graph with the noise's factors in its information.

@@ -89,7 +89,7 @@ TEST(TunePoseGraph, TruthIsSharedWithoutAGraphToTestOn) {
   EXPECT_TRUE(std::isfinite(JsonNumber(json, "learned", "test")));
 }
 
-// As good as without the false ones, by narrowing the loss until they have let go.
+// As good as without the false ones, from the graph as it grew.
 TEST(TunePoseGraph, RecoversFromFalseLoopClosures) {
   if (ExamplePath("tune_pose_graph").empty()) GTEST_SKIP() << "the examples were not built";
   BILEVEL_REQUIRE_DATA("posegraph/ring.g2o.gz");
@@ -160,6 +160,8 @@ TEST(TunePoseGraph, BadInputIsNamed) {
   EXPECT_NE(ReadText(log).find("bad_graph.g2o:1: an entry of the information is \"x\""),
             std::string::npos)
       << ReadText(log);
+  EXPECT_NE(std::system(("'" + example + "' --quick one two >'" + log + "' 2>&1").c_str()), 0);
+  EXPECT_EQ(ReadText(log), "What is \"two\"? Flags begin with --; see --help.\n");
 }
 
 TEST(FilterFusion, FindsTheRatioAndNamesTheFlatDirection) {
