@@ -124,23 +124,23 @@ class ProblemCompiler {
     if (IsCurved(block.manifold)) {
       return Refuse(block.name + " has bounds and a curved manifold; bounds work on flat blocks");
     }
-    for (int j = block.tangent_offset; j < block.tangent_offset + block.tangent_size; ++j) {
-      if (space->AmbientIndex(j) != block.offset + coordinate) continue;
+    const int j = space->TangentIndex(index, coordinate);
+    if (j >= 0) {
       lower = std::max(lower, space->LowerBound(j));
       upper = std::min(upper, space->UpperBound(j));
     }
-    const std::string name = block.name + "[" + std::to_string(coordinate) + "]";
+    const auto name = [&] { return block.name + "[" + std::to_string(coordinate) + "]"; };
     if (lower > upper) {
-      return Refuse("the bounds of " + name + " are infeasible: lower " + std::to_string(lower) +
+      return Refuse("the bounds of " + name() + " are infeasible: lower " + std::to_string(lower) +
                     ", upper " + std::to_string(upper));
     }
     const double value = block.user[coordinate];
     if (value < lower || value > upper) {
-      return Refuse("the start of " + name + ", " + std::to_string(value) +
+      return Refuse("the start of " + name() + ", " + std::to_string(value) +
                     ", is outside its bounds [" + std::to_string(lower) + ", " +
                     std::to_string(upper) + "]");
     }
-    space->SetBounds(index, coordinate, lower, upper);
+    if (j >= 0) space->SetBounds(j, lower, upper);
     return true;
   }
 
@@ -415,20 +415,12 @@ class ProblemCompiler {
     for (auto& scenario : program_->scenarios) {
       scenario->offset = program_->y.size();
       scenario->tangent_offset = program_->y.tangent_size();
-      const int first = static_cast<int>(program_->y.blocks().size());
       for (const Space::Block& block : scenario->y.blocks()) {
         program_->y.Add(block.user, block.size, block.manifold, block.name);
       }
-      for (int j = 0; j < scenario->y.tangent_size(); ++j) {
-        const int i = scenario->y.AmbientIndex(j);
-        const double lower = scenario->y.LowerBound(j), upper = scenario->y.UpperBound(j);
-        if (i < 0 || (std::isinf(lower) && std::isinf(upper))) continue;
-        for (int b = 0; b < static_cast<int>(scenario->y.blocks().size()); ++b) {
-          const Space::Block& block = scenario->y.blocks()[b];
-          if (i >= block.offset && i < block.offset + block.size) {
-            program_->y.SetBounds(first + b, i - block.offset, lower, upper);
-          }
-        }
+      for (int j = 0; scenario->y.has_bounds() && j < scenario->y.tangent_size(); ++j) {
+        program_->y.SetBounds(
+            scenario->tangent_offset + j, scenario->y.LowerBound(j), scenario->y.UpperBound(j));
       }
     }
   }

@@ -47,14 +47,18 @@ int Space::Add(double* user, int size, const ceres::Manifold* manifold, std::str
   return index;
 }
 
-void Space::SetBounds(int block, int coordinate, double lower, double upper) {
+void Space::SetBounds(int tangent_coordinate, double lower, double upper) {
+  lower_[tangent_coordinate] = lower;
+  upper_[tangent_coordinate] = upper;
+  has_bounds_ = has_bounds_ || std::isfinite(lower) || std::isfinite(upper);
+}
+
+int Space::TangentIndex(int block, int coordinate) const {
   const Block& b = blocks_[block];
-  for (int j = b.tangent_offset; j < b.tangent_offset + b.tangent_size; ++j) {
-    if (ambient_index_[j] != b.offset + coordinate) continue;
-    lower_[j] = lower;
-    upper_[j] = upper;
-    has_bounds_ = has_bounds_ || std::isfinite(lower) || std::isfinite(upper);
-  }
+  const auto begin = ambient_index_.begin() + b.tangent_offset, end = begin + b.tangent_size;
+  const auto it = std::lower_bound(begin, end, b.offset + coordinate);  // A subset keeps the order.
+  return it != end && *it == b.offset + coordinate ? static_cast<int>(it - ambient_index_.begin())
+                                                   : -1;
 }
 
 int Space::Find(const double* user) const {

@@ -33,8 +33,8 @@ class Space {
   /// The block must be new; returns its index.
   int Add(double* user, int size, const ceres::Manifold* manifold, std::string name);
 
-  /// Bounds on one ambient coordinate of a flat block.
-  void SetBounds(int block, int coordinate, double lower, double upper);
+  /// Of a coordinate of a flat block that its manifold does not hold.
+  void SetBounds(int tangent_coordinate, double lower, double upper);
 
   const std::vector<Block>& blocks() const { return blocks_; }
   const ManifoldCurvature& curvature(int block) const { return curvatures_[block]; }
@@ -48,6 +48,8 @@ class Space {
   double UpperBound(int tangent_coordinate) const { return upper_[tangent_coordinate]; }
   /// The ambient coordinate a bounded tangent coordinate stands for.
   int AmbientIndex(int tangent_coordinate) const { return ambient_index_[tangent_coordinate]; }
+  /// The tangent coordinate that stands for one of a flat block's; -1: its manifold holds it.
+  int TangentIndex(int block, int coordinate) const;
 
   /// q = p plus d, then clamped to the bounds; q may not alias p. False where a manifold fails.
   bool Plus(const double* p, const double* d, double* q) const;

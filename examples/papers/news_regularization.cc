@@ -29,10 +29,12 @@
 
 DEFINE_string(words, "bydate", "bydate: all 130,000; w1000: the 1000 most frequent stems");
 DEFINE_int32(iterations, 1000, "of bome_T1; other methods: as many gradients and products");
-DEFINE_int32(lbfgs_iterations, 50, "of exact implicit differentiation");
+DEFINE_int32(lbfgs_iterations, 20, "of exact implicit differentiation");
+DEFINE_int32(hoag_iterations, 30, "of the same by Adam, each only as exact as needed");
 DEFINE_double(lower_step, 100.0, "of the steps on the lower level within an iteration");
 DEFINE_double(y_step, 100.0, "of bome's Theta, with momentum 0.9");
 DEFINE_double(x_step, 100.0, "of x, with momentum 0.9");
+DEFINE_double(adam_step, 0.3, "of hoag's x");
 
 using bilevel::LinearModel;
 using bilevel::StepRule;
@@ -126,7 +128,9 @@ std::pair<std::string, int> Split(const std::string& name) {
 int Iterations(const std::string& name) {
   const auto [base, steps] = Split(name);
   const double calls = base == "bome" ? steps + 3 : base == "itd" ? 2 * steps + 1 : steps + 13;
-  const double own = name == "lbfgs" ? FLAGS_lbfgs_iterations : FLAGS_iterations * 4.0 / calls;
+  const double own = name == "lbfgs"  ? FLAGS_lbfgs_iterations
+                     : name == "hoag" ? FLAGS_hoag_iterations
+                                      : FLAGS_iterations * 4.0 / calls;
   return std::max(1, static_cast<int>(FLAGS_budget * own));
 }
 
@@ -136,6 +140,14 @@ std::shared_ptr<bilevel::Method> Create(const std::string& name) {
   x.step = FLAGS_x_step;
   const auto [base, steps] = Split(name);
   if (name == "lbfgs") return bilevel::CreateMethod(name);
+  if (name == "hoag") {
+    x.kind = StepRule::kAdam;  // Its steps on x, a logarithm, are of a like size in all words.
+    x.step = FLAGS_adam_step;
+    return std::make_shared<bilevel::GradientMethod>(
+        name,
+        std::make_unique<bilevel::HoagHypergradient>(bilevel::HoagHypergradient::Options()),
+        x);
+  }
   if (base == "bome") {
     bilevel::Bome::Options options;
     options.lower_level = bilevel::Bome::kGradientSteps;
@@ -176,13 +188,15 @@ int main(int argc, char** argv) {
     FLAGS_words = "w1000";
     if (FLAGS_methods.empty()) FLAGS_methods = "bome_T1";
   }
-  if (FLAGS_methods.empty()) FLAGS_methods = "bome_T1,bome_T5,bome_T10,bome_T20,aid_cg,itd,lbfgs";
+  if (FLAGS_methods.empty())
+    FLAGS_methods = "bome_T1,bome_T5,bome_T10,bome_T20,aid_cg,itd,hoag,lbfgs";
   const std::vector<std::string> methods = examples::SplitList(FLAGS_methods);
   for (const std::string& name : methods) {
     if (Create(name)) continue;
     std::fprintf(
         stderr,
-        "--methods: \"%s\" is none of bome_T<steps>, aid_cg[_T<steps>], itd[_T<steps>], lbfgs\n",
+        "--methods: \"%s\" is none of bome_T<steps>, aid_cg[_T<steps>], itd[_T<steps>], hoag, "
+        "lbfgs\n",
         name.c_str());
     return 1;
   }
@@ -237,6 +251,11 @@ int main(int argc, char** argv) {
       bilevel::Problem problem;
       problem.AddUpperParameterBlock(x.data(), words);
       problem.SetParameterName(x.data(), "x");
+      // Above it steps on the lower level overshoot. Ceres' line search has no bounds, nor steps.
+      const double most = std::log(size / FLAGS_lower_step);
+      for (int j = 0; name != "lbfgs" && j < words; ++j) {
+        problem.SetParameterUpperBound(x.data(), j, most);
+      }
       problem.SetParameterName(theta.data(), "Theta");
       problem.AddTerm(bilevel::Level::kLower, Half(train, order, false), {{theta.data(), size}});
       problem.AddTerm(bilevel::Level::kLower,
