@@ -32,7 +32,7 @@ void SteepestPair::Set(const Point& xa, const Point& xb, const Point& y) {
 }
 
 std::string SteepestPair::FindJump(Oracle& oracle) const {
-  constexpr int kMaxHalvings = 50, kFewestHalvings = 20;
+  constexpr int kMaxHalvings = 24, kFewestHalvings = 20;
   if (slope_ == 0.0) return "";
   Point y = y_, a = xa_, b = xb_, middle = xa_;
   const auto phi = [&](const Point& x) {
