@@ -8,7 +8,7 @@ fail() { printf '\n== %s\n' "$*" >&2; exit 1; }
 # packages; without it bilevel::torch is not built.
 install_requirements() {
   local missing=() entry package
-  for entry in c++:g++ cmake:cmake ninja:ninja-build gnuplot:gnuplot-nox xz:xz-utils; do
+  for entry in c++:g++ cmake:cmake ninja:ninja-build gnuplot:gnuplot-nox xz:xz-utils bzcat:bzip2; do
     command -v "${entry%:*}" >/dev/null || missing+=("${entry#*:}")
   done
   if ! command -v apt-get >/dev/null; then

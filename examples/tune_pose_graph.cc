@@ -31,6 +31,7 @@
 #include "examples/support/comparison.h"
 #include "examples/support/flags.h"
 #include "examples/support/g2o.h"
+#include "examples/support/grow_pose_graph.h"
 #include "examples/support/plot.h"
 #include "examples/support/pose_graph_levels.h"
 #include "examples/support/recording.h"
@@ -534,6 +535,12 @@ void Job<Graph>::Report() {
               comparison_.ScoreTable().c_str(),
               comparison_.Verdict(&interval_).c_str());
   std::printf("\nCost\n\n%s%s", comparison_.CostTable().c_str(), search_note_.c_str());
+  if (train_->noise.loss != "none") {
+    std::printf(
+        "\nA cold solve is begun by %d of ever longer parts of the graph; these are in the seconds "
+        "alone.\n",
+        examples::kStretches);
+  }
   const double full = std::pow(5.0, static_cast<double>(learned_.x.size()) - 1.0);
   const bilevel::LowerSolverCounts& counts = learning_.counts;
   std::printf(

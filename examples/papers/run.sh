@@ -70,9 +70,12 @@ for name in "${experiments[@]}"; do
         experiment hyper_cleaning "hyper_cleaning_$dataset" --dataset="$dataset" "${common[@]}" \
           --csv="$out/hyper_cleaning.csv" --plot="$out/hyper_cleaning_$dataset.svg"
       done
-      ((${#quick[@]})) || experiment hyper_cleaning hyper_cleaning_50k "${common[@]}" --seeds=2 \
-        --train=50000 --iterations=500 --methods=soba,bome_gradient_T1 \
-        --csv="$out/hyper_cleaning.csv" --plot="$out/hyper_cleaning_50k.svg"
+      for dataset in mnist fashion_mnist; do
+        ((${#quick[@]})) || experiment hyper_cleaning "hyper_cleaning_${dataset}_50k" \
+          --dataset="$dataset" "${common[@]}" --seeds=2 --train=50000 --iterations=500 \
+          --methods=soba,bome_gradient_T1 \
+          --csv="$out/hyper_cleaning.csv" --plot="$out/hyper_cleaning_${dataset}_50k.svg"
+      done
       ;;
     news_regularization)
       experiment news_regularization news_regularization "${common[@]}" \
@@ -101,6 +104,8 @@ for name in "${experiments[@]}"; do
       if [[ -x build/examples/continual_learning ]]; then
         experiment continual_learning continual_learning "${common[@]}" \
           --csv="$out/continual_learning.csv" --plot="$out/continual_learning.svg"
+        ((${#quick[@]})) || experiment continual_learning continual_learning_3 "${common[@]}" --visits=3 \
+          --methods=bome,aid --csv="$out/continual_learning_3.csv" --plot="$out/continual_learning_3.svg"
       else
         say "continual_learning needs LibTorch (libtorch-dev), which was not found."
       fi

@@ -10,7 +10,6 @@ namespace examples {
 
 template <typename Graph>
 void Grow(const Graph& graph, double scale, int num_threads, Recording<Graph>* recording) {
-  constexpr int kStretches = 20;
   auto& vertices = recording->graph.vertices;
   const int n = static_cast<int>(vertices.size());
   std::vector<std::vector<const typename Graph::Edge*>> edges(n);  // By their later vertex.
@@ -44,9 +43,8 @@ void Grow(const Graph& graph, double scale, int num_threads, Recording<Graph>* r
                                e->IsOdometry() ? nullptr : new ceres::CauchyLoss(scale),
                                recording->EdgeBlocks(*e));
     }
-    const bool ends =
-        static_cast<long>(i + 1) * kStretches / n > static_cast<long>(i) * kStretches / n;
-    if (ends) ceres::Solve(options, &problem, &summary);
+    const auto stretches = [&](long poses) { return poses * kStretches / n; };
+    if (stretches(i + 1) > stretches(i)) ceres::Solve(options, &problem, &summary);
   }
 }
 

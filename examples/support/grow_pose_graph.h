@@ -12,6 +12,7 @@ namespace examples {
 ///
 /// graph: the recording's, with the information to be used and the vertices at the file's places.
 /// Of its edges those for the estimate (set 0) count.
+constexpr int kStretches = 20;
 template <typename Graph>
 void Grow(const Graph& graph, double scale, int num_threads, Recording<Graph>* recording);
 
