@@ -121,7 +121,7 @@ bool Follow(bilevel::Solver::Options options,
   options.lower_solver = [](bilevel::Program* program) {
     bilevel::NewtonCgLowerSolver::Options lower;
     lower.tolerance = lower.linear_tolerance = 1e-4;
-    lower.max_num_linear_iterations = 300;
+    lower.max_num_linear_iterations = 2000;
     return std::make_unique<bilevel::NewtonCgLowerSolver>(program, lower);
   };
   Observer observer(every, options.max_num_iterations, measure, curve);
