@@ -188,8 +188,7 @@ int main(int argc, char** argv) {
     FLAGS_words = "w1000";
     if (FLAGS_methods.empty()) FLAGS_methods = "bome_T1";
   }
-  if (FLAGS_methods.empty())
-    FLAGS_methods = "bome_T1,bome_T5,bome_T10,bome_T20,aid_cg,itd,hoag";
+  if (FLAGS_methods.empty()) FLAGS_methods = "bome_T1,bome_T5,bome_T10,bome_T20,aid_cg,itd,hoag";
   const std::vector<std::string> methods = examples::SplitList(FLAGS_methods);
   for (const std::string& name : methods) {
     if (Create(name)) continue;
