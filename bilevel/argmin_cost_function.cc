@@ -7,8 +7,8 @@
 #include <mutex>
 #include <unordered_map>
 
-#include "bilevel/lower_level/newton_lower_solver.h"
 #include "bilevel/objective/program.h"
+#include "bilevel/prepared_problem.h"
 
 namespace bilevel {
 namespace {
@@ -33,8 +33,9 @@ std::shared_ptr<std::mutex> MutexOf(const Problem* problem) {
 struct ArgminCostFunction::Implementation {
   std::mutex mutex;  // Of what is below.
   std::shared_ptr<std::mutex> problem_mutex;
-  std::unique_ptr<Program> program;
-  std::unique_ptr<NewtonLowerSolver> solver;
+  std::unique_ptr<PreparedProblem> prepared;
+  Program* program = nullptr;
+  LowerSolver* solver = nullptr;
   std::vector<int> blocks;  // Of y.
   Point x, y;
   std::string error;
@@ -102,11 +103,12 @@ ArgminCostFunction::ArgminCostFunction(const Solver::Options& options,
   if (!options.IsValid(&s.error)) return;
   s.problem_mutex = MutexOf(problem);
   std::lock_guard<std::mutex> lock(*s.problem_mutex);
-  Problem::CompileOptions compile;
-  compile.num_threads = options.num_threads;
-  compile.need_upper_level = false;
-  s.program = problem->Compile(compile, &s.error);
-  if (!s.program) return;
+  PreparedProblem::Needs needs;
+  needs.upper_level = false;
+  needs.derivative = true;
+  s.prepared = PreparedProblem::Create(options, needs, problem, &s.error);
+  if (!s.prepared) return;
+  s.program = &s.prepared->program();
   int num_residuals = 0;
   for (const double* user : lower_blocks) {
     const int index = s.program->y.Find(user);
@@ -125,10 +127,10 @@ ArgminCostFunction::ArgminCostFunction(const Solver::Options& options,
   for (const Space::Block& block : s.program->x.blocks()) {
     mutable_parameter_block_sizes()->push_back(block.size);
   }
-  s.solver = std::make_unique<NewtonLowerSolver>(s.program.get(), options.LowerSolverOptions());
-  s.x = Point(&s.program->x);
-  s.y = Point(&s.program->y);
-  s.program->y.ReadUser(s.y.value().data());
+  s.solver = &s.prepared->lower();
+  State start = s.prepared->Start();
+  s.x = std::move(start.x);
+  s.y = std::move(start.y);
 }
 
 ArgminCostFunction::~ArgminCostFunction() = default;

@@ -7,9 +7,10 @@
 #include <limits>
 #include <random>
 
-#include "bilevel/lower_level/newton_lower_solver.h"
+#include "bilevel/lower_level/bookkeeping.h"
 #include "bilevel/methods/hyper_objective.h"
 #include "bilevel/objective/program.h"
+#include "bilevel/prepared_problem.h"
 
 namespace bilevel {
 namespace {
@@ -42,18 +43,17 @@ HypergradientChecker::Result HypergradientChecker::Check(Problem* problem, const
   if (options.num_directions < 1) return fail("num_directions must be positive");
   if (!(options.largest_step > 0.0)) return fail("largest_step must be positive");
   std::string error;
-  if (!options.solver.IsValid(&error)) return fail(error);
-  Problem::CompileOptions compile;
-  compile.num_threads = options.solver.num_threads;
-  const std::unique_ptr<Program> program = problem->Compile(compile, &error);
-  if (!program) return fail(error);
-  NewtonLowerSolver::Options lower_options = options.solver.LowerSolverOptions();
-  lower_options.tolerance = std::min(lower_options.tolerance, 1e-12);
-  NewtonLowerSolver lower(program.get(), lower_options);
-  Oracle oracle(program.get(), &lower, options.seed);
-  Point x(&program->x), y(&program->y), moved;
-  program->x.ReadUser(x.value().data());
-  program->y.ReadUser(y.value().data());
+  Solver::Options solver = options.solver;
+  solver.lower_tolerance = std::min(solver.lower_tolerance, 1e-12);
+  PreparedProblem::Needs needs;
+  needs.derivative = true;
+  const auto prepared = PreparedProblem::Create(solver, needs, problem, &error);
+  if (!prepared) return fail(error);
+  Program* const program = &prepared->program();
+  Oracle oracle(program, &prepared->lower(), options.seed);
+  const State start = prepared->Start();
+  const Point& x = start.x;
+  Point moved;
   for (int j = 0; j < program->x.tangent_size(); ++j) {
     const int i = program->x.AmbientIndex(j);
     if (i < 0) continue;
@@ -64,7 +64,7 @@ HypergradientChecker::Result HypergradientChecker::Check(Problem* problem, const
                   " is closer than largest_step to a bound, beyond which phi cannot be evaluated");
     }
   }
-  HyperObjective phi(&oracle, y);
+  HyperObjective phi(&oracle, start.y);
   Vector gradient;
   try {
     if (!phi.Evaluate(x, &result.objective, &gradient)) return fail(phi.message());
@@ -86,7 +86,7 @@ HypergradientChecker::Result HypergradientChecker::Check(Problem* problem, const
           moved = x;
           moved.Move((side ? -h : h) * direction);
           if (!phi.Evaluate(moved, &value[side], nullptr)) {
-            return fail("at a step of " + std::to_string(h) + ": " + phi.message());
+            return fail("at a step of " + Number(h) + ": " + phi.message());
           }
         }
         central.push_back((value[0] - value[1]) / (2.0 * h));

@@ -38,7 +38,7 @@ bool MultiStartOptions::IsValid(std::string* error) const {
                      : num_refined < 1                           ? "num_refined must be positive"
                      : !(radius > 0.0) || !std::isfinite(radius) ? "radius must be positive"
                                                                  : nullptr;
-  if (what) *error = what;
+  if (what && error) *error = what;
   return !what;
 }
 
@@ -47,9 +47,15 @@ void SolveFromManyStarts(const MultiStartOptions& multi_start,
                          Problem* problem,
                          Solver::Summary* summary,
                          std::vector<MultiStartReport>* starts) {
+  Solver::Summary unwanted;
+  if (!summary) summary = &unwanted;
   *summary = Solver::Summary();
   if (starts) starts->clear();
   if (!multi_start.IsValid(&summary->message)) return;
+  if (!problem) {
+    summary->message = "the problem is null";
+    return;
+  }
   const std::unique_ptr<Program> program =
       problem->Compile(Problem::CompileOptions(), &summary->message);
   if (!program) return;

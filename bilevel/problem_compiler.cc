@@ -5,6 +5,7 @@
 #include <typeinfo>
 #include <unordered_set>
 
+#include "bilevel/lower_level/bookkeeping.h"
 #include "bilevel/objective/level_evaluator.h"
 #include "bilevel/objective/program.h"
 #include "bilevel/problem.h"
@@ -131,14 +132,13 @@ class ProblemCompiler {
     }
     const auto name = [&] { return block.name + "[" + std::to_string(coordinate) + "]"; };
     if (lower > upper) {
-      return Refuse("the bounds of " + name() + " are infeasible: lower " + std::to_string(lower) +
+      return Refuse("the bounds of " + name() + " are infeasible: lower " + Number(lower) +
                     ", upper " + std::to_string(upper));
     }
     const double value = block.user[coordinate];
     if (value < lower || value > upper) {
-      return Refuse("the start of " + name() + ", " + std::to_string(value) +
-                    ", is outside its bounds [" + std::to_string(lower) + ", " +
-                    std::to_string(upper) + "]");
+      return Refuse("the start of " + name() + ", " + Number(value) + ", is outside its bounds [" +
+                    Number(lower) + ", " + std::to_string(upper) + "]");
     }
     if (j >= 0) space->SetBounds(j, lower, upper);
     return true;
@@ -499,6 +499,8 @@ class ProblemCompiler {
 };
 
 std::unique_ptr<Program> Problem::Compile(const CompileOptions& options, std::string* error) const {
+  std::string unwanted;
+  if (!error) error = &unwanted;
   try {
     return ProblemCompiler(*this, options, error).Run();
   } catch (const std::exception& e) {
@@ -510,8 +512,7 @@ std::unique_ptr<Program> Problem::Compile(const CompileOptions& options, std::st
 }
 
 bool Problem::IsValid(std::string* error) const {
-  std::string unused;
-  return Compile({}, error ? error : &unused) != nullptr;
+  return Compile({}, error) != nullptr;
 }
 
 }  // namespace bilevel

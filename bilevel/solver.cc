@@ -8,12 +8,11 @@
 #include <regex>
 #include <utility>
 
-#include "bilevel/lower_level/newton_cg_lower_solver.h"
-#include "bilevel/lower_level/newton_lower_solver.h"
+#include "bilevel/lower_level/bookkeeping.h"
 #include "bilevel/methods/gradient_method.h"
 #include "bilevel/methods/registry.h"
 #include "bilevel/objective/program.h"
-#include "bilevel/objective/scenario_groups.h"
+#include "bilevel/prepared_problem.h"
 
 namespace bilevel {
 namespace {
@@ -25,16 +24,6 @@ constexpr int kMaxKeptSize = 1000;
 void WriteUser(const State& state) {
   state.x.space().WriteUser(state.x.value().data());
   state.y.space().WriteUser(state.y.value().data());
-}
-
-std::unique_ptr<LowerSolver> DefaultLowerSolver(Program* program, const Solver::Options& options) {
-  for (const auto& scenario : program->scenarios) {
-    if (scenario->g->has_sparse_hessian()) continue;
-    NewtonCgLowerSolver::Options matrix_free;
-    matrix_free.tolerance = options.lower_tolerance;
-    return std::make_unique<NewtonCgLowerSolver>(program, matrix_free);
-  }
-  return std::make_unique<NewtonLowerSolver>(program, options.LowerSolverOptions());
 }
 
 // y <- y*(x) and phi there; NaN, with a message in the oracle, where there is none.
@@ -66,8 +55,8 @@ bool SolveInTheEnd(Oracle& oracle, const State& start, State* end, Solver::Summa
   if (!std::isfinite(initial)) {
     initial = -1.0;
   } else if (!(phi <= initial)) {
-    summary->message += "; phi went from " + std::to_string(initial) + " to " +
-                        std::to_string(phi) + ": x and y are the start's";
+    summary->message +=
+        "; phi went from " + Number(initial) + " to " + Number(phi) + ": x and y are the start's";
     summary->final_objective = initial;
     *end = first;
   }
@@ -178,6 +167,27 @@ class Recorder final : public Monitor {
   double Seconds() const {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
   }
+  // CONVERGENCE is a promise. What speaks against it: a bound of y that is only weakly active,
+  // where a gradient sees one side of phi's kink, or a gradient that moved x nowhere. Empty:
+  // nothing does.
+  std::string WhyNotConverged() const {
+    const auto& all = summary_->iterations;
+    const bool by_gradient = !all.empty() && !std::isnan(all.back().gradient_max_norm);
+    if (!by_gradient) return "";
+    if (const std::string weak = oracle_->lower().Report().weakly_active; !weak.empty()) {
+      return "but phi has a kink there, since a bound of y is only weakly active (" + weak +
+             "), and its gradient sees one side of it: \"pattern_search\" looks at both";
+    }
+    if (!(best_gradient_norm_ > options_.gradient_tolerance)) return "";
+    const bool has_moved = std::any_of(all.begin(), all.end(), [](const IterationSummary& it) {
+      return it.step_is_successful && it.step_norm > 0.0;
+    });
+    if (!has_moved) {
+      return "but x has not moved although |gradient| is " + Scientific(best_gradient_norm_) +
+             ": it is stuck";
+    }
+    return "";
+  }
   bool have_best() const { return have_best_; }
   bool best_is_solved() const { return best_is_solved_; }
   bool best_leaves_y() const { return best_leaves_y_; }
@@ -283,14 +293,14 @@ void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
   };
   if (!problem) return fail("the problem is null");
   std::string error;
-  if (!options.IsValid(&error)) return fail(error);
+  PreparedProblem::Needs needs;
+  needs.scenario_groups = true;
+  const auto prepared = PreparedProblem::Create(options, needs, problem, &error);
+  if (!prepared) return fail(error);
   summary->num_threads_given = summary->num_threads_used = options.num_threads;
   summary->lower_hessian = options.lower_hessian;
 
-  Problem::CompileOptions compile_options;
-  compile_options.num_threads = options.num_threads;
-  const std::unique_ptr<Program> program = problem->Compile(compile_options, &error);
-  if (!program) return fail(error);
+  Program* const program = &prepared->program();
   summary->num_upper_parameters = program->x.tangent_size();
   summary->num_lower_parameters = program->y.tangent_size();
   summary->num_scenarios = static_cast<int>(program->scenarios.size());
@@ -304,40 +314,20 @@ void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
   summary->num_numeric_residual_blocks =
       summary->num_lower_residual_blocks - summary->num_exact_residual_blocks;
 
-  const auto make_lower = [&](Program* of) -> std::unique_ptr<LowerSolver> {
-    if (options.lower_solver) return options.lower_solver(of);
-    return DefaultLowerSolver(of, options);
-  };
   Method* const method = options.method.get();
-  std::unique_ptr<LowerSolver> lower;
-  ScenarioGroups* groups = nullptr;
-  const int per_iteration = options.num_scenarios_per_iteration;
-  if (per_iteration > 0 && per_iteration < summary->num_scenarios) {
-    if (!dynamic_cast<GradientMethod*>(method)) {
-      return fail(method->name() +
-                  " takes all scenarios in every iteration: num_scenarios_per_iteration is for "
-                  "first-order methods such as \"adam\"");
-    }
-    lower = std::make_unique<ScenarioGroups>(program.get(), per_iteration, make_lower);
-    groups = static_cast<ScenarioGroups*>(lower.get());
-  } else {
-    lower = make_lower(program.get());
+  if (prepared->groups() && !dynamic_cast<GradientMethod*>(method)) {
+    return fail(method->name() +
+                " takes all scenarios in every iteration: num_scenarios_per_iteration is for "
+                "first-order methods such as \"adam\"");
   }
-  if (!lower) return fail("options.lower_solver returned no lower solver");
-  if (const std::string complaint = lower->CheckOptions(); !complaint.empty())
-    return fail(complaint);
-  Oracle oracle(program.get(), lower.get(), options.seed);
-  oracle.SetScenarioGroups(groups);
+  Oracle oracle(program, &prepared->lower(), options.seed);
+  oracle.SetScenarioGroups(prepared->groups());
   if (const std::string complaint = method->Check(oracle); !complaint.empty()) {
     return fail(complaint);
   }
   summary->method = method->name();
 
-  State state;
-  state.x = Point(&program->x);
-  state.y = Point(&program->y);
-  program->x.ReadUser(state.x.value().data());
-  program->y.ReadUser(state.y.value().data());
+  State state = prepared->Start();
   const State start = state;
   Recorder recorder(options, &oracle, summary);
   Method::Outcome outcome = Method::Outcome::kFailure;
@@ -354,6 +344,10 @@ void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
     case Method::Outcome::kConverged:
       summary->termination_type = ceres::CONVERGENCE;
       summary->message = message;
+      if (const std::string doubt = recorder.WhyNotConverged(); !doubt.empty()) {
+        summary->termination_type = ceres::NO_CONVERGENCE;
+        summary->message += "; " + doubt;
+      }
       break;
     case Method::Outcome::kNoConvergence:
       summary->termination_type = recorder.stop_type();

@@ -17,7 +17,7 @@ bool StepSearch::IsValid(std::string* error) const {
                      : !make_method         ? "make_method must be given"
                      : num_iterations <= 0  ? "num_iterations must be positive"
                                             : nullptr;
-  if (what) *error = what;
+  if (what && error) *error = what;
   return !what;
 }
 
@@ -59,6 +59,10 @@ bool SearchSteps(const StepSearch& search,
                  std::string* error) {
   *result = StepSearchResult();
   if (!search.IsValid(error)) return false;
+  if (!problem) {
+    if (error) *error = "the problem is null";
+    return false;
+  }
   const std::unique_ptr<Program> program = problem->Compile({}, error);
   if (!program) return false;
   const auto start = std::chrono::steady_clock::now();
@@ -118,7 +122,7 @@ bool SearchSteps(const StepSearch& search,
   }
   result->seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (std::isfinite(trials.front().held_out)) return true;
-  *error = "every run failed; the first: " + trials.front().message;
+  if (error) *error = "every run failed; the first: " + trials.front().message;
   return false;
 }
 

@@ -4,6 +4,7 @@
 
 #include "bilevel/methods/hyper_objective.h"
 #include "bilevel/objective/program.h"
+#include "bilevel/prepared_problem.h"
 #include "bilevel/solver.h"
 
 namespace bilevel {
@@ -17,22 +18,15 @@ std::string Compute(const Solver::Options& options,
                     Problem* problem,
                     Uncertainty* uncertainty) {
   std::string error;
-  if (!problem) return "the problem is null";
-  if (!options.IsValid(&error)) return error;
-  Problem::CompileOptions compile_options;
-  compile_options.num_threads = options.num_threads;
-  const std::unique_ptr<Program> program = problem->Compile(compile_options, &error);
-  if (!program) return error;
-  const std::unique_ptr<LowerSolver> lower =
-      options.lower_solver
-          ? options.lower_solver(program.get())
-          : std::make_unique<NewtonLowerSolver>(program.get(), options.LowerSolverOptions());
-  if (!lower) return "options.lower_solver returned no lower solver";
-  Oracle oracle(program.get(), lower.get(), options.seed);
-  Point x(&program->x), y(&program->y);
-  program->x.ReadUser(x.value().data());
-  program->y.ReadUser(y.value().data());
-  HyperObjective phi(&oracle, y);
+  PreparedProblem::Needs needs;
+  needs.derivative = true;
+  const auto prepared = PreparedProblem::Create(options, needs, problem, &error);
+  if (!prepared) return error;
+  LowerSolver* const lower = &prepared->lower();
+  Oracle oracle(&prepared->program(), lower, options.seed);
+  const State start = prepared->Start();
+  const Point& x = start.x;
+  HyperObjective phi(&oracle, start.y);
   double value;
   Vector gradient, residuals;
   if (!phi.Evaluate(x, &value, &gradient)) return phi.message();

@@ -2,19 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <limits>
 #include <utility>
 #include <vector>
 
+#include "bilevel/lower_level/bookkeeping.h"
+
 namespace bilevel {
 namespace {
-
-std::string Number(double value) {
-  char text[32];
-  std::snprintf(text, sizeof(text), "%.9g", value);
-  return text;
-}
 
 std::string DescribeLoss(const char* name, double scale) {
   return std::string("new ") + name + "(" + Number(scale) + ")";

@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <memory>
 #include <unordered_set>
 #include <utility>
 
 #include "Eigen/Cholesky"
 #include "Eigen/Core"
+#include "bilevel/lower_level/bookkeeping.h"
 #include "bilevel/objective/objective.h"
 
 namespace bilevel {
@@ -220,12 +220,6 @@ class HalfLogDeterminantTerm final : public Objective {
   std::vector<double> slope_;
 };
 
-std::string Number(double value) {
-  char text[32];
-  std::snprintf(text, sizeof(text), "%.9g", value);
-  return text;
-}
-
 std::string Join(const std::vector<double>& values) {
   std::string text;
   for (const double v : values) text += (text.empty() ? "" : ", ") + Number(v);
@@ -250,7 +244,7 @@ Entries FullEntries(int n) {
 }
 
 bool Refuse(const std::string& what, std::string* error) {
-  *error = what;
+  if (error) *error = what;
   return false;
 }
 

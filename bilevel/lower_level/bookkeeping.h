@@ -30,6 +30,13 @@ inline std::string Scientific(double value) {
   return text;
 }
 
+/// To nine digits, however small it is.
+inline std::string Number(double value) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.9g", value);
+  return text;
+}
+
 /// "sgm.theta must be positive", of the first option that is not, or not finite; empty if all are.
 inline std::string FirstNotPositive(std::initializer_list<std::pair<const char*, double>> options) {
   for (const auto& [name, value] : options) {

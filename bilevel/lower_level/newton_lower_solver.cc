@@ -332,7 +332,7 @@ bool NewtonLowerSolver::Newton(Part* part, const double* x, bool may_run_ceres) 
                       Scientific(part->relative_decrement) + ")" + trouble;
       if (part->y.value().norm() > 1e6 * (1.0 + first_norm)) {
         part->message += "; it seems unbounded below: y has grown to a norm of " +
-                         std::to_string(part->y.value().norm());
+                         Number(part->y.value().norm());
       }
       return false;
     }

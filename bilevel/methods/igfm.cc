@@ -80,7 +80,7 @@ void Igfm::Step(Oracle& o, State& s, Progress* progress) {
   if (!first) {
     if (options_.delta < 1e-12 * s.x.value().norm()) {
       o.Fail("igfm.delta is lost in the rounding of x, which has grown to a norm of " +
-             std::to_string(s.x.value().norm()));
+             Number(s.x.value().norm()));
       return;
     }
     const int count = Probe(o, s, options_.num_directions, options_.orthogonal);

@@ -146,6 +146,7 @@ class Forward final : public ceres::IterationCallback {
     ++oracle_->iteration;
     return go_on ? ceres::SOLVER_CONTINUE : ceres::SOLVER_TERMINATE_SUCCESSFULLY;
   }
+  bool has_reported() const { return num_iterations_ > 0; }
   // Whether a line search that fails from here fails because phi is rounding.
   bool IsAtRounding() const {
     return num_iterations_ > 1 && (last_change_ <= kRoundingOfPhi * std::abs(value_) ||
@@ -226,8 +227,9 @@ Method::Outcome LineSearch::Minimize(Oracle& oracle,
   ceres::GradientProblemSolver::Summary summary;
   ceres::Solve(options, problem, parameters.data(), &summary);
   *message = summary.message;
-  // Ceres does not call back for the iterate it has converged at.
-  if (summary.termination_type == ceres::CONVERGENCE && parameters != state.x.value()) {
+  // Ceres does not call back for the iterate it has converged at, nor for a start that is one.
+  if (summary.termination_type == ceres::CONVERGENCE &&
+      (!forward.has_reported() || parameters != state.x.value())) {
     ceres::IterationSummary last;
     x.value() = parameters;
     Vector gradient;

@@ -1,11 +1,19 @@
 #include "bilevel/methods/pattern_search.h"
 
 #include <algorithm>
+#include <cmath>
+#include <string>
 
 #include "Eigen/QR"
 #include "bilevel/lower_level/bookkeeping.h"
 
 namespace bilevel {
+namespace {
+
+// The least relative decrease of phi that a step as long as the first must bring.
+constexpr double kSufficient = 1e-6;
+
+}  // namespace
 
 std::string PatternSearch::Check(const Oracle& /*oracle*/) {
   return FirstNotPositive({{"pattern_search.initial_step", options_.initial_step},
@@ -32,25 +40,46 @@ Method::Outcome PatternSearch::Minimize(Oracle& oracle,
   double phi = progress.objective, step = options_.initial_step;
   Matrix frame = Matrix::Identity(m, m);
   Vector direction(m);
-  Point x = state.x, y = state.y;
+  Point x = state.x, y = state.y, best_x = x, best_y = y;
+  long evaluated = 0;
+  std::string failure;  // Of the last trial that could not be evaluated.
   while (step >= options_.smallest_step) {
     progress = Progress();
     progress.accepted = false;
     progress.note = "phi is less nowhere around";
     progress.trust_region_radius = step;
-    for (int k = 0; k < 2 * m && !progress.accepted; ++k) {
+    // All of them: the first to be less may be less by next to nothing, for ever.
+    const double share = step / options_.initial_step;
+    double best = phi - kSufficient * share * share * std::abs(phi);
+    for (int k = 0; k < 2 * m; ++k) {
       x = state.x;
       y = state.y;
-      if (!x.Move((k % 2 ? -step : step) * frame.col(k / 2)) || !oracle.Solve(x, &y)) continue;
-      const double trial = oracle.f.Value(x, y);
-      if (!oracle.Clear().empty()) continue;
+      if (!x.Move((k % 2 ? -step : step) * frame.col(k / 2))) continue;
+      std::string what;
+      double trial = Progress::kUnknown;
+      if (oracle.Solve(x, &y)) {
+        trial = oracle.f.Value(x, y);
+        what = oracle.Clear();
+      } else {
+        what = oracle.message();
+      }
+      if (!what.empty()) {
+        monitor->Reject(what);
+        failure = what;
+        continue;
+      }
+      ++evaluated;
       steepest_.Add(state.x, phi, x, trial, state.y);
-      progress.accepted = trial < phi;
-      if (progress.accepted) phi = trial;
+      if (!(trial < best)) continue;
+      progress.accepted = true;
+      best = trial;
+      std::swap(best_x, x);
+      std::swap(best_y, y);
     }
     if (progress.accepted) {
-      std::swap(state.x, x);
-      std::swap(state.y, y);
+      phi = best;
+      std::swap(state.x, best_x);
+      std::swap(state.y, best_y);
       progress.step_norm = step;
       step = std::min(2.0 * step, options_.initial_step);
     } else {
@@ -64,6 +93,10 @@ Method::Outcome PatternSearch::Minimize(Oracle& oracle,
     progress.objective = phi;
     ++oracle.iteration;
     if (!monitor->Report(state, progress)) return Outcome::kNoConvergence;
+  }
+  if (m > 0 && evaluated == 0) {
+    *message = "no trial could be evaluated" + (failure.empty() ? "" : ": " + failure);
+    return Outcome::kNoConvergence;
   }
   *message = "phi is less nowhere around at steps down to the smallest";
   return Outcome::kConverged;

@@ -8,14 +8,15 @@
 
 namespace bilevel {
 
-/// Looks a step along each direction of a frame and its opposite, goes where phi is less, and
-/// halves the step where it is less nowhere, or doubles it: a direct search (Kolda, Lewis and
-/// Torczon, SIAM Review 45, 2003). The first frame is x's axes, each later one is drawn at random,
-/// so that a kink that hides descent from one shows it to another (Audet and Dennis, SIAM J. Optim.
-/// 17, 2006).
+/// Looks a step along each direction of a frame and its opposite, goes where phi is least, and
+/// halves the step where it is not less by enough anywhere, or doubles it: a direct search (Kolda,
+/// Lewis and Torczon, SIAM Review 45, 2003). The first frame is x's axes, each later one is drawn
+/// at random, so that a kink that hides descent from one shows it to another (Audet and Dennis,
+/// SIAM J. Optim. 17, 2006).
 ///
 /// From values of phi alone, for short x, where phi has kinks or jumps: at most twice x's length of
-/// lower solves an iteration, from the y of the best x so far. Bounds by projection.
+/// lower solves an iteration, from the y of the best x so far, which must be less by a share of phi
+/// that shrinks with the square of the step. Bounds by projection.
 class PatternSearch : public Method {
  public:
   struct Options {

@@ -46,9 +46,11 @@ class Auto final : public Method {
  public:
   std::string name() const override { return "auto (" + chosen_->name() + ")"; }
   std::string Check(const Oracle& oracle) override {
-    // Residuals of x alone, a prior beside a general term, have little to linearise.
+    // Residuals of x alone, a prior beside a general term, have little to linearise; bounds on x
+    // are honoured by levenberg_marquardt alone, whose secant learns all of a general f.
     const bool takes_lm = oracle.program().x.tangent_size() <= kShortX &&
-                          (oracle.f.IsLeastSquares() || oracle.f.ResidualsUseY()) &&
+                          (oracle.f.IsLeastSquares() || oracle.f.ResidualsUseY() ||
+                           oracle.program().x.has_bounds()) &&
                           lm_.Check(oracle).empty();
     chosen_ = takes_lm ? static_cast<Method*>(&lm_) : &lbfgs_;
     return chosen_->Check(oracle);
@@ -56,7 +58,10 @@ class Auto final : public Method {
   Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message) override {
     polishes_ = false;
     const Outcome outcome = chosen_->Minimize(oracle, state, monitor, message);
-    const bool is_stuck = chosen_ == &lm_ ? lm_.is_stuck() : lbfgs_.is_stuck();
+    // At a weakly active bound of y the gradient sees one side of a kink.
+    const bool is_at_kink =
+        outcome == Outcome::kConverged && !oracle.lower().Report().weakly_active.empty();
+    const bool is_stuck = is_at_kink || (chosen_ == &lm_ ? lm_.is_stuck() : lbfgs_.is_stuck());
     if (!is_stuck || state.x.dim() > kVeryShortX) return outcome;
     polishes_ = true;
     const std::string why = chosen_->name() + " is at a kink or a jump of phi (" + *message + ")";

@@ -1,0 +1,227 @@
+// CONVERGENCE is a promise: the right answer, or another word.
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "bilevel/bilevel.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace bilevel {
+namespace {
+
+using ::testing::HasSubstr;
+
+// A general term of x and y.
+class Term : public Objective {
+ public:
+  using F = std::function<double(const double* x, const double* y, double* gx, double* gy)>;
+  explicit Term(F f) : f_(std::move(f)) {}
+  bool Evaluate(double const* const* b, const Batch&, double* value, double** g) const override {
+    double gx[2], gy[2];
+    *value = f_(b[0], b[1], gx, gy);
+    if (g && g[0]) std::copy_n(gx, x_size_, g[0]);
+    if (g && g[1]) std::copy_n(gy, y_size_, g[1]);
+    return true;
+  }
+  int x_size_ = 1, y_size_ = 1;
+
+ private:
+  F f_;
+};
+
+std::unique_ptr<Term> MakeTerm(Term::F f, int y_size = 1) {
+  auto term = std::make_unique<Term>(std::move(f));
+  term->y_size_ = y_size;
+  return term;
+}
+
+struct Difference {
+  template <typename T>
+  bool operator()(const T* y, const T* x, T* r) const {
+    for (int i = 0; i < size; ++i) r[i] = y[i] - x[i];
+    return true;
+  }
+  int size = 1;
+};
+
+struct To {
+  template <typename T>
+  bool operator()(const T* y, T* r) const {
+    r[0] = y[0] - target;
+    return true;
+  }
+  double target;
+};
+
+struct FlatAndSteep {
+  template <typename T>
+  bool operator()(const T* y, T* r) const {
+    r[0] = 1e-3 * exp(-y[0]);
+    r[1] = y[1] - 1.0;
+    return true;
+  }
+};
+
+struct OnlyAtZero {
+  template <typename T>
+  bool operator()(const T* x, const T* y, T* r) const {
+    r[0] = y[0] - 1.0;
+    return x[0] == 0.0;
+  }
+};
+
+Solver::Summary SolveBy(const std::string& method, Problem* problem) {
+  Solver::Options options;
+  options.method = CreateMethod(method);
+  options.max_num_iterations = 500;
+  Solver::Summary summary;
+  Solve(options, problem, &summary);
+  return summary;
+}
+
+// f = e^y - 2 y, y* = x: least at log 2, or at the bound before it.
+TEST(Convergence, AutoHonoursBoundsOnXUnderAGeneralUpperLevel) {
+  for (const double bound : {0.0, 0.9}) {
+    double x = 1.0, y = 1.0;
+    Problem problem;
+    problem.AddUpperParameterBlock(&x, 1);
+    problem.SetParameterLowerBound(&x, 0, bound);
+    problem.lower()->AddResidualBlock(
+        new AutoDiffCostFunction<Difference, 1, 1, 1>(new Difference), nullptr, &y, &x);
+    problem.AddTerm(Level::kUpper,
+                    MakeTerm([](const double*, const double* at, double* gx, double* gy) {
+                      *gx = 0.0;
+                      *gy = std::exp(*at) - 2.0;
+                      return std::exp(*at) - 2.0 * *at;
+                    }),
+                    {{&x, 1}, {&y, 1}});
+    const Solver::Summary summary = SolveBy("auto", &problem);
+    EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.message;
+    EXPECT_NEAR(x, std::max(bound, std::log(2.0)), 1e-4);
+  }
+}
+
+// Liu et al. (ICML 2020): f = (x - y2)^2 + (y1 - 1)^2, g = y1^2 - 2 x y1 says nothing of y2.
+TEST(Convergence, IsNotSaidWhereNoTrialHasSucceeded) {
+  for (const char* method : {"auto", "lbfgs", "bfgs", "ncg", "steepest_descent"}) {
+    double x = 0.0, y[2] = {0.0, 0.0};
+    Problem problem;
+    problem.AddUpperParameterBlock(&x, 1);
+    problem.AddTerm(Level::kUpper,
+                    MakeTerm(
+                        [](const double* a, const double* b, double* gx, double* gy) {
+                          *gx = 2.0 * (*a - b[1]);
+                          gy[0] = 2.0 * (b[0] - 1.0);
+                          gy[1] = -*gx;
+                          return (*a - b[1]) * (*a - b[1]) + (b[0] - 1.0) * (b[0] - 1.0);
+                        },
+                        2),
+                    {{&x, 1}, {y, 2}});
+    problem.AddTerm(Level::kLower,
+                    MakeTerm(
+                        [](const double* a, const double* b, double* gx, double* gy) {
+                          *gx = -2.0 * b[0];
+                          gy[0] = 2.0 * (b[0] - *a);
+                          gy[1] = 0.0;
+                          return b[0] * b[0] - 2.0 * *a * b[0];
+                        },
+                        2),
+                    {{&x, 1}, {y, 2}});
+    const Solver::Summary summary = SolveBy(method, &problem);
+    const bool is_right = std::abs(x - 1.0) < 1e-4;
+    EXPECT_TRUE(is_right || summary.termination_type != ceres::CONVERGENCE)
+        << method << " x " << x << ": " << summary.message;
+  }
+}
+
+// f = x^2 + y with y* = 3, from a stationary x and an unsolved y.
+TEST(Convergence, LeavesYSolvedWhereXIsStationaryAtOnce) {
+  for (const char* method : {"auto",
+                             "lbfgs",
+                             "bfgs",
+                             "ncg",
+                             "steepest_descent",
+                             "optimistic",
+                             "levenberg_marquardt",
+                             "gradient_descent"}) {
+    double x = 0.0, y = 0.0;
+    Problem problem;
+    problem.AddUpperParameterBlock(&x, 1);
+    problem.lower()->AddResidualBlock(new AutoDiffCostFunction<To, 1, 1>(new To{3}), nullptr, &y);
+    problem.AddTerm(Level::kUpper,
+                    MakeTerm([](const double* a, const double* b, double* gx, double* gy) {
+                      *gx = 2.0 * *a;
+                      *gy = 1.0;
+                      return *a * *a + *b;
+                    }),
+                    {{&x, 1}, {&y, 1}});
+    const Solver::Summary summary = SolveBy(method, &problem);
+    EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << method << ": " << summary.message;
+    EXPECT_NEAR(y, 3.0, 1e-9) << method;
+    EXPECT_NEAR(summary.initial_objective, 3.0, 1e-9) << method;
+    EXPECT_NEAR(summary.final_objective, 3.0, 1e-9) << method;
+    EXPECT_EQ(summary.final_gradient_max_norm, 0.0) << method;
+  }
+}
+
+// y* = max(x, 0) has two slopes at x = 0, and f = (y - target)^2 / 2.
+TEST(Convergence, SeesBothSidesOfAWeaklyActiveBound) {
+  for (const char* method :
+       {"auto", "levenberg_marquardt", "lbfgs", "gradient_descent", "pattern_search"}) {
+    double x = 0.0, y = 0.0;
+    Problem problem;
+    problem.AddUpperParameterBlock(&x, 1);
+    problem.lower()->AddResidualBlock(
+        new AutoDiffCostFunction<Difference, 1, 1, 1>(new Difference), nullptr, &y, &x);
+    problem.lower()->SetParameterLowerBound(&y, 0, 0.0);
+    problem.upper()->AddResidualBlock(new AutoDiffCostFunction<To, 1, 1>(new To{1}), nullptr, &y);
+    const Solver::Summary summary = SolveBy(method, &problem);
+    if (summary.termination_type == ceres::CONVERGENCE) {
+      EXPECT_NEAR(x, 1.0, 1e-3) << method << ": " << summary.message;
+    } else {
+      EXPECT_THAT(summary.message, HasSubstr("weakly active")) << method;
+      EXPECT_TRUE(summary.IsSolutionUsable());
+    }
+    if (std::string(method) == "auto") {
+      EXPECT_NEAR(x, 1.0, 1e-3) << summary.message;
+    }
+  }
+}
+
+// x = (0, 0) yields 1e-7 for ever along its first axis and all there is along its second.
+TEST(Convergence, PatternSearchPollsAllCoordinates) {
+  double x[2] = {0.0, 0.0}, y[2] = {0.0, 0.0};
+  Problem problem;
+  problem.AddUpperParameterBlock(x, 2);
+  problem.lower()->AddResidualBlock(
+      new AutoDiffCostFunction<Difference, 2, 2, 2>(new Difference{2}), nullptr, y, x);
+  problem.upper()->AddResidualBlock(
+      new AutoDiffCostFunction<FlatAndSteep, 2, 2>(new FlatAndSteep), nullptr, y);
+  Solver::Options options;
+  options.method = CreateMethod("pattern_search");
+  options.max_num_iterations = 20;
+  Solver::Summary summary;
+  Solve(options, &problem, &summary);
+  EXPECT_NEAR(x[1], 1.0, 1e-2) << summary.message;
+}
+
+// The lower level can be evaluated at x = 0 alone.
+TEST(Convergence, PatternSearchSaysWhyNoTrialCouldBeEvaluated) {
+  double x = 0.0, y = 1.0;
+  Problem problem;
+  problem.AddUpperParameterBlock(&x, 1);
+  problem.lower()->AddResidualBlock(
+      new AutoDiffCostFunction<OnlyAtZero, 1, 1, 1>(new OnlyAtZero), nullptr, &x, &y);
+  problem.upper()->AddResidualBlock(new AutoDiffCostFunction<To, 1, 1>(new To{1}), nullptr, &x);
+  const Solver::Summary summary = SolveBy("pattern_search", &problem);
+  EXPECT_EQ(summary.termination_type, ceres::NO_CONVERGENCE) << summary.message;
+  EXPECT_THAT(summary.message, HasSubstr("its cost function returned false"));
+  EXPECT_FALSE(summary.rejections.empty());
+}
+
+}  // namespace
+}  // namespace bilevel
