@@ -192,6 +192,57 @@ TEST(Convergence, SeesBothSidesOfAWeaklyActiveBound) {
   }
 }
 
+// g = x y^2 - y^4 / 2 over |y| <= 1 has a maximum at the bound y = 1 where x = 1; y = 0 is the
+// least.
+TEST(Convergence, AMaximumOfGAtABoundIsLeft) {
+  double x = 1.0, y = 1.0;
+  Problem problem;
+  problem.AddUpperParameterBlock(&x, 1);
+  problem.lower()->AddParameterBlock(&y, 1);
+  problem.lower()->SetParameterLowerBound(&y, 0, -1.0);
+  problem.lower()->SetParameterUpperBound(&y, 0, 1.0);
+  problem.AddTerm(Level::kUpper,
+                  MakeTerm([](const double* a, const double* b, double* gx, double* gy) {
+                    *gx = 2.0 * (*a - 1.0);
+                    *gy = 2.0 * *b;
+                    return (*a - 1.0) * (*a - 1.0) + *b * *b;
+                  }),
+                  {{&x, 1}, {&y, 1}});
+  problem.AddTerm(Level::kLower,
+                  MakeTerm([](const double* a, const double* b, double* gx, double* gy) {
+                    const double b2 = *b * *b;
+                    *gx = b2;
+                    *gy = 2.0 * *a * *b - 2.0 * *b * b2;
+                    return *a * b2 - 0.5 * b2 * b2;
+                  }),
+                  {{&x, 1}, {&y, 1}});
+  const Solver::Summary summary = SolveBy("auto", &problem);
+  EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.message;
+  EXPECT_NEAR(x, 1.0, 1e-6);
+  EXPECT_NEAR(y, 0.0, 1e-6);
+}
+
+// The least value of g is 0 by cancellation; x = 1 is best.
+TEST(Convergence, RoundingIsJudgedByWhatCancels) {
+  for (int k = 0; k < 100; ++k) {
+    double x = 0.3, y = 0.3 - 1.4 + 2.8 * k / 99.0;
+    Problem problem;
+    problem.AddUpperParameterBlock(&x, 1);
+    problem.AddTerm(Level::kLower,
+                    MakeTerm([](const double* a, const double* b, double* gx, double* gy) {
+                      *gy = std::sin(*b - *a);
+                      *gx = -*gy;
+                      return 1.0 - std::cos(*b - *a);
+                    }),
+                    {{&x, 1}, {&y, 1}});
+    problem.upper()->AddResidualBlock(new AutoDiffCostFunction<To, 1, 1>(new To{1}), nullptr, &y);
+    const Solver::Summary summary = SolveBy("auto", &problem);
+    EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.message;
+    EXPECT_NEAR(x, 1.0, 1e-6);
+    EXPECT_NEAR(y, 1.0, 1e-6);
+  }
+}
+
 // x = (0, 0) yields 1e-7 for ever along its first axis and all there is along its second.
 TEST(Convergence, PatternSearchPollsAllCoordinates) {
   double x[2] = {0.0, 0.0}, y[2] = {0.0, 0.0};

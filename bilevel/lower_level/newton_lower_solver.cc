@@ -164,6 +164,7 @@ bool NewtonLowerSolver::FindActive(Part* part) const {
   const Space& space = part->scenario->y;
   part->any_fixed = false;
   part->weakly_active.clear();
+  part->unstable.clear();
   std::fill(part->fixed.begin(), part->fixed.end(), char(0));
   for (const double* user : options_.fixed_blocks) {
     const int index = space.Find(user);
@@ -178,14 +179,18 @@ bool NewtonLowerSolver::FindActive(Part* part) const {
     if (i < 0 || part->fixed[j]) continue;
     const double value = part->y.value()[i], g = part->gradient[j];
     const bool at_lower = value <= space.LowerBound(j), at_upper = value >= space.UpperBound(j);
+    if (!at_lower && !at_upper) continue;
+    // A multiplier that a step of a millionth of the coordinate's own size would explain.
+    const double curvature = part->yy.valuePtr()[part->yy.outerIndexPtr()[j]];
+    const bool is_weak =
+        std::abs(g) <= kWeakMultiplier * std::abs(curvature) * (1.0 + std::abs(value));
+    if (is_weak && curvature < 0.0 && space.LowerBound(j) < space.UpperBound(j)) {
+      part->unstable.push_back(j);
+      continue;
+    }
     part->fixed[j] = (at_lower && g >= 0.0) || (at_upper && g <= 0.0);
     part->any_fixed = part->any_fixed || part->fixed[j];
-    // A multiplier that a step of a millionth of the coordinate's own size would explain.
-    const double curvature = std::abs(part->yy.valuePtr()[part->yy.outerIndexPtr()[j]]);
-    if ((at_lower || at_upper) &&
-        std::abs(g) <= kWeakMultiplier * curvature * (1.0 + std::abs(value))) {
-      part->weakly_active.push_back(j);
-    }
+    if (is_weak) part->weakly_active.push_back(j);
   }
   return part->any_fixed;
 }
@@ -235,7 +240,7 @@ bool NewtonLowerSolver::Follow(Part* part, const double* x) {
     double trial_value = 0.0;
     if (!gradient(part->trial, &trial_value, &part->trial_gradient)) return false;
     ++part->counts.chord_steps;
-    const double rounding_of_value = 1e4 * kEpsilon * std::abs(part->value);
+    const double rounding_of_value = 1e4 * kEpsilon * part->Summands(rounding);
     if (!(trial_value <= part->value - 1e-4 * decrement2 + rounding_of_value)) return false;
     part->product = part->trial_gradient - part->gradient;
     part->secant.Add(part->step, part->product);
@@ -263,7 +268,7 @@ bool NewtonLowerSolver::Newton(Part* part, const double* x, bool may_run_ceres) 
   damping = floor;
   double previous_decrement = std::numeric_limits<double>::infinity();
   std::string trouble;  // With the last trial.
-  bool full_step = false;
+  bool full_step = false, left_bounds = false;
   const double first_norm = part->y.value().norm();
   if (Follow(part, x)) return true;
   if (!Evaluate(part, x)) return false;
@@ -312,11 +317,19 @@ bool NewtonLowerSolver::Newton(Part* part, const double* x, bool may_run_ceres) 
     const double decrement = part->decrement = std::sqrt(std::max(0.0, decrement2));
     part->SetRelativeDecrement();
     const double rounding = part->Rounding(), unit = part->Unit();
+    const double summands = part->Summands(rounding);
     const double target = std::max(tolerance_ * unit, rounding);
     const bool stalled = full_step && decrement > 0.5 * previous_decrement &&
                          decrement <= 1e5 * options_.tolerance * unit + 1e4 * rounding;
     if (decrement <= target || stalled) {
       if (!indefinite && damping <= floor) return true;
+      if (indefinite && !left_bounds && part->LeaveBounds()) {
+        left_bounds = true;
+        if (!Evaluate(part, x)) return false;
+        mended = full_step = false;
+        damping = floor;
+        continue;
+      }
       if (indefinite) {
         part->message =
             "its stationary point is a saddle: the Hessian has a negative eigenvalue there";
@@ -359,10 +372,9 @@ bool NewtonLowerSolver::Newton(Part* part, const double* x, bool may_run_ceres) 
     }
     // Below the rounding of the value itself, the decrement decides.
     const bool too_small_to_see =
-        decrement2 < 1e3 * kEpsilon * std::abs(part->value) || decrement <= 1e3 * rounding;
+        decrement2 < 1e3 * kEpsilon * summands || decrement <= 1e3 * rounding;
     const double ratio = usable ? (part->value - trial_value) / expected : -1.0;
-    const double allowance =
-        too_small_to_see ? 1e4 * kEpsilon * std::abs(part->value) + decrement2 : 0.0;
+    const double allowance = too_small_to_see ? 1e4 * kEpsilon * summands + decrement2 : 0.0;
     if (usable && (ratio > 1e-4 || (too_small_to_see && trial_value <= part->value + allowance))) {
       full_step = damping <= floor;
       previous_decrement = decrement;

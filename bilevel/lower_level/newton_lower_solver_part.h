@@ -3,6 +3,7 @@
 
 // What the files of NewtonLowerSolver share.
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -49,6 +50,8 @@ struct NewtonLowerSolver::Part {
   Vector x;
   double decrement = -1.0, relative_decrement = -1.0;
   std::vector<int> weakly_active;
+  // Coordinates at a bound where the value curves down and has no slope: a maximum along them.
+  std::vector<int> unstable;
   bool ok = true;
   std::string message;
   LowerSolverCounts counts;
@@ -70,8 +73,27 @@ struct NewtonLowerSolver::Part {
       squared += block.manifold ? scale.cwiseAbs2().maxCoeff() * values.squaredNorm()
                                 : scale.cwiseProduct(values).squaredNorm();
     }
-    return 16.0 * std::numeric_limits<double>::epsilon() * std::sqrt(squared);
+    return kRounding * std::sqrt(squared);
   }
+  // The size of what the value is summed from: its rounding is relative to that. Of residual blocks
+  // the value itself; general terms may cancel, as 1 - cos(y) does, and are taken to be as large as
+  // y in the Hessian's norm, which Rounding() measures.
+  double Summands(double rounding) const {
+    const double y_size = scenario->g->num_terms() > 0 ? rounding / kRounding : 0.0;
+    return std::abs(value) + y_size * y_size;
+  }
+  // From a maximum at a bound a little way to where the value is less. False: y is at none.
+  bool LeaveBounds() {
+    const Space& space = scenario->y;
+    for (const int j : unstable) {
+      double& at = y.value()[space.AmbientIndex(j)];
+      const double lower = space.LowerBound(j), upper = space.UpperBound(j);
+      const double way = std::min(1e-3 * (1.0 + std::abs(at)), 0.5 * (upper - lower));
+      at += at <= lower ? way : -way;
+    }
+    return !unstable.empty();
+  }
+  static constexpr double kRounding = 16.0 * std::numeric_limits<double>::epsilon();
 };
 
 }  // namespace bilevel
