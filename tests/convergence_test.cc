@@ -48,6 +48,15 @@ struct Difference {
   int size = 1;
 };
 
+struct Weighted {
+  template <typename T>
+  bool operator()(const T* log_weight, const T* y, T* r) const {
+    r[0] = exp(log_weight[0]) * (y[0] - target);
+    return true;
+  }
+  double target;
+};
+
 struct To {
   template <typename T>
   bool operator()(const T* y, T* r) const {
@@ -240,6 +249,47 @@ TEST(Convergence, RoundingIsJudgedByWhatCancels) {
     EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.message;
     EXPECT_NEAR(x, 1.0, 1e-6);
     EXPECT_NEAR(y, 1.0, 1e-6);
+  }
+}
+
+// a is the upper level's alone: its best is found without a lower solve, and kept.
+TEST(Convergence, WhatTheUpperLevelAloneHasIsPartOfTheAnswer) {
+  for (const char* method : {"auto", "levenberg_marquardt", "lbfgs"}) {
+    for (const double start : {1.0, 0.4}) {  // Of w, the other x, which is best at 1.
+      double a = 0.0, w = start, y = 0.5;
+      Problem problem;
+      problem.AddUpperParameterBlock(&a, 1);
+      problem.AddUpperParameterBlock(&w, 1);
+      problem.lower()->AddResidualBlock(
+          new AutoDiffCostFunction<Difference, 1, 1, 1>(new Difference), nullptr, &y, &w);
+      problem.upper()->AddResidualBlock(new AutoDiffCostFunction<To, 1, 1>(new To{1}), nullptr, &y);
+      problem.upper()->AddResidualBlock(new AutoDiffCostFunction<To, 1, 1>(new To{3}), nullptr, &a);
+      const Solver::Summary summary = SolveBy(method, &problem);
+      EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << method << summary.message;
+      EXPECT_NEAR(a, 3.0, 1e-6) << method;
+      EXPECT_NEAR(w, 1.0, 1e-6) << method;
+    }
+  }
+}
+
+// Two targets of y, one weighted by e^x: y* = (b + e^2x c) / (1 + e^2x). A factorisation kept from
+// x = 20 is e^40 times too stiff at x = 0.
+TEST(Convergence, YIsNeverJudgedByTheHessianOfAnotherX) {
+  const double b = 3.0, c = 5.0;
+  double x = 20.0, y = 0.0;
+  Problem problem;
+  problem.AddUpperParameterBlock(&x, 1);
+  problem.lower()->AddResidualBlock(new AutoDiffCostFunction<To, 1, 1>(new To{b}), nullptr, &y);
+  problem.lower()->AddResidualBlock(
+      new AutoDiffCostFunction<Weighted, 1, 1, 1>(new Weighted{c}), nullptr, &x, &y);
+  const ArgminCostFunction argmin(Solver::Options(), &problem, {&y});
+  ASSERT_TRUE(argmin.ok()) << argmin.error();
+  for (const double at : {20.0, 0.0, -20.0, 15.0, 3.0, -3.0, 18.0, 0.0}) {
+    const double* parameters[] = {&at};
+    double solved = 0.0;
+    ASSERT_TRUE(argmin.Evaluate(parameters, &solved, nullptr)) << argmin.error();
+    const double weight = std::exp(2.0 * at);
+    EXPECT_NEAR(solved, (b + weight * c) / (1.0 + weight), 1e-8) << at;
   }
 }
 

@@ -205,6 +205,7 @@ bool NewtonLowerSolver::Follow(Part* part, const double* x) {
     Stopwatch watch(&part->counts.seconds_in_evaluation);
     return part->g.Gradient(x, y.value().data(), Batch::All(), value, nullptr, g->data());
   };
+  const bool at_same_x = part->x == Eigen::Map<const Vector>(x, program_->x.size());
   part->factorized = part->evaluated = false;
   part->secant.Clear();
   if (!gradient(part->y, &part->value, &part->gradient)) return false;
@@ -230,6 +231,14 @@ bool NewtonLowerSolver::Follow(Part* part, const double* x) {
     // Newton's last step overshoots the tolerance by far; so does this, the last step included.
     const double target = std::max(1e-2 * tolerance_ * part->Unit(), rounding);
     if (part->decrement <= target) {
+      // So says the Hessian of another x. What has seen the gradient fall may be believed.
+      if (!at_same_x && part->decrement > 0.0 &&
+          !(std::isfinite(previous) && part->decrement <= 0.5 * previous)) {
+        double unused = 0.0;
+        if (!gradient(part->trial, &unused, &part->trial_gradient)) return false;
+        const double curvature = part->step.dot(part->trial_gradient - part->gradient);
+        if (!(curvature >= 0.5 * decrement2)) return false;
+      }
       std::swap(part->y, part->trial);
       return true;
     }

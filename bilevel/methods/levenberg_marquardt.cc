@@ -193,6 +193,11 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
     if (!linearize(state.x, state.y, &j, &r, &gradient, &phi)) return Outcome::kFailure;
     keep();
     progress.gradient_norm = find_active(gradient);
+    if (phi < progress.objective) {  // They belong to the answer.
+      progress.objective = phi;
+      ++oracle.iteration;
+      if (!monitor->Report(state, progress)) return Outcome::kNoConvergence;
+    }
   }
 
   int rejected = 0;
