@@ -26,10 +26,25 @@ void WriteUser(const State& state) {
   state.y.space().WriteUser(state.y.value().data());
 }
 
+// Judges a solved y once more, by the Hessian at x. True: it had to be solved again, and was.
+bool Confirm(Oracle& oracle, const Point& x, Point* y) {
+  if (!oracle.lower().WhyNoDerivative().empty()) return false;
+  Point confirmed = *y;
+  try {
+    if (!oracle.Differentiate(x, &confirmed)) return false;
+  } catch (...) {
+    return false;  // Nothing was to be learned.
+  }
+  const bool has_moved = confirmed.value() != y->value();
+  *y = confirmed;
+  return has_moved;
+}
+
 // y <- y*(x) and phi there; NaN, with a message in the oracle, where there is none.
 double SolveLowerLevel(Oracle& oracle, State* state) {
   oracle.Clear();
   if (!oracle.Solve(state->x, &state->y)) return kNaN;
+  Confirm(oracle, state->x, &state->y);
   const double phi = oracle.f.Value(state->x, state->y);
   oracle.Clear();
   return phi;
@@ -369,6 +384,12 @@ void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
     if (!recorder.best_is_solved() && !recorder.best_leaves_y() &&
         !SolveInTheEnd(oracle, start, &end, summary)) {
       summary->termination_type = ceres::FAILURE;
+    }
+    // A gradient has confirmed y by the Hessian at x; values alone have not.
+    if (recorder.best_is_solved() && std::isnan(recorder.best_gradient_norm()) &&
+        Confirm(oracle, end.x, &end.y)) {
+      summary->final_objective = oracle.f.Value(end.x, end.y);
+      oracle.Clear();
     }
     if (recorder.best_leaves_y()) summary->initial_objective = summary->final_objective = -1.0;
     if (summary->IsSolutionUsable()) {

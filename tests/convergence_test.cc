@@ -3,8 +3,10 @@
 #include <cmath>
 #include <functional>
 #include <memory>
+#include <random>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "bilevel/bilevel.h"
 #include "gmock/gmock.h"
@@ -290,6 +292,55 @@ TEST(Convergence, YIsNeverJudgedByTheHessianOfAnotherX) {
     ASSERT_TRUE(argmin.Evaluate(parameters, &solved, nullptr)) << argmin.error();
     const double weight = std::exp(2.0 * at);
     EXPECT_NEAR(solved, (b + weight * c) / (1.0 + weight), 1e-8) << at;
+  }
+}
+
+// Coordinates whose weights go e^20 times apart: each is the weighted mean of its seven targets,
+// also where it is soft beside a stiff one, whose size is that of g.
+TEST(Convergence, YIsSolvedInEveryCoordinateAfterFarTrials) {
+  for (const char* method : {"auto", "lbfgs", "bfgs", "hoag", "pattern_search"}) {
+    for (unsigned seed = 0; seed < 100; ++seed) {
+      std::mt19937 generator(seed);
+      std::normal_distribution<double> normal(0.0, 10.0);
+      std::uniform_real_distribution<double> uniform(-1.0, 1.0);
+      const int k = 1 + static_cast<int>(seed) % 3;
+      std::vector<double> x(k), y(k), plain(k), weighted(k);
+      Problem problem;
+      for (int j = 0; j < k; ++j) {
+        x[j] = 10.0 * uniform(generator);
+        y[j] = uniform(generator);
+        problem.AddUpperParameterBlock(&x[j], 1);
+        for (int i = 0; i < 4; ++i) {
+          const double target = normal(generator);
+          plain[j] += target;
+          problem.lower()->AddResidualBlock(
+              new AutoDiffCostFunction<To, 1, 1>(new To{target}), nullptr, &y[j]);
+        }
+        for (int i = 0; i < 3; ++i) {
+          const double target = normal(generator);
+          weighted[j] += target;
+          problem.lower()->AddResidualBlock(
+              new AutoDiffCostFunction<Weighted, 1, 1, 1>(new Weighted{target}),
+              nullptr,
+              &x[j],
+              &y[j]);
+        }
+        problem.upper()->AddResidualBlock(
+            new AutoDiffCostFunction<To, 1, 1>(new To{normal(generator)}), nullptr, &y[j]);
+      }
+      Solver::Options options;
+      options.method = CreateMethod(method);
+      options.max_num_iterations = 60;
+      Solver::Summary summary;
+      Solve(options, &problem, &summary);
+      if (!summary.IsSolutionUsable()) continue;
+      for (int j = 0; j < k; ++j) {
+        const double w = std::exp(2.0 * x[j]);
+        const double mean = (plain[j] + w * weighted[j]) / (4.0 + 3.0 * w);
+        EXPECT_NEAR(y[j], mean, 1e-7 * (1.0 + std::abs(mean)))
+            << method << " " << seed << ", " << j;
+      }
+    }
   }
 }
 

@@ -23,6 +23,8 @@ constexpr double kMostDamping = 1e12;
 constexpr double kFarDamping = 1e-2;
 // A bound's multiplier below this share of the gradient's size is about zero.
 constexpr double kWeakMultiplier = 1e-6;
+// The last step is to be at most so many tolerances long, relative to y.
+constexpr double kStepTolerances = 100.0;
 // A new factorisation costs as much as about so many steps with an old one.
 constexpr double kFactorizationInSteps = 15.0;
 
@@ -100,7 +102,7 @@ bool NewtonLowerSolver::Solve(const Point& x, Point* y) {
 }
 
 bool NewtonLowerSolver::SolvePart(Part* part, const double* x, bool cold) {
-  part->factorized = part->evaluated = false;
+  part->factorized = part->evaluated = part->unconfirmed = false;
   if (cold && !RunCeres(part)) return false;
   if (Newton(part, x, !cold && options_.use_ceres)) return true;
   if (cold || !options_.use_ceres) return false;
@@ -239,6 +241,7 @@ bool NewtonLowerSolver::Follow(Part* part, const double* x) {
         const double curvature = part->step.dot(part->trial_gradient - part->gradient);
         if (!(curvature >= 0.5 * decrement2)) return false;
       }
+      part->unconfirmed = !at_same_x;
       std::swap(part->y, part->trial);
       return true;
     }
@@ -276,6 +279,7 @@ bool NewtonLowerSolver::Newton(Part* part, const double* x, bool may_run_ceres) 
   double damping = 0.0, floor = part->singular ? kSingularDamping : 0.0;
   damping = floor;
   double previous_decrement = std::numeric_limits<double>::infinity();
+  double previous_length = previous_decrement;
   std::string trouble;  // With the last trial.
   bool full_step = false, left_bounds = false;
   const double first_norm = part->y.value().norm();
@@ -330,7 +334,14 @@ bool NewtonLowerSolver::Newton(Part* part, const double* x, bool may_run_ceres) 
     const double target = std::max(tolerance_ * unit, rounding);
     const bool stalled = full_step && decrement > 0.5 * previous_decrement &&
                          decrement <= 1e5 * options_.tolerance * unit + 1e4 * rounding;
-    if (decrement <= target || stalled) {
+    // A step longer than that asks for one more, where it is not noise of an ill-conditioned
+    // system.
+    const double length = part->singular ? 0.0 : part->RelativeStep();
+    const bool is_long = !indefinite && damping <= floor && length > kStepTolerances * tolerance_ &&
+                         length < 0.5 * previous_length &&
+                         iteration < options_.max_num_newton_iterations;
+    previous_length = length;
+    if (!is_long && (decrement <= target || stalled)) {
       if (!indefinite && damping <= floor) return true;
       if (indefinite && !left_bounds && part->LeaveBounds()) {
         left_bounds = true;

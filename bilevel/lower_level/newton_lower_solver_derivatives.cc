@@ -8,6 +8,12 @@
 #include "bilevel/lower_level/newton_lower_solver_part.h"
 
 namespace bilevel {
+namespace {
+
+// In tolerances, relative to y: a Newton step that an older Hessian was wrong to leave out.
+constexpr double kLongStep = 1e3;
+
+}  // namespace
 
 bool NewtonLowerSolver::Differentiate(const Point& x, const Point& y) {
   have_dy_dx_ = false;
@@ -28,6 +34,15 @@ bool NewtonLowerSolver::Differentiate(const Point& x, const Point& y) {
     part->counts.factorizations += part->system.num_factorizations() - before;
     part->factorized = false;  // The system may have damped it.
     part->kept = part->ok;
+    if (!part->ok || !std::exchange(part->unconfirmed, false)) return;
+    const double decrement = part->MeasuredDecrement();
+    const bool is_short = part->singular || part->RelativeStep() <= kLongStep * tolerance_;
+    if (is_short && decrement <= std::max(tolerance_ * part->Unit(), 100.0 * part->Rounding())) {
+      return;
+    }
+    part->ok = part->kept = false;
+    part->message = "y is not solved: its decrement is " + Scientific(decrement) +
+                    " by the Hessian at x, larger than an earlier one had it";
   });
   for (auto& part : parts_) {
     counts_ += std::exchange(part->counts, {});
@@ -81,15 +96,7 @@ bool NewtonLowerSolver::SolveHessian(int scenario, const Matrix& b, Matrix* x) {
 
 double NewtonLowerSolver::MeasureDecrement() {
   for (auto& part : parts_) {
-    // The gradient has no say in directions that are free.
-    Vector g = part->gradient;
-    const Matrix& null = part->system.null_space();
-    if (null.cols() > 0) g -= null * (null.transpose() * g);
-    // A damped factorisation will do: nothing to refine, and what is left of g may be rounding.
-    part->system.factorization().Solve(g, &part->step);
-    const double squared = g.dot(part->step);
-    part->decrement = std::isfinite(squared) ? std::sqrt(std::abs(squared))
-                                             : std::numeric_limits<double>::infinity();
+    part->decrement = part->MeasuredDecrement();
     part->SetRelativeDecrement();
   }
   return relative_decrement();

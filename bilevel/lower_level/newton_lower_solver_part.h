@@ -45,6 +45,8 @@ struct NewtonLowerSolver::Part {
   bool factorized = false;
   // Whether it is that of a positive definite Hessian at some earlier point.
   bool kept = false;
+  // y was taken for solved by the factorisation of another x.
+  bool unconfirmed = false;
   SecantCorrection secant;
   bool evaluated = false;  // Value, gradient and Hessians are those at x and y.
   Vector x;
@@ -81,6 +83,32 @@ struct NewtonLowerSolver::Part {
   double Summands(double rounding) const {
     const double y_size = scenario->g->num_terms() > 0 ? rounding / kRounding : 0.0;
     return std::abs(value) + y_size * y_size;
+  }
+  // By the system as it stands.
+  double MeasuredDecrement() {
+    // The gradient has no say in directions that are free.
+    product = gradient;
+    const Matrix& null = system.null_space();
+    if (null.cols() > 0) product -= null * (null.transpose() * gradient);
+    // A damped factorisation will do: nothing to refine, and what is left may be rounding.
+    system.factorization().Solve(product, &step);
+    const double squared = product.dot(step);
+    return std::isfinite(squared) ? std::sqrt(std::abs(squared))
+                                  : std::numeric_limits<double>::infinity();
+  }
+  // The longest of the step's parts, relative to y's: beside a stiff coordinate, whose size the
+  // decrement's tolerance then has, a soft one may be far off.
+  double RelativeStep() const {
+    double longest = 0.0;
+    for (const Space::Block& block : scenario->y.blocks()) {
+      const auto own = step.segment(block.tangent_offset, block.tangent_size).array();
+      const auto values = y.value().segment(block.offset, block.size).array();
+      longest =
+          std::max(longest,
+                   block.manifold ? std::sqrt(own.square().sum() / (1.0 + values.square().sum()))
+                                  : (own.abs() / (1.0 + values.abs())).maxCoeff());
+    }
+    return longest;
   }
   // From a maximum at a bound a little way to where the value is less. False: y is at none.
   bool LeaveBounds() {

@@ -49,10 +49,10 @@ bool HyperObjective::Evaluate(const Point& x, double* phi, Vector* gradient) {
     *phi = oracle_->f.Value(x, y_);
     return oracle_->ok() || Fail("");
   }
+  if (!oracle_->Differentiate(x, &y_)) return Fail(oracle_->message());
+  differentiated_ = true;
   *phi = oracle_->f.Gradient(x, y_, gradient, &fy_);
   if (!oracle_->ok()) return Fail("");
-  if (!oracle_->Differentiate(x, y_)) return Fail(oracle_->message());
-  differentiated_ = true;
   if (!oracle_->lower().Adjoint(fy_, &pulled_back_)) return Fail(oracle_->lower().message());
   *gradient += pulled_back_;
   return true;

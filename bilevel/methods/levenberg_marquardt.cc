@@ -109,15 +109,16 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
   // phi, its gradient, J and r at a solved point; false where the lower level cannot be
   // differentiated there.
   const auto linearize = [&](const Point& at_x,
-                             const Point& at_y,
+                             Point* solved_y,
                              Matrix* jacobian,
                              Vector* rest,
                              Vector* slope,
                              double* value) {
-    if (!oracle.Differentiate(at_x, at_y)) {
+    if (!oracle.Differentiate(at_x, solved_y)) {
       *message = oracle.message();
       return false;
     }
+    const Point& at_y = *solved_y;
     *value = oracle.f.Gradient(at_x, at_y, slope, &fy);
     if (!oracle.ok() || !oracle.lower().IsDetermined(fy)) {
       *message = oracle.ok() ? oracle.lower().message() : oracle.error();
@@ -180,7 +181,7 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
   largest_surprise_ = 0.0;
   if (!oracle.Solve(state.x, &state.y)) return fail(oracle.message());
   double phi;
-  if (!linearize(state.x, state.y, &j, &r, &gradient, &phi)) return Outcome::kFailure;
+  if (!linearize(state.x, &state.y, &j, &r, &gradient, &phi)) return Outcome::kFailure;
   keep();
   Matrix slope = oracle.lower().dy_dx();
   double radius = options_.initial_trust_region_radius;
@@ -190,7 +191,7 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
   if (!monitor->Report(state, progress)) return Outcome::kNoConvergence;
   if (has_inner) {
     take_inner_steps(state.y, &state.x, &phi);
-    if (!linearize(state.x, state.y, &j, &r, &gradient, &phi)) return Outcome::kFailure;
+    if (!linearize(state.x, &state.y, &j, &r, &gradient, &phi)) return Outcome::kFailure;
     keep();
     progress.gradient_norm = find_active(gradient);
     if (phi < progress.objective) {  // They belong to the answer.
@@ -280,7 +281,7 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
     const bool too_small_to_see = solved && std::abs(expected) < 1e-13 * std::abs(phi) &&
                                   std::abs(new_phi - phi) < 1e-12 * std::abs(phi);
     bool accept = solved && expected > 0.0 && (ratio > 1e-4 || too_small_to_see);
-    if (accept && !linearize(x, y, &new_j, &new_r, &new_gradient, &new_phi)) {
+    if (accept && !linearize(x, &y, &new_j, &new_r, &new_gradient, &new_phi)) {
       progress.note = *message;
       oracle.Clear();
       accept = false;

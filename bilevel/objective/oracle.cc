@@ -472,6 +472,14 @@ bool Oracle::Differentiate(const Point& x, const Point& y) {
   return false;
 }
 
+bool Oracle::Differentiate(const Point& x, Point* y) {
+  if (Differentiate(x, *y)) return true;
+  const std::string why = message_;
+  if (Solve(x, y)) return Differentiate(x, *y);
+  message_ = why;
+  return false;
+}
+
 void Oracle::ForEach(int n, const std::function<void(Oracle& worker, int i)>& body) {
   while (static_cast<int>(workers_.size()) < program_->pool.num_threads()) {
     std::unique_ptr<LowerSolver> lower = lower_ ? lower_->Fork() : nullptr;

@@ -126,6 +126,9 @@ class Oracle {
   bool Solve(const Point& x, Point* y);
   /// dy*/dx at a solved (x, y), see LowerSolver. False as Solve.
   bool Differentiate(const Point& x, const Point& y);
+  /// The same after Solve. y is solved again where the Hessian at x shows what the solver, with an
+  /// older one, could not see: that it was not.
+  bool Differentiate(const Point& x, Point* y);
   LowerSolver& lower() { return *lower_; }
   const LowerSolver& lower() const { return *lower_; }
   /// Another lower solver from here on, for a method that brings its own.

@@ -14,7 +14,7 @@ constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 }  // namespace
 
 double ExactHypergradient::Estimate(Oracle& o, State& s, Vector* gradient) {
-  if (!o.Solve(s.x, &s.y) || !o.Differentiate(s.x, s.y)) {
+  if (!o.Solve(s.x, &s.y) || !o.Differentiate(s.x, &s.y)) {
     o.Fail(o.message());
     return kNaN;
   }
