@@ -20,6 +20,8 @@ namespace {
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 // A longer x is not kept in the summaries of all iterations.
 constexpr int kMaxKeptSize = 1000;
+// Relative changes of phi below this are rounding, of y as well.
+constexpr double kRoundingOfPhi = 1e-12;
 
 void WriteUser(const State& state) {
   state.x.space().WriteUser(state.x.value().data());
@@ -194,14 +196,23 @@ class Recorder final : public Monitor {
              "), and its gradient sees one side of it: \"pattern_search\" looks at both";
     }
     if (!(best_gradient_norm_ > options_.gradient_tolerance)) return "";
-    const bool has_moved = std::any_of(all.begin(), all.end(), [](const IterationSummary& it) {
+    const auto last = std::find_if(all.rbegin(), all.rend(), [](const IterationSummary& it) {
       return it.step_is_successful && it.step_norm > 0.0;
     });
-    if (!has_moved) {
+    if (last == all.rend()) {
       return "but x has not moved although |gradient| is " + Scientific(best_gradient_norm_) +
              ": it is stuck";
     }
-    return "";
+    // What another step as long promises, beside what is asked for and the rounding of phi.
+    const double promised = best_gradient_norm_ * last->step_norm;
+    const double size = std::abs(best_objective_), first = std::abs(all.front().objective);
+    if (!(promised >
+          std::max(options_.function_tolerance * size, kRoundingOfPhi * std::max(size, first)))) {
+      return "";
+    }
+    return "but |gradient| is " + Scientific(best_gradient_norm_) +
+           ", and another step as long as the last promises " + Scientific(promised) +
+           " of phi = " + Number(best_objective_) + ": it is stuck";
   }
   bool have_best() const { return have_best_; }
   bool best_is_solved() const { return best_is_solved_; }
