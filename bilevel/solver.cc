@@ -29,11 +29,19 @@ void WriteUser(const State& state) {
 }
 
 // Judges a solved y once more, by the Hessian at x. True: it had to be solved again, and was.
-bool Confirm(Oracle& oracle, const Point& x, Point* y) {
+// *undetermined says so where f depends on directions that the lower level leaves free.
+bool Confirm(Oracle& oracle, const Point& x, Point* y, std::string* undetermined) {
   if (!oracle.lower().WhyNoDerivative().empty()) return false;
   Point confirmed = *y;
   try {
     if (!oracle.Differentiate(x, &confirmed)) return false;
+    if (undetermined && oracle.lower().Report().num_free_directions > 0) {
+      Vector fy;
+      oracle.f.Gradient(x, confirmed, nullptr, &fy);
+      if (oracle.Clear().empty() && !oracle.lower().IsDetermined(fy)) {
+        *undetermined = oracle.lower().message();
+      }
+    }
   } catch (...) {
     return false;  // Nothing was to be learned.
   }
@@ -46,7 +54,7 @@ bool Confirm(Oracle& oracle, const Point& x, Point* y) {
 double SolveLowerLevel(Oracle& oracle, State* state) {
   oracle.Clear();
   if (!oracle.Solve(state->x, &state->y)) return kNaN;
-  Confirm(oracle, state->x, &state->y);
+  Confirm(oracle, state->x, &state->y, nullptr);
   const double phi = oracle.f.Value(state->x, state->y);
   oracle.Clear();
   return phi;
@@ -397,10 +405,16 @@ void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
       summary->termination_type = ceres::FAILURE;
     }
     // A gradient has confirmed y by the Hessian at x; values alone have not.
-    if (recorder.best_is_solved() && std::isnan(recorder.best_gradient_norm()) &&
-        Confirm(oracle, end.x, &end.y)) {
-      summary->final_objective = oracle.f.Value(end.x, end.y);
-      oracle.Clear();
+    if (recorder.best_is_solved() && std::isnan(recorder.best_gradient_norm())) {
+      std::string undetermined;
+      if (Confirm(oracle, end.x, &end.y, &undetermined)) {
+        summary->final_objective = oracle.f.Value(end.x, end.y);
+        oracle.Clear();
+      }
+      if (!undetermined.empty() && summary->termination_type == ceres::CONVERGENCE) {
+        summary->termination_type = ceres::NO_CONVERGENCE;
+        summary->message += "; but phi is of one y among many: " + undetermined;
+      }
     }
     if (recorder.best_leaves_y()) summary->initial_objective = summary->final_objective = -1.0;
     if (summary->IsSolutionUsable()) {

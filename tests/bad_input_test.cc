@@ -671,7 +671,19 @@ TEST(BadInput, LowerLevelsWithoutASolution) {
                                            &good.y,
                                            &w);
     good.problem.upper()->AddResidualBlock(TargetCost(1.0), nullptr, &w);
-    EXPECT_THAT(good.Failure(), AllOf(HasSubstr("'the_w'"), HasSubstr("free")));
+    good.options.method = CreateMethod("levenberg_marquardt");
+    EXPECT_THAT(good.Failure(),
+                AllOf(HasSubstr("'the_w'"), HasSubstr("free"), HasSubstr("\"optimistic\"")));
+    const double x = good.x, y = good.y, z = good.z;
+    good.options.method = CreateMethod("auto");  // Takes that advice itself.
+    Solver::Summary summary;
+    Solve(good.options, &good.problem, &summary);
+    EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.message;
+    EXPECT_NEAR(w, 1.0, 1e-8);
+    good.x = x;
+    good.y = y;
+    good.z = z;
+    w = 0.0;
     good.options.singular_handling = SingularHandling::kRefuse;
     EXPECT_THAT(good.Failure(), AllOf(HasSubstr("'the_w'"), HasSubstr("singular")));
   }

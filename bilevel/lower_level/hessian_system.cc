@@ -148,7 +148,7 @@ bool HessianSystem::Solve(const Matrix& b, Matrix* x) {
       std::ostringstream text;
       text << "the lower level leaves " << null_space_.cols() << " direction(s) free, in "
            << NullSpaceBlocks() << ", and what is asked depends on them (share " << share
-           << "): fix a block, or choose SingularHandling::kMinimumNorm";
+           << "): fix a block, or let f choose, by the method \"optimistic\" or \"bome\"";
       message_ = text.str();
       return false;
     }

@@ -146,6 +146,7 @@ class Forward final : public ceres::IterationCallback {
     ++oracle_->iteration;
     return go_on ? ceres::SOLVER_CONTINUE : ceres::SOLVER_TERMINATE_SUCCESSFULLY;
   }
+  double gradient_norm() const { return gradient_norm_; }
   bool has_reported() const { return num_iterations_ > 0; }
   // Whether a line search that fails from here fails because phi is rounding.
   bool IsAtRounding() const {
@@ -201,7 +202,7 @@ Method::Outcome LineSearch::Minimize(Oracle& oracle,
                                      State& state,
                                      Monitor* monitor,
                                      std::string* message) {
-  is_stuck_ = false;
+  is_stuck_ = is_refused_ = false;
   HyperObjective phi(&oracle, state.y);
   Point x = state.x;
   Progress progress;
@@ -240,6 +241,13 @@ Method::Outcome LineSearch::Minimize(Oracle& oracle,
     last.gradient_max_norm = gradient.lpNorm<Eigen::Infinity>();
     last.step_norm = (parameters - state.x.value()).norm();
     forward(last);
+  }
+  // Ceres takes a step that shrinks to nothing for a small one.
+  is_refused_ = summary.termination_type == ceres::CONVERGENCE && !progress.note.empty() &&
+                forward.gradient_norm() > monitor->gradient_tolerance();
+  if (is_refused_) {
+    *message = "no trial could be evaluated: " + progress.note;
+    return Outcome::kNoConvergence;
   }
   switch (summary.termination_type) {
     case ceres::CONVERGENCE:

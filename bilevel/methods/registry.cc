@@ -41,9 +41,14 @@ constexpr int kShortX = 200;
 constexpr int kVeryShortX = 20;
 
 // Takes the method that fits the problem, and its name. Where that is stuck at a kink or a jump,
-// where no gradient helps, a search without derivatives goes on.
+// where no gradient helps, a search without derivatives goes on; where y*(x) is a set, f's choice
+// among it.
 class Auto final : public Method {
  public:
+  /// optimistic goes on where y*(x) is a set; may be nullptr.
+  explicit Auto(std::unique_ptr<Method> optimistic = nullptr)
+      : optimistic_(std::move(optimistic)) {}
+
   std::string name() const override { return "auto (" + chosen_->name() + ")"; }
   std::string Check(const Oracle& oracle) override {
     // Residuals of x alone, a prior beside a general term, have little to linearise; bounds on x
@@ -57,7 +62,18 @@ class Auto final : public Method {
   }
   Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message) override {
     polishes_ = false;
+    goes_on_ = nullptr;
     const Outcome outcome = chosen_->Minimize(oracle, state, monitor, message);
+    // Where y*(x) is a set on which f has a choice, there is no derivative but along that choice.
+    const bool is_refused =
+        outcome == Outcome::kFailure || (chosen_ == &lbfgs_ && lbfgs_.is_refused());
+    if (is_refused && MayChooseAmongSolutions(oracle, state)) {
+      const std::string why = chosen_->name() + " found no derivative (" + *message + ")";
+      goes_on_ = optimistic_.get();
+      const Outcome chosen = goes_on_->Minimize(oracle, state, monitor, message);
+      *message = why + "; with f's choice of y: " + *message;
+      return chosen;
+    }
     // At a weakly active bound of y the gradient sees one side of a kink.
     const bool is_at_kink =
         outcome == Outcome::kConverged && !oracle.lower().Report().weakly_active.empty();
@@ -70,6 +86,10 @@ class Auto final : public Method {
     return polished;
   }
   void Finish(Oracle& oracle, const State& state, Assessment* assessment) override {
+    if (goes_on_) {
+      assessment->notes.push_back("y*(x) is a set; x and y were found by " + goes_on_->name());
+      return goes_on_->Finish(oracle, state, assessment);
+    }
     chosen_->Finish(oracle, state, assessment);
     if (!polishes_) return;
     assessment->uncertainty = Uncertainty();  // There are no derivatives here.
@@ -79,10 +99,19 @@ class Auto final : public Method {
   }
 
  private:
+  // Whether the lower level leaves directions free, and may: kRefuse wants no such choice.
+  bool MayChooseAmongSolutions(Oracle& oracle, const State& state) {
+    Point y = state.y;
+    return optimistic_ && oracle.Solve(state.x, &y) && oracle.Differentiate(state.x, y) &&
+           oracle.lower().Report().num_free_directions > 0 && optimistic_->Check(oracle).empty();
+  }
+
   LevenbergMarquardt lm_;
   LineSearch lbfgs_{ceres::LBFGS};
   PatternSearch polish_;
+  std::unique_ptr<Method> optimistic_;
   Method* chosen_ = &lm_;
+  Method* goes_on_ = nullptr;  // From where the chosen one had to give up.
   bool polishes_ = false;
 };
 
@@ -139,7 +168,10 @@ using Factory = std::function<std::unique_ptr<Method>()>;
 
 const std::vector<std::pair<std::string, Factory>>& Methods() {
   static const auto* methods = new std::vector<std::pair<std::string, Factory>>{
-      {"auto", [] { return std::make_unique<Auto>(); }},
+      {"auto",
+       [] {
+         return std::make_unique<Auto>(std::make_unique<Optimistic>(std::make_unique<Auto>()));
+       }},
       {"levenberg_marquardt", [] { return std::make_unique<LevenbergMarquardt>(); }},
       {"lbfgs", [] { return std::make_unique<LineSearch>(ceres::LBFGS); }},
       {"bfgs", [] { return std::make_unique<LineSearch>(ceres::BFGS); }},

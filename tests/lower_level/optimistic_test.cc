@@ -131,16 +131,23 @@ TEST(Optimistic, Example53) {
   // What lies off the range of the Hessian is refused where y is not chosen by f.
   Solver::Options options;
   Solver::Summary summary;
+  options.method = CreateMethod("levenberg_marquardt");
   Solve(options, &problem, &summary);
   EXPECT_FALSE(summary.IsSolutionUsable());
-  options.method = CreateMethod("optimistic");
-  Solve(options, &problem, &summary);
-  ASSERT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.FullReport();
-  EXPECT_NEAR(x, 1.0, 1e-10);
-  EXPECT_NEAR(y[0], 1.0, 1e-10);
-  EXPECT_NEAR(y[1], 1.0, 1e-10);
-  EXPECT_EQ(summary.num_free_directions, 0);
-  EXPECT_THAT(summary.FullReport(), HasSubstr("solutions of dimension 1"));
+  EXPECT_THAT(summary.message, HasSubstr("\"optimistic\""));
+  for (const char* method : {"optimistic", "auto"}) {  // Which goes on by itself.
+    x = 3.0;
+    y[0] = -1.0;
+    y[1] = 7.0;
+    options.method = CreateMethod(method);
+    Solve(options, &problem, &summary);
+    ASSERT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.FullReport();
+    EXPECT_NEAR(x, 1.0, 1e-10);
+    EXPECT_NEAR(y[0], 1.0, 1e-10);
+    EXPECT_NEAR(y[1], 1.0, 1e-10);
+    EXPECT_EQ(summary.num_free_directions, 0);
+    EXPECT_THAT(summary.FullReport(), HasSubstr("solutions of dimension 1"));
+  }
 }
 
 struct Sphere {  // |y|^2 - x^2
