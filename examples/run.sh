@@ -8,7 +8,7 @@ case ${1:-} in
     cat <<'HELP'
 Usage: examples/run.sh [example] [arguments of the example]
 
-Installs what is missing (Debian, as root or with sudo), builds the examples in build/ and runs one,
+Installs what is missing (Debian, as root or with sudo), builds one example in build/ and runs it,
 for instance tune_pose_graph --quick. Without a name: fetches a scene of the "Bundle Adjustment in
 the Large" collection and tunes its bundle adjustment.
 HELP
@@ -20,11 +20,11 @@ install_requirements
 if [[ -n ${1:-} && -f examples/$1.cc ]]; then
   name=$1
   shift
-  build examples
+  build "$name"
   say "Running build/examples/$name."
   exec "build/examples/$name" "$@"
 fi
 examples/fetch_bal.sh
-build examples
+build tune_bundle_adjustment
 say "Running build/examples/tune_bundle_adjustment."
 build/examples/tune_bundle_adjustment build/data/problem-16-22106-pre.txt "$@"
