@@ -511,8 +511,6 @@ std::unique_ptr<Program> Problem::Compile(const CompileOptions& options, std::st
   return nullptr;
 }
 
-bool Problem::IsValid(std::string* error) const {
-  return Compile({}, error) != nullptr;
-}
+bool Problem::IsValid(std::string* error) const { return Compile({}, error) != nullptr; }
 
 }  // namespace bilevel
