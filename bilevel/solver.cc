@@ -9,7 +9,9 @@
 #include <utility>
 
 #include "bilevel/lower_level/bookkeeping.h"
+#include "bilevel/methods/estimators/held.h"
 #include "bilevel/methods/gradient_method.h"
+#include "bilevel/methods/hyper_objective.h"
 #include "bilevel/methods/registry.h"
 #include "bilevel/objective/program.h"
 #include "bilevel/prepared_problem.h"
@@ -87,6 +89,56 @@ bool SolveInTheEnd(Oracle& oracle, const State& start, State* end, Solver::Summa
   }
   oracle.Clear();
   return solved;
+}
+
+// The change of phi that is not worth another step: what the user calls small, or rounding.
+double Negligible(const Solver::Options& options, double phi, double first_phi) {
+  return std::max(options.function_tolerance * std::abs(phi),
+                  kRoundingOfPhi * std::max(std::abs(phi), std::abs(first_phi)));
+}
+
+// Why a solved answer that a method found by estimates is none after all, by phi's own gradient
+// there: by its change a little way down, a Newton step along it promises a decrease of phi; or it
+// has vanished for the way back to the start too, so that x has run off to where phi is flat.
+std::string WhyNotStationary(Oracle& oracle,
+                             const Solver::Options& options,
+                             const State& start,
+                             const State& end,
+                             Solver::Summary* summary) {
+  constexpr double kWay = 1e-4, kShortestWay = 1e-14, kBack = 1e-2, kFlat = 1e-9;
+  const double initial = summary->initial_objective, final = summary->final_objective;
+  HyperObjective phi(&oracle, end.y);
+  double value;
+  Vector gradient, beside;
+  if (!phi.Evaluate(end.x, &value, &gradient)) return "";
+  ClearHeld(end.x, gradient, &gradient);
+  summary->final_gradient_max_norm = gradient.lpNorm<Eigen::Infinity>();
+  if (summary->final_gradient_max_norm > options.gradient_tolerance) {
+    // Beside a kink the slope turns within any way, and the shorter it is the less is promised.
+    const double norm = gradient.norm();
+    double promised = 0.0, slope = -1.0;
+    for (double way = kWay; slope < 0.0 && way > kShortestWay; way *= 0.1) {
+      Point x = end.x;
+      const double length = way * (1.0 + x.value().norm()) / norm;
+      if (!x.Move(-length * gradient) || !phi.Evaluate(x, &value, &beside)) return "";
+      slope = gradient.dot(beside);
+      const double curvature = (norm * norm - slope) / length;  // Times norm^2.
+      promised = curvature > 0.0 ? 0.5 * std::pow(norm, 4) / curvature
+                                 : std::numeric_limits<double>::infinity();
+      if (!(promised > Negligible(options, final, initial))) return "";
+    }
+    return "but phi's own gradient there is " + Scientific(summary->final_gradient_max_norm) +
+           " and promises a decrease of " + Scientific(promised) +
+           ": the method's estimate of it is off";
+  }
+  Point x = end.x;
+  Vector back(x.dim());
+  if (!x.space().Minus(start.x.value().data(), x.value().data(), back.data())) return "";
+  back *= kBack;
+  if (!(initial > final) || !x.Move(back) || !phi.Evaluate(x, &value, &beside)) return "";
+  ClearHeld(x, beside, &beside);
+  if (beside.norm() * back.norm() > kFlat * (initial - final)) return "";
+  return "but phi is flat all around: x has run off to where it no longer matters";
 }
 
 // The reason without its numbers, so that equal ones can be counted: "residual block # of ...".
@@ -213,11 +265,7 @@ class Recorder final : public Monitor {
     }
     // What another step as long promises, beside what is asked for and the rounding of phi.
     const double promised = best_gradient_norm_ * last->step_norm;
-    const double size = std::abs(best_objective_), first = std::abs(all.front().objective);
-    if (!(promised >
-          std::max(options_.function_tolerance * size, kRoundingOfPhi * std::max(size, first)))) {
-      return "";
-    }
+    if (!(promised > Negligible(options_, best_objective_, all.front().objective))) return "";
     return "but |gradient| is " + Scientific(best_gradient_norm_) +
            ", and another step as long as the last promises " + Scientific(promised) +
            " of phi = " + Number(best_objective_) + ": it is stuck";
@@ -400,9 +448,24 @@ void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
     summary->final_objective = recorder.best_objective();
     summary->final_gradient_max_norm = recorder.best_gradient_norm();
     summary->final_lower_level_decrement = recorder.best_decrement();
-    if (!recorder.best_is_solved() && !recorder.best_leaves_y() &&
-        !SolveInTheEnd(oracle, start, &end, summary)) {
-      summary->termination_type = ceres::FAILURE;
+    if (!recorder.best_is_solved() && !recorder.best_leaves_y()) {
+      if (!SolveInTheEnd(oracle, start, &end, summary)) {
+        summary->termination_type = ceres::FAILURE;
+      } else if (summary->termination_type == ceres::CONVERGENCE) {
+        if (oracle.lower().WhyNoDerivative().empty()) {
+          std::string doubt;
+          try {
+            doubt = WhyNotStationary(oracle, options, start, end, summary);
+          } catch (const std::exception& e) {
+            doubt = std::string("but phi's own gradient there threw: ") + e.what();
+          }
+          if (!doubt.empty()) {
+            summary->termination_type = ceres::NO_CONVERGENCE;
+            summary->message += "; " + doubt;
+          }
+        }
+        oracle.Clear();
+      }
     }
     // A gradient has confirmed y by the Hessian at x; values alone have not.
     if (recorder.best_is_solved() && std::isnan(recorder.best_gradient_norm())) {

@@ -59,6 +59,15 @@ struct Weighted {
   double target;
 };
 
+struct HalfLogWeighted {
+  template <typename T>
+  bool operator()(const T* log_weight, const T* y, T* r) const {
+    r[0] = exp(0.5 * log_weight[0]) * (y[0] - target);
+    return true;
+  }
+  double target;
+};
+
 struct To {
   template <typename T>
   bool operator()(const T* y, T* r) const {
@@ -386,6 +395,29 @@ TEST(Convergence, PatternSearchSaysWhyNoTrialCouldBeEvaluated) {
   EXPECT_EQ(summary.termination_type, ceres::NO_CONVERGENCE) << summary.message;
   EXPECT_THAT(summary.message, HasSubstr("its cost function returned false"));
   EXPECT_FALSE(summary.rejections.empty());
+}
+
+// Two terms of weights 1 and e^x pull y to 3 and -2; f wants y = 2, which e^x = 1/4 gives.
+TEST(Convergence, EstimatedGradientsAreHeldAgainstPhisOwn) {
+  int num_converged = 0;
+  for (const std::string& method : ListMethods()) {
+    double x = 0.5, y = 0.0;
+    Problem problem;
+    problem.AddUpperParameterBlock(&x, 1);
+    problem.lower()->AddResidualBlock(new AutoDiffCostFunction<To, 1, 1>(new To{3.0}), nullptr, &y);
+    problem.lower()->AddResidualBlock(
+        new AutoDiffCostFunction<HalfLogWeighted, 1, 1, 1>(new HalfLogWeighted{-2.0}),
+        nullptr,
+        &x,
+        &y);
+    problem.upper()->AddResidualBlock(new AutoDiffCostFunction<To, 1, 1>(new To{2.0}), nullptr, &y);
+    const Solver::Summary summary = SolveBy(method, &problem);
+    if (summary.termination_type != ceres::CONVERGENCE) continue;
+    ++num_converged;
+    EXPECT_NEAR(x, std::log(0.25), 1e-3) << method << ": " << summary.message;
+    EXPECT_NEAR(y, 2.0, 1e-3) << method << ": " << summary.message;
+  }
+  EXPECT_GE(num_converged, 10);
 }
 
 }  // namespace
