@@ -3,23 +3,23 @@
 
 /// Everything a user needs, in one include.
 
-#include "bilevel/argmin_cost_function.h"
-#include "bilevel/cross_validation.h"
+#include "bilevel/analysis/argmin_cost_function.h"
+#include "bilevel/analysis/hypergradient_checker.h"
+#include "bilevel/analysis/sensitivity.h"
 #include "bilevel/derivatives/auto_diff_cost_function.h"
 #include "bilevel/derivatives/auto_diff_objective.h"
 #include "bilevel/derivatives/dynamic_auto_diff_cost_function.h"
-#include "bilevel/holdout.h"
-#include "bilevel/hypergradient_checker.h"
 #include "bilevel/learnable/auto_diff_loss.h"
 #include "bilevel/learnable/losses.h"
 #include "bilevel/learnable/noise.h"
-#include "bilevel/marginal_likelihood.h"
 #include "bilevel/models/l2_regularizer.h"
 #include "bilevel/models/linear_model.h"
-#include "bilevel/multi_start.h"
 #include "bilevel/problem.h"
-#include "bilevel/sensitivity.h"
+#include "bilevel/search/multi_start.h"
+#include "bilevel/search/step_search.h"
 #include "bilevel/solver.h"
-#include "bilevel/step_search.h"
+#include "bilevel/upper_level/cross_validation.h"
+#include "bilevel/upper_level/holdout.h"
+#include "bilevel/upper_level/marginal_likelihood.h"
 
 #endif  // BILEVEL_BILEVEL_H_

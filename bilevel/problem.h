@@ -9,7 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include "bilevel/objective/objective.h"
+#include "bilevel/terms/objective.h"
+#include "bilevel/types.h"
 #include "ceres/cost_function.h"
 #include "ceres/evaluation_callback.h"
 #include "ceres/first_order_function.h"
@@ -20,8 +21,6 @@
 namespace bilevel {
 
 class Program;
-
-enum class Level { kUpper, kLower };
 
 /// One recording: its own lower and upper ceres::Problem, sharing x with the others.
 class Scenario {

@@ -5,10 +5,10 @@
 #include <typeinfo>
 #include <unordered_set>
 
-#include "bilevel/lower_level/bookkeeping.h"
-#include "bilevel/objective/level_evaluator.h"
-#include "bilevel/objective/program.h"
+#include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/problem.h"
+#include "bilevel/program/level_evaluator.h"
+#include "bilevel/program/program.h"
 #include "ceres/cost_function.h"
 #include "ceres/loss_function.h"
 

@@ -8,13 +8,13 @@
 #include <regex>
 #include <utility>
 
-#include "bilevel/lower_level/bookkeeping.h"
-#include "bilevel/methods/estimators/held.h"
-#include "bilevel/methods/gradient_method.h"
-#include "bilevel/methods/hyper_objective.h"
+#include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/internal/prepared_problem.h"
+#include "bilevel/methods/estimators/internal/active_bounds.h"
+#include "bilevel/methods/hyper_objective/gradient_method.h"
 #include "bilevel/methods/registry.h"
-#include "bilevel/objective/program.h"
-#include "bilevel/prepared_problem.h"
+#include "bilevel/oracle/hyper_objective.h"
+#include "bilevel/program/program.h"
 
 namespace bilevel {
 namespace {

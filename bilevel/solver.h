@@ -11,7 +11,7 @@
 #include "bilevel/lower_level/newton_lower_solver.h"
 #include "bilevel/methods/method.h"
 #include "bilevel/methods/registry.h"
-#include "bilevel/objective/oracle.h"
+#include "bilevel/oracle/oracle.h"
 #include "bilevel/problem.h"
 #include "ceres/iteration_callback.h"
 #include "ceres/solver.h"

@@ -13,7 +13,7 @@
 #include <string>
 
 #include "bilevel/bilevel.h"
-#include "bilevel/methods/gradient_method.h"
+#include "bilevel/methods/hyper_objective/gradient_method.h"
 #include "ceres/ceres.h"
 #include "examples/support/flags.h"
 #include "examples/support/table.h"

@@ -25,7 +25,7 @@
 
 #include "bilevel/bilevel.h"
 #include "bilevel/learnable/noise.h"
-#include "bilevel/marginal_likelihood.h"
+#include "bilevel/upper_level/marginal_likelihood.h"
 #include "ceres/ceres.h"
 #include "examples/support/baselines.h"
 #include "examples/support/flags.h"

@@ -7,7 +7,7 @@
 
 #include "bilevel/bilevel.h"
 #include "bilevel/methods/estimators/curvature.h"
-#include "bilevel/objective/program.h"
+#include "bilevel/program/program.h"
 #include "examples/support/convergence_rate.h"
 #include "examples/support/flags.h"
 #include "examples/support/plot.h"

@@ -25,7 +25,7 @@
 
 #include "bilevel/bilevel.h"
 #include "bilevel/learnable/noise.h"
-#include "bilevel/methods/levenberg_marquardt.h"
+#include "bilevel/methods/hyper_objective/levenberg_marquardt.h"
 #include "ceres/ceres.h"
 #include "examples/support/bal.h"
 #include "examples/support/baselines.h"

@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "bilevel/bilevel.h"
-#include "bilevel/methods/levenberg_marquardt.h"
-#include "bilevel/methods/slip.h"
+#include "bilevel/methods/hyper_objective/levenberg_marquardt.h"
+#include "bilevel/methods/stochastic/slip.h"
 #include "ceres/ceres.h"
 #include "examples/support/bal.h"
 #include "examples/support/flags.h"

@@ -25,7 +25,7 @@
 
 #include "Eigen/Dense"
 #include "bilevel/bilevel.h"
-#include "bilevel/methods/levenberg_marquardt.h"
+#include "bilevel/methods/hyper_objective/levenberg_marquardt.h"
 #include "ceres/ceres.h"
 #include "examples/support/baselines.h"
 #include "examples/support/calibration.h"

@@ -24,7 +24,7 @@
 #include <vector>
 
 #include "bilevel/bilevel.h"
-#include "bilevel/methods/levenberg_marquardt.h"
+#include "bilevel/methods/hyper_objective/levenberg_marquardt.h"
 #include "ceres/ceres.h"
 #include "examples/support/alignment.h"
 #include "examples/support/baselines.h"

@@ -22,9 +22,9 @@
 #include <vector>
 
 #include "bilevel/bilevel.h"
-#include "bilevel/cross_validation.h"
 #include "bilevel/learnable/losses.h"
 #include "bilevel/learnable/noise.h"
+#include "bilevel/upper_level/cross_validation.h"
 #include "ceres/ceres.h"
 #include "examples/support/baselines.h"
 #include "examples/support/flags.h"

@@ -1,6 +1,6 @@
 // The figure behind everything else: hypergradients agree with Richardson-extrapolated central
 // differences of polished re-solves to 1e-7, and Taylor remainders shrink with slope 2.0 +- 0.1.
-#include "bilevel/hypergradient_checker.h"
+#include "bilevel/analysis/hypergradient_checker.h"
 
 #include <array>
 #include <cmath>
@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "Eigen/Dense"
+#include "bilevel/analysis/hypergradient_matchers.h"
 #include "bilevel/bilevel.h"
-#include "bilevel/hypergradient_matchers.h"
 #include "bilevel/learnable/auto_diff_loss.h"
 #include "ceres/ceres.h"
 #include "gtest/gtest.h"

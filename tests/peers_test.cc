@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "bilevel/analysis/hypergradient_matchers.h"
 #include "bilevel/bilevel.h"
-#include "bilevel/hypergradient_matchers.h"
 #include "ceres/ceres.h"
 #include "gtest/gtest.h"
 #include "pose_graph.h"

@@ -1,8 +1,6 @@
 #ifndef BILEVEL_TESTS_TEST_DATA_H_
 #define BILEVEL_TESTS_TEST_DATA_H_
 
-#include <cstdlib>
-#include <fstream>
 #include <string>
 
 #include "gtest/gtest.h"
@@ -11,15 +9,7 @@ namespace bilevel {
 
 /// The path of a data file: below the folder that the environment variable BILEVEL_DATA_DIR names,
 /// else build/data/ of the checkout (examples/fetch_bal.sh); empty where it is in neither.
-inline std::string DataPath(const std::string& relative_path) {
-  const char* folder = std::getenv("BILEVEL_DATA_DIR");
-  for (const std::string& path :
-       {std::string(folder == nullptr ? "" : folder) + "/" + relative_path,
-        std::string(BILEVEL_FETCHED_DATA_DIR) + "/" + relative_path}) {
-    if (std::ifstream(path).good()) return path;
-  }
-  return "";
-}
+std::string DataPath(const std::string& relative_path);
 
 }  // namespace bilevel
 

@@ -12,8 +12,8 @@
 #include "Eigen/Core"
 #include "bilevel/bilevel.h"
 #include "bilevel/learnable/losses.h"
-#include "bilevel/objective/program.h"
-#include "bilevel/objective/space.h"
+#include "bilevel/program/program.h"
+#include "bilevel/program/space.h"
 #include "ceres/ceres.h"
 #include "ceres/rotation.h"
 

@@ -11,7 +11,7 @@
 
 #include "bilevel/derivatives/rotation.h"  // Overloads that functors must see: keep it here.
 #include "bilevel/derivatives/tape.h"
-#include "bilevel/objective/objective.h"
+#include "bilevel/terms/objective.h"
 
 namespace bilevel {
 

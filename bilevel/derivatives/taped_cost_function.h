@@ -1,8 +1,8 @@
 #ifndef BILEVEL_DERIVATIVES_TAPED_COST_FUNCTION_H_
 #define BILEVEL_DERIVATIVES_TAPED_COST_FUNCTION_H_
 
-#include "bilevel/derivatives/second_order_cost_function.h"
 #include "bilevel/derivatives/tape.h"
+#include "bilevel/terms/second_order_cost_function.h"
 
 namespace bilevel {
 

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "bilevel/derivatives/dual.h"
-#include "bilevel/derivatives/learnable_loss.h"
+#include "bilevel/terms/learnable_loss.h"
 #include "ceres/jet.h"
 
 namespace bilevel {

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "bilevel/lower_level/bookkeeping.h"
+#include "bilevel/base/internal/bookkeeping.h"
 
 namespace bilevel {
 namespace {

@@ -4,7 +4,7 @@
 #include <memory>
 #include <string>
 
-#include "bilevel/derivatives/learnable_loss.h"
+#include "bilevel/terms/learnable_loss.h"
 #include "ceres/loss_function.h"
 #include "ceres/types.h"
 

@@ -8,8 +8,8 @@
 
 #include "Eigen/Cholesky"
 #include "Eigen/Core"
-#include "bilevel/lower_level/bookkeeping.h"
-#include "bilevel/objective/objective.h"
+#include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/terms/objective.h"
 
 namespace bilevel {
 namespace {

@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "bilevel/derivatives/second_order_cost_function.h"
 #include "bilevel/problem.h"
+#include "bilevel/terms/second_order_cost_function.h"
 #include "ceres/cost_function.h"
 #include "ceres/loss_function.h"
 #include "ceres/problem.h"

@@ -6,10 +6,10 @@
 
 #include "Eigen/Cholesky"
 #include "Eigen/SparseCholesky"
-#include "bilevel/lower_level/schur_elimination.h"
+#include "bilevel/lower_level/internal/schur_elimination.h"
 #ifdef BILEVEL_USE_CHOLMOD
 #include "Eigen/CholmodSupport"
-#include "bilevel/lower_level/one_openmp_thread.h"
+#include "bilevel/lower_level/internal/one_openmp_thread.h"
 #endif
 
 namespace bilevel {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "bilevel/objective/level_function.h"
+#include "bilevel/program/level_function.h"
 
 namespace bilevel {
 

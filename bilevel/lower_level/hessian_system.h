@@ -5,22 +5,10 @@
 #include <vector>
 
 #include "bilevel/lower_level/factorization.h"
-#include "bilevel/objective/level_function.h"
+#include "bilevel/program/level_function.h"
+#include "bilevel/types.h"
 
 namespace bilevel {
-
-/// What to do where d^2g/dy^2 is singular.
-enum class SingularHandling {
-  /// Minimum norm if the right-hand side does not see the null space, otherwise refuse.
-  kAutomatic,
-  /// The pseudo-inverse: the solution without a component in the null space.
-  kMinimumNorm,
-  /// Damping, removed again by iterative refinement: the same limit reached without computing the
-  /// null space; refuses a right-hand side that is not in the range.
-  kDampingWithRefinement,
-  /// Refuse, naming the blocks.
-  kRefuse,
-};
 
 /// Linear systems with H = d^2g/dy^2 at one point, singular ones included (gauge freedom is the
 /// normal state of bundle adjustment).

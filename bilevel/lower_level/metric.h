@@ -1,7 +1,7 @@
 #ifndef BILEVEL_LOWER_LEVEL_METRIC_H_
 #define BILEVEL_LOWER_LEVEL_METRIC_H_
 
-#include "bilevel/objective/oracle.h"
+#include "bilevel/oracle/oracle.h"
 
 namespace bilevel {
 

@@ -5,14 +5,14 @@
 #include <limits>
 #include <utility>
 
-#include "bilevel/lower_level/bookkeeping.h"
-#include "bilevel/objective/level_evaluator.h"
+#include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/program/level_evaluator.h"
 
 namespace bilevel {
 
 // One scenario's solver.
-struct NewtonCgLowerSolver::Part {
-  Part(Program* program, const Program::Scenario* s)
+struct NewtonCgLowerSolver::PerScenario {
+  PerScenario(Program* program, const Program::Scenario* s)
       : scenario(s),
         g(s->g.get(), &program->pool),
         y(&s->y),
@@ -62,7 +62,7 @@ NewtonCgLowerSolver::NewtonCgLowerSolver(Program* program, const Options& option
       linear_tolerance_(options.linear_tolerance),
       x_(&program->x) {
   for (const auto& scenario : program->scenarios) {
-    parts_.push_back(std::make_unique<Part>(program, scenario.get()));
+    parts_.push_back(std::make_unique<PerScenario>(program, scenario.get()));
   }
 }
 
@@ -114,7 +114,10 @@ bool NewtonCgLowerSolver::ForEach(const char* what, Body body) {
   return message_.empty();
 }
 
-bool NewtonCgLowerSolver::Evaluate(const double* x, const Point& y, Part* part, Vector* gradient) {
+bool NewtonCgLowerSolver::Evaluate(const double* x,
+                                   const Point& y,
+                                   PerScenario* part,
+                                   Vector* gradient) {
   Stopwatch watch(&part->counts.seconds_in_evaluation);
   ++part->counts.gradient_steps;
   return part->g.Gradient(
@@ -126,7 +129,7 @@ bool NewtonCgLowerSolver::Evaluate(const double* x, const Point& y, Part* part, 
 // |b - H s| <= tolerance |b| or a direction without positive curvature, which replaces s = 0 if it
 // is the first. linear_residual is what was reached.
 NewtonCgLowerSolver::Curvature NewtonCgLowerSolver::Conjugate(
-    const double* x, const Vector& b, double tolerance, Part* part, Vector* s) {
+    const double* x, const Vector& b, double tolerance, PerScenario* part, Vector* s) {
   Stopwatch watch(&part->counts.seconds_in_linear_algebra);
   Vector &r = part->r, &p = part->p, &hp = part->hp;
   const auto multiply = [&](const Vector& v) {
@@ -172,7 +175,7 @@ NewtonCgLowerSolver::Curvature NewtonCgLowerSolver::Conjugate(
   return Curvature::kPositive;
 }
 
-bool NewtonCgLowerSolver::Minimize(const double* x, Part* part) {
+bool NewtonCgLowerSolver::Minimize(const double* x, PerScenario* part) {
   constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
   constexpr int kMostHalvings = 40;
   Vector& gradient = part->gradient;
@@ -228,7 +231,7 @@ bool NewtonCgLowerSolver::Minimize(const double* x, Part* part) {
   }
 }
 
-void NewtonCgLowerSolver::Relax(double tolerance) {
+void NewtonCgLowerSolver::SetTolerance(double tolerance) {
   tolerance_ = std::max(options_.tolerance, tolerance);
   linear_tolerance_ = std::max(options_.linear_tolerance, tolerance);
 }
@@ -236,7 +239,7 @@ void NewtonCgLowerSolver::Relax(double tolerance) {
 bool NewtonCgLowerSolver::Solve(const Point& x, Point* y) {
   have_dy_dx_ = false;
   ++counts_.warm_solves;
-  const bool ok = ForEach("was not solved: ", [&](Part* part) {
+  const bool ok = ForEach("was not solved: ", [&](PerScenario* part) {
     part->y.value() = y->value().segment(part->scenario->offset, part->scenario->y.size());
     return Minimize(x.value().data(), part);
   });
@@ -253,7 +256,7 @@ bool NewtonCgLowerSolver::Solve(const Point& x, Point* y) {
 bool NewtonCgLowerSolver::Differentiate(const Point& x, const Point& y) {
   have_dy_dx_ = false;
   x_ = x;
-  return ForEach("was not differentiated: ", [&](Part* part) {
+  return ForEach("was not differentiated: ", [&](PerScenario* part) {
     part->y.value() = y.value().segment(part->scenario->offset, part->scenario->y.size());
     if (!part->scenario->y.has_bounds()) return true;
     if (!Evaluate(x_.value().data(), part->y, part, &part->gradient)) return false;
@@ -262,7 +265,7 @@ bool NewtonCgLowerSolver::Differentiate(const Point& x, const Point& y) {
   });
 }
 
-bool NewtonCgLowerSolver::SolveLinear(const Vector& b, Part* part, Vector* solution) {
+bool NewtonCgLowerSolver::SolveLinear(const Vector& b, PerScenario* part, Vector* solution) {
   const Curvature curvature = Conjugate(x_.value().data(), b, linear_tolerance_, part, solution);
   if (curvature == Curvature::kFailed) return false;
   if (curvature == Curvature::kNegative) {
@@ -279,7 +282,7 @@ bool NewtonCgLowerSolver::SolveLinear(const Vector& b, Part* part, Vector* solut
 }
 
 bool NewtonCgLowerSolver::Adjoint(const Vector& fy, Vector* product) {
-  const bool ok = ForEach("was not differentiated: ", [&](Part* part) {
+  const bool ok = ForEach("was not differentiated: ", [&](PerScenario* part) {
     part->step = part->Segment(fy);
     return SolveLinear(part->step, part, &part->adjoint) &&
            (part->g.HessianProduct(x_.value().data(),
@@ -297,13 +300,13 @@ bool NewtonCgLowerSolver::Adjoint(const Vector& fy, Vector* product) {
 }
 
 bool NewtonCgLowerSolver::IsDetermined(const Vector& fy) {
-  return ForEach("was not differentiated: ", [&](Part* part) {
+  return ForEach("was not differentiated: ", [&](PerScenario* part) {
     part->step = part->Segment(fy);
     return SolveLinear(part->step, part, &part->adjoint);
   });
 }
 
-bool NewtonCgLowerSolver::FillColumns(Part* part) {
+bool NewtonCgLowerSolver::FillColumns(PerScenario* part) {
   constexpr double kWeights[4][2] = {{1, 8.0}, {-1, -8.0}, {2, -1.0}, {-2, 1.0}};
   const double h = 1e-3 * std::max(1.0, x_.value().lpNorm<Eigen::Infinity>());
   Point probe = x_;
@@ -330,7 +333,7 @@ const Matrix& NewtonCgLowerSolver::dy_dx() {
   have_dy_dx_ = true;
   dy_dx_.setConstant(
       program_->y.tangent_size(), x_.dim(), std::numeric_limits<double>::quiet_NaN());
-  ForEach("was not differentiated: ", [&](Part* part) { return FillColumns(part); });
+  ForEach("was not differentiated: ", [&](PerScenario* part) { return FillColumns(part); });
   return dy_dx_;
 }
 

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "bilevel/objective/lower_solver.h"
-#include "bilevel/objective/program.h"
+#include "bilevel/oracle/lower_solver.h"
+#include "bilevel/program/program.h"
 
 namespace bilevel {
 
@@ -37,7 +37,7 @@ class NewtonCgLowerSolver : public LowerSolver {
 
   std::string CheckOptions() const override;
   bool Solve(const Point& x, Point* y) override;
-  void Relax(double tolerance) override;
+  void SetTolerance(double tolerance) override;
   bool has_tolerance() const override { return true; }
   bool Differentiate(const Point& x, const Point& y) override;
   /// Column by column, d^2g/dydx by differences of g_y to fourth order: for short x.
@@ -54,19 +54,19 @@ class NewtonCgLowerSolver : public LowerSolver {
 
  private:
   enum class Curvature { kPositive, kNegative, kFailed };
-  struct Part;
-  bool Evaluate(const double* x, const Point& y, Part* part, Vector* gradient);
+  struct PerScenario;
+  bool Evaluate(const double* x, const Point& y, PerScenario* part, Vector* gradient);
   Curvature Conjugate(
-      const double* x, const Vector& b, double tolerance, Part* part, Vector* solution);
-  bool Minimize(const double* x, Part* part);
-  bool SolveLinear(const Vector& b, Part* part, Vector* solution);
-  bool FillColumns(Part* part);
+      const double* x, const Vector& b, double tolerance, PerScenario* part, Vector* solution);
+  bool Minimize(const double* x, PerScenario* part);
+  bool SolveLinear(const Vector& b, PerScenario* part, Vector* solution);
+  bool FillColumns(PerScenario* part);
   template <typename Body>
   bool ForEach(const char* what, Body body);
 
   Program* program_;
   Options options_;
-  std::vector<std::unique_ptr<Part>> parts_;
+  std::vector<std::unique_ptr<PerScenario>> parts_;
   double tolerance_, linear_tolerance_;  // The options', or looser ones.
   Point x_;
   Matrix dy_dx_;

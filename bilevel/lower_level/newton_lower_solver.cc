@@ -8,10 +8,10 @@
 #include <optional>
 #include <utility>
 
-#include "bilevel/lower_level/bookkeeping.h"
-#include "bilevel/lower_level/mend_blocks.h"
-#include "bilevel/lower_level/newton_lower_solver_part.h"
-#include "bilevel/lower_level/one_openmp_thread.h"
+#include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/lower_level/internal/make_blocks_positive_definite.h"
+#include "bilevel/lower_level/internal/newton_lower_solver_scenario.h"
+#include "bilevel/lower_level/internal/one_openmp_thread.h"
 
 namespace bilevel {
 namespace {
@@ -33,7 +33,7 @@ constexpr double kFactorizationInSteps = 15.0;
 NewtonLowerSolver::NewtonLowerSolver(Program* program, const Options& options)
     : program_(program), options_(options), tolerance_(options.tolerance) {
   for (auto& scenario : program->scenarios) {
-    parts_.push_back(std::make_unique<Part>(program, scenario.get()));
+    parts_.push_back(std::make_unique<PerScenario>(program, scenario.get()));
   }
 }
 
@@ -45,7 +45,7 @@ std::unique_ptr<LowerSolver> NewtonLowerSolver::Fork() const {
   return std::make_unique<NewtonLowerSolver>(program_, options);
 }
 
-void NewtonLowerSolver::Relax(double tolerance) {
+void NewtonLowerSolver::SetTolerance(double tolerance) {
   tolerance_ = std::max(options_.tolerance, tolerance);
 }
 
@@ -68,7 +68,7 @@ bool NewtonLowerSolver::Solve(const Point& x, Point* y) {
     part->start.value() = part->y.value();
   }
   program_->pool.ParallelFor(static_cast<int>(parts_.size()), 1, [&](int, int i) {
-    Part* part = parts_[i].get();
+    PerScenario* part = parts_[i].get();
     try {
       part->ok = SolvePart(part, x.value().data(), cold);
     } catch (const std::exception& e) {
@@ -101,7 +101,7 @@ bool NewtonLowerSolver::Solve(const Point& x, Point* y) {
   return true;
 }
 
-bool NewtonLowerSolver::SolvePart(Part* part, const double* x, bool cold) {
+bool NewtonLowerSolver::SolvePart(PerScenario* part, const double* x, bool cold) {
   part->factorized = part->evaluated = part->unconfirmed = false;
   if (cold && !RunCeres(part)) return false;
   if (Newton(part, x, !cold && options_.use_ceres)) return true;
@@ -115,7 +115,7 @@ bool NewtonLowerSolver::SolvePart(Part* part, const double* x, bool cold) {
   return false;
 }
 
-bool NewtonLowerSolver::RunCeres(Part* part) {
+bool NewtonLowerSolver::RunCeres(PerScenario* part) {
   Stopwatch watch(&part->counts.seconds_in_ceres);
   const Program::Scenario& s = *part->scenario;
   if (!s.lower || s.g->num_residual_blocks() == 0 || s.g->num_terms() > 0) return true;
@@ -146,7 +146,7 @@ bool NewtonLowerSolver::RunCeres(Part* part) {
   return true;
 }
 
-bool NewtonLowerSolver::Evaluate(Part* part, const double* x) {
+bool NewtonLowerSolver::Evaluate(PerScenario* part, const double* x) {
   Stopwatch watch(&part->counts.seconds_in_evaluation);
   part->factorized = false;
   part->x = Eigen::Map<const Vector>(x, program_->x.size());
@@ -162,7 +162,7 @@ bool NewtonLowerSolver::Evaluate(Part* part, const double* x) {
 }
 
 // Bounds that hold y: at the bound, with the gradient pushing outwards.
-bool NewtonLowerSolver::FindActive(Part* part) const {
+bool NewtonLowerSolver::FindActive(PerScenario* part) const {
   const Space& space = part->scenario->y;
   part->any_fixed = false;
   part->weakly_active.clear();
@@ -200,7 +200,7 @@ bool NewtonLowerSolver::FindActive(Part* part) const {
 // Newton's steps with a Hessian factorised earlier, corrected by secants: a gradient and a
 // back-substitution each. False: they have become too slow, or cannot be taken; y is the best
 // point.
-bool NewtonLowerSolver::Follow(Part* part, const double* x) {
+bool NewtonLowerSolver::Follow(PerScenario* part, const double* x) {
   // Bounds change the matrix with the active set.
   if (!part->kept || part->scenario->y.has_bounds()) return false;
   const auto gradient = [&](const Point& y, double* value, Vector* g) {
@@ -262,7 +262,7 @@ bool NewtonLowerSolver::Follow(Part* part, const double* x) {
   }
 }
 
-bool NewtonLowerSolver::Newton(Part* part, const double* x, bool may_run_ceres) {
+bool NewtonLowerSolver::Newton(PerScenario* part, const double* x, bool may_run_ceres) {
   const Space& space = part->scenario->y;
   Factorization& factorization = part->system.factorization();
   bool mended = false;  // The Hessian is no longer that of y.
@@ -298,7 +298,8 @@ bool NewtonLowerSolver::Newton(Part* part, const double* x, bool may_run_ceres) 
     }
     bool indefinite = mended || status != Factorization::Status::kPositiveDefinite;
     // A robust loss makes few blocks indefinite: mending those leaves the others their full steps.
-    if (status == Factorization::Status::kNotPositiveDefinite && MendBlocks(space, &part->yy)) {
+    if (status == Factorization::Status::kNotPositiveDefinite &&
+        MakeBlocksPositiveDefinite(space, &part->yy)) {
       mended = true;
       part->evaluated = false;
       status = factorize(damping = std::max(damping, kSingularDamping));

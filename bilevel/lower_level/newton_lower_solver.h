@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "bilevel/lower_level/hessian_system.h"
-#include "bilevel/objective/level_evaluator.h"
-#include "bilevel/objective/lower_solver.h"
-#include "bilevel/objective/program.h"
+#include "bilevel/oracle/lower_solver.h"
+#include "bilevel/program/level_evaluator.h"
+#include "bilevel/program/program.h"
 #include "ceres/solver.h"
 
 namespace bilevel {
@@ -41,7 +41,7 @@ class NewtonLowerSolver : public LowerSolver {
   ~NewtonLowerSolver() override;
 
   bool Solve(const Point& x, Point* y) override;
-  void Relax(double tolerance) override;
+  void SetTolerance(double tolerance) override;
   bool has_tolerance() const override { return true; }
   bool Differentiate(const Point& x, const Point& y) override;
   const Matrix& dy_dx() override;
@@ -76,17 +76,17 @@ class NewtonLowerSolver : public LowerSolver {
   std::string weakly_active() const;
 
  private:
-  struct Part;
-  bool SolvePart(Part* part, const double* x, bool cold);
-  bool Newton(Part* part, const double* x, bool may_run_ceres);
-  bool Follow(Part* part, const double* x);
-  bool RunCeres(Part* part);
-  bool FindActive(Part* part) const;
-  bool Evaluate(Part* part, const double* x);
+  struct PerScenario;
+  bool SolvePart(PerScenario* part, const double* x, bool cold);
+  bool Newton(PerScenario* part, const double* x, bool may_run_ceres);
+  bool Follow(PerScenario* part, const double* x);
+  bool RunCeres(PerScenario* part);
+  bool FindActive(PerScenario* part) const;
+  bool Evaluate(PerScenario* part, const double* x);
 
   Program* program_;
   Options options_;
-  std::vector<std::unique_ptr<Part>> parts_;
+  std::vector<std::unique_ptr<PerScenario>> parts_;
   double tolerance_;  // The options', or a looser one.
   bool solved_before_ = false;
   bool have_dy_dx_ = false;

@@ -4,8 +4,8 @@
 #include <limits>
 #include <utility>
 
-#include "bilevel/lower_level/bookkeeping.h"
-#include "bilevel/lower_level/newton_lower_solver_part.h"
+#include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/lower_level/internal/newton_lower_solver_scenario.h"
 
 namespace bilevel {
 namespace {
@@ -19,7 +19,7 @@ bool NewtonLowerSolver::Differentiate(const Point& x, const Point& y) {
   have_dy_dx_ = false;
   message_.clear();
   program_->pool.ParallelFor(static_cast<int>(parts_.size()), 1, [&](int, int i) {
-    Part* part = parts_[i].get();
+    PerScenario* part = parts_[i].get();
     const auto own = y.value().segment(part->scenario->offset, part->scenario->y.size());
     const bool here = part->evaluated && part->x == x.value() && part->y.value() == own;
     part->y.value() = own;

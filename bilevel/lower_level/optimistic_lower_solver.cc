@@ -6,9 +6,9 @@
 #include <limits>
 #include <utility>
 
-#include "bilevel/lower_level/bookkeeping.h"
-#include "bilevel/lower_level/component_eigen.h"
-#include "bilevel/objective/level_evaluator.h"
+#include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/lower_level/internal/component_eigen.h"
+#include "bilevel/program/level_evaluator.h"
 
 namespace bilevel {
 namespace {
@@ -33,8 +33,8 @@ double Rounding(const Space& space, const Vector& d, const Vector& y) {
 }  // namespace
 
 // One scenario.
-struct OptimisticLowerSolver::Part {
-  Part(Program* program, Program::Scenario* s, const Options& o)
+struct OptimisticLowerSolver::PerScenario {
+  PerScenario(Program* program, Program::Scenario* s, const Options& o)
       : scenario(s),
         space(s->y),
         options(o),
@@ -403,7 +403,7 @@ OptimisticLowerSolver::OptimisticLowerSolver(Program* program,
     : program_(program), start_(start), options_(options), refusal_(Check(*program, options)) {
   if (!refusal_.empty()) return;
   for (auto& scenario : program->scenarios) {
-    parts_.push_back(std::make_unique<Part>(program, scenario.get(), options_));
+    parts_.push_back(std::make_unique<PerScenario>(program, scenario.get(), options_));
   }
 }
 
@@ -445,7 +445,7 @@ std::unique_ptr<LowerSolver> OptimisticLowerSolver::Fork() const {
 bool OptimisticLowerSolver::SolveFrom(const Point& x, const Point& y) {
   message_.clear();
   program_->pool.ParallelFor(static_cast<int>(parts_.size()), 1, [&](int, int i) {
-    Part* part = parts_[i].get();
+    PerScenario* part = parts_[i].get();
     part->message.clear();
     try {
       part->solved = part->Minimize(

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "bilevel/objective/lower_solver.h"
-#include "bilevel/objective/program.h"
+#include "bilevel/oracle/lower_solver.h"
+#include "bilevel/program/program.h"
 
 namespace bilevel {
 
@@ -70,7 +70,7 @@ class OptimisticLowerSolver : public LowerSolver {
   static constexpr int kMostCoordinates = 5000;
 
  private:
-  struct Part;
+  struct PerScenario;
   bool SolveFrom(const Point& x, const Point& y);
 
   Program* program_;
@@ -78,7 +78,7 @@ class OptimisticLowerSolver : public LowerSolver {
   std::unique_ptr<LowerSolver> own_start_;  // A fork's.
   Options options_;
   std::string refusal_;
-  std::vector<std::unique_ptr<Part>> parts_;
+  std::vector<std::unique_ptr<PerScenario>> parts_;
   bool solved_before_ = false, have_dy_dx_ = false;
   Matrix dy_dx_;
   std::string message_;

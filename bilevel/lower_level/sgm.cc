@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "bilevel/lower_level/bookkeeping.h"
+#include "bilevel/base/internal/bookkeeping.h"
 
 namespace bilevel {
 

@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "bilevel/lower_level/block_jacobi.h"
-#include "bilevel/objective/lower_solver.h"
-#include "bilevel/objective/oracle.h"
-#include "bilevel/objective/program.h"
+#include "bilevel/oracle/lower_solver.h"
+#include "bilevel/oracle/oracle.h"
+#include "bilevel/program/program.h"
 
 namespace bilevel {
 

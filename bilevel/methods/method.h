@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "bilevel/methods/uncertainty.h"
-#include "bilevel/objective/oracle.h"
-#include "bilevel/objective/space.h"
+#include "bilevel/oracle/oracle.h"
+#include "bilevel/oracle/uncertainty.h"
+#include "bilevel/program/space.h"
 
 namespace bilevel {
 

@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "bilevel/objective/vector_passes.h"
+#include "bilevel/base/internal/vector_passes.h"
 
 namespace bilevel {
 

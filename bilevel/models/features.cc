@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "bilevel/models/feature_storage.h"
+#include "bilevel/models/internal/feature_storage.h"
 
 namespace bilevel {
 namespace {

@@ -4,8 +4,8 @@
 #include <cmath>
 
 #include "Eigen/Core"
-#include "bilevel/models/check_sizes.h"
-#include "bilevel/objective/vector_passes.h"
+#include "bilevel/base/internal/vector_passes.h"
+#include "bilevel/models/internal/check_sizes.h"
 
 namespace bilevel {
 namespace {

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "bilevel/objective/objective.h"
+#include "bilevel/terms/objective.h"
 
 namespace bilevel {
 

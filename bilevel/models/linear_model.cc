@@ -4,8 +4,8 @@
 #include <cmath>
 #include <utility>
 
-#include "bilevel/models/check_sizes.h"
-#include "bilevel/models/linear_model_engine.h"
+#include "bilevel/models/internal/check_sizes.h"
+#include "bilevel/models/internal/linear_model_engine.h"
 
 namespace bilevel {
 namespace {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "bilevel/models/features.h"
-#include "bilevel/objective/objective.h"
+#include "bilevel/terms/objective.h"
 
 namespace bilevel {
 

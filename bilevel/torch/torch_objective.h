@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "bilevel/objective/objective.h"
+#include "bilevel/terms/objective.h"
 #include "torch/types.h"
 
 namespace torch::nn {

@@ -29,9 +29,9 @@
 #include <vector>
 
 #include "bilevel/bilevel.h"
-#include "bilevel/methods/bome.h"
-#include "bilevel/methods/bvfsm.h"
-#include "bilevel/methods/gradient_method.h"
+#include "bilevel/methods/hyper_objective/gradient_method.h"
+#include "bilevel/methods/value_function/bome.h"
+#include "bilevel/methods/value_function/bvfsm.h"
 #include "bilevel/torch/torch_objective.h"
 #include "examples/support/experiment.h"
 #include "examples/support/flags.h"

@@ -20,8 +20,8 @@
 #include <vector>
 
 #include "bilevel/bilevel.h"
-#include "bilevel/methods/bome.h"
-#include "bilevel/methods/gradient_method.h"
+#include "bilevel/methods/hyper_objective/gradient_method.h"
+#include "bilevel/methods/value_function/bome.h"
 #include "examples/support/experiment.h"
 #include "examples/support/flags.h"
 #include "examples/support/table.h"

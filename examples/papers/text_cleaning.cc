@@ -27,7 +27,7 @@
 #include <vector>
 
 #include "bilevel/bilevel.h"
-#include "bilevel/step_search.h"
+#include "bilevel/search/step_search.h"
 #include "examples/support/experiment.h"
 #include "examples/support/flags.h"
 #include "examples/support/minibatch_experiment.h"

@@ -6,7 +6,7 @@
 #include <random>
 #include <utility>
 
-#include "bilevel/methods/estimators/jump.h"
+#include "bilevel/methods/estimators/discontinuity.h"
 #include "examples/support/flags.h"
 
 namespace examples {
@@ -62,7 +62,7 @@ void Phi::Continue() {
 
 std::string Phi::FindJump(const std::vector<double>& a, const std::vector<double>& b, int steps) {
   const double begin = Now();
-  bilevel::SteepestPair pair;
+  bilevel::Discontinuity pair;
   bilevel::Point last;
   double last_phi = 0.0;
   for (int k = 0; k <= steps; ++k) {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "bilevel/bilevel.h"
-#include "bilevel/objective/program.h"
+#include "bilevel/program/program.h"
 
 /// Searches without derivatives, to hold what was learned against, and a test of whether one
 /// estimate is better than another.

@@ -5,21 +5,21 @@
 #include <cmath>
 #include <limits>
 
-#include "bilevel/methods/alset.h"
-#include "bilevel/methods/amigo.h"
-#include "bilevel/methods/bo_rep.h"
-#include "bilevel/methods/bsa.h"
-#include "bilevel/methods/f2sa.h"
-#include "bilevel/methods/ma_soba.h"
-#include "bilevel/methods/saba.h"
-#include "bilevel/methods/slip.h"
-#include "bilevel/methods/soba.h"
-#include "bilevel/methods/srba.h"
-#include "bilevel/methods/stocbio.h"
-#include "bilevel/methods/sustain.h"
-#include "bilevel/methods/ttsa.h"
-#include "bilevel/methods/vrbo.h"
-#include "bilevel/objective/program.h"
+#include "bilevel/methods/stochastic/alset.h"
+#include "bilevel/methods/stochastic/amigo.h"
+#include "bilevel/methods/stochastic/bo_rep.h"
+#include "bilevel/methods/stochastic/bsa.h"
+#include "bilevel/methods/stochastic/f2sa.h"
+#include "bilevel/methods/stochastic/ma_soba.h"
+#include "bilevel/methods/stochastic/saba.h"
+#include "bilevel/methods/stochastic/slip.h"
+#include "bilevel/methods/stochastic/soba.h"
+#include "bilevel/methods/stochastic/srba.h"
+#include "bilevel/methods/stochastic/stocbio.h"
+#include "bilevel/methods/stochastic/sustain.h"
+#include "bilevel/methods/stochastic/ttsa.h"
+#include "bilevel/methods/stochastic/vrbo.h"
+#include "bilevel/program/program.h"
 
 namespace examples {
 namespace {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "Eigen/SparseCore"
-#include "bilevel/objective/objective.h"
+#include "bilevel/terms/objective.h"
 
 namespace examples {
 

@@ -4,7 +4,7 @@
 #include <array>
 #include <vector>
 
-#include "bilevel/objective/objective.h"
+#include "bilevel/terms/objective.h"
 #include "examples/support/image.h"
 
 namespace examples {

@@ -5,8 +5,8 @@
 #include <memory>
 #include <utility>
 
-#include "bilevel/methods/gradient_method.h"
-#include "bilevel/step_search.h"
+#include "bilevel/methods/hyper_objective/gradient_method.h"
+#include "bilevel/search/step_search.h"
 #include "examples/support/flags.h"
 #include "examples/support/minibatch_methods.h"
 #include "examples/support/table.h"

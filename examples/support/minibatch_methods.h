@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "bilevel/methods/stochastic_method.h"
+#include "bilevel/methods/stochastic/stochastic_method.h"
 
 /// Methods on minibatches that are compared with each other: each has two constant steps and
 /// otherwise the settings of SLIP's authors.

@@ -14,8 +14,8 @@
 #include "benchmark/benchmark.h"
 #include "bilevel/bilevel.h"
 #include "bilevel/learnable/losses.h"
-#include "bilevel/objective/oracle.h"
-#include "bilevel/objective/program.h"
+#include "bilevel/oracle/oracle.h"
+#include "bilevel/program/program.h"
 #include "ceres/ceres.h"
 
 namespace bilevel {

@@ -12,7 +12,7 @@
 #include "benchmark/benchmark.h"
 #include "bilevel/bilevel.h"
 #include "bilevel/lower_level/newton_cg_lower_solver.h"
-#include "bilevel/methods/gradient_method.h"
+#include "bilevel/methods/hyper_objective/gradient_method.h"
 
 namespace bilevel {
 namespace {

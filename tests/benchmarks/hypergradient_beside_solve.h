@@ -4,9 +4,9 @@
 #include <chrono>
 
 #include "benchmark/benchmark.h"
-#include "bilevel/objective/lower_solver.h"
-#include "bilevel/objective/oracle.h"
-#include "bilevel/objective/program.h"
+#include "bilevel/oracle/lower_solver.h"
+#include "bilevel/oracle/oracle.h"
+#include "bilevel/program/program.h"
 
 namespace bilevel {
 

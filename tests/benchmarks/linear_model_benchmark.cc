@@ -11,9 +11,9 @@
 
 #include "benchmark/benchmark.h"
 #include "bilevel/bilevel.h"
-#include "bilevel/methods/bome.h"
-#include "bilevel/methods/slip.h"
-#include "bilevel/methods/soba.h"
+#include "bilevel/methods/stochastic/slip.h"
+#include "bilevel/methods/stochastic/soba.h"
+#include "bilevel/methods/value_function/bome.h"
 
 namespace {
 

@@ -14,8 +14,8 @@
 
 #include "benchmark/benchmark.h"
 #include "bilevel/bilevel.h"
-#include "bilevel/objective/level_evaluator.h"
-#include "bilevel/objective/program.h"
+#include "bilevel/program/level_evaluator.h"
+#include "bilevel/program/program.h"
 #include "ceres/ceres.h"
 #include "ceres/rotation.h"
 

@@ -17,14 +17,14 @@
 
 #include "benchmark/benchmark.h"
 #include "bilevel/bilevel.h"
-#include "bilevel/methods/saba.h"
-#include "bilevel/methods/slip.h"
-#include "bilevel/methods/soba.h"
-#include "bilevel/models/feature_storage.h"
+#include "bilevel/methods/stochastic/saba.h"
+#include "bilevel/methods/stochastic/slip.h"
+#include "bilevel/methods/stochastic/soba.h"
+#include "bilevel/models/internal/feature_storage.h"
+#include "bilevel/models/internal/simd_kernels.h"
 #include "bilevel/models/linear_model.h"
-#include "bilevel/models/simd_kernels.h"
-#include "bilevel/objective/oracle.h"
-#include "bilevel/objective/program.h"
+#include "bilevel/oracle/oracle.h"
+#include "bilevel/program/program.h"
 
 namespace {
 

@@ -12,9 +12,9 @@
 #include <vector>
 
 #include "bilevel/bilevel.h"
-#include "bilevel/lower_level/one_openmp_thread.h"
-#include "bilevel/methods/hyper_objective.h"
-#include "bilevel/objective/program.h"
+#include "bilevel/lower_level/internal/one_openmp_thread.h"
+#include "bilevel/oracle/hyper_objective.h"
+#include "bilevel/program/program.h"
 #include "ceres/ceres.h"
 #include "pose_graph.h"
 #include "test_data.h"

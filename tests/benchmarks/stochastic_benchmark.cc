@@ -12,10 +12,10 @@
 
 #include "benchmark/benchmark.h"
 #include "bilevel/bilevel.h"
-#include "bilevel/methods/slip.h"
-#include "bilevel/methods/soba.h"
-#include "bilevel/objective/oracle.h"
-#include "bilevel/objective/program.h"
+#include "bilevel/methods/stochastic/slip.h"
+#include "bilevel/methods/stochastic/soba.h"
+#include "bilevel/oracle/oracle.h"
+#include "bilevel/program/program.h"
 #include "ceres/ceres.h"
 #include "ceres/rotation.h"
 

@@ -264,7 +264,7 @@ struct Containers {
 #include "bilevel/derivatives/auto_diff_cost_function.h"
 #include "bilevel/derivatives/dual.h"
 #include "bilevel/derivatives/dynamic_auto_diff_cost_function.h"
-#include "bilevel/derivatives/numeric_hessian.h"
+#include "bilevel/derivatives/internal/numeric_hessian.h"
 #include "bilevel/derivatives/tape.h"
 #include "gtest/gtest.h"
 #include "tape_derivatives.h"

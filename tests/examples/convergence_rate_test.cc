@@ -5,9 +5,9 @@
 #include <memory>
 #include <string>
 
-#include "bilevel/methods/slip.h"
-#include "bilevel/methods/soba.h"
-#include "bilevel/methods/sustain.h"
+#include "bilevel/methods/stochastic/slip.h"
+#include "bilevel/methods/stochastic/soba.h"
+#include "bilevel/methods/stochastic/sustain.h"
 #include "gtest/gtest.h"
 
 namespace bilevel {

@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "../test_problems.h"
-#include "bilevel/cross_validation.h"
 #include "bilevel/learnable/noise.h"
-#include "bilevel/multi_start.h"
+#include "bilevel/search/multi_start.h"
+#include "bilevel/upper_level/cross_validation.h"
 #include "glog/logging.h"
 #include "gtest/gtest.h"
 

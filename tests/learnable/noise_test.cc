@@ -7,7 +7,7 @@
 
 #include "../test_problems.h"
 #include "Eigen/Dense"
-#include "bilevel/hypergradient_checker.h"
+#include "bilevel/analysis/hypergradient_checker.h"
 #include "bilevel/learnable/losses.h"
 #include "gtest/gtest.h"
 

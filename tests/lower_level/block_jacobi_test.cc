@@ -9,7 +9,7 @@
 
 #include "Eigen/Eigenvalues"
 #include "bilevel/bilevel.h"
-#include "bilevel/objective/program.h"
+#include "bilevel/program/program.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 

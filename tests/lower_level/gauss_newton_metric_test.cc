@@ -10,8 +10,8 @@
 #include "bilevel/bilevel.h"
 #include "bilevel/lower_level/block_jacobi.h"
 #include "bilevel/methods/estimators/curvature.h"
-#include "bilevel/methods/soba.h"
-#include "bilevel/objective/program.h"
+#include "bilevel/methods/stochastic/soba.h"
+#include "bilevel/program/program.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "bilevel/bilevel.h"
-#include "bilevel/methods/gradient_method.h"
+#include "bilevel/methods/hyper_objective/gradient_method.h"
 #include "ceres/sphere_manifold.h"
 #include "examples/support/toy_problems.h"
 

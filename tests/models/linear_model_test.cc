@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "Eigen/Cholesky"
+#include "bilevel/models/internal/simd_kernels.h"
 #include "bilevel/models/l2_regularizer.h"
-#include "bilevel/models/simd_kernels.h"
 #include "bilevel/problem.h"
 #include "bilevel/solver.h"
 #include "ceres/jet.h"

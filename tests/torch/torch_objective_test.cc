@@ -9,7 +9,7 @@
 
 #include "Eigen/Core"
 #include "bilevel/bilevel.h"
-#include "bilevel/methods/gradient_method.h"
+#include "bilevel/methods/hyper_objective/gradient_method.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "torch/nn/module.h"

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "bilevel/methods/estimators/held.h"
+#include "bilevel/methods/estimators/internal/active_bounds.h"
 
 namespace bilevel {
 namespace {

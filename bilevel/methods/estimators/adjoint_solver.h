@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "bilevel/objective/oracle.h"
+#include "bilevel/oracle/oracle.h"
 
 namespace bilevel {
 

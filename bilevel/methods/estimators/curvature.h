@@ -4,7 +4,7 @@
 #include <string>
 
 #include "bilevel/lower_level/metric.h"
-#include "bilevel/objective/oracle.h"
+#include "bilevel/oracle/oracle.h"
 
 namespace bilevel {
 

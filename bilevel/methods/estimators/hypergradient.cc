@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <limits>
 
-#include "bilevel/lower_level/bookkeeping.h"
-#include "bilevel/objective/lower_solver.h"
+#include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/oracle/lower_solver.h"
 
 namespace bilevel {
 namespace {
@@ -50,11 +50,11 @@ double HoagHypergradient::Estimate(Oracle& o, State& s, Vector* gradient) {
   Vector& memory = s.Get("hoag", 4);
   double &tolerance = memory[0], &rate = memory[1], &age = memory[2], &norm = memory[3];
   struct Restored {
-    ~Restored() { lower.Relax(0.0); }
+    ~Restored() { lower.SetTolerance(0.0); }
     LowerSolver& lower;
   } restored{o.lower()};
   const auto estimate = [&] {
-    o.lower().Relax(tolerance);
+    o.lower().SetTolerance(tolerance);
     return estimator_.Estimate(o, s, gradient);
   };
   const bool first = tolerance == 0.0;

@@ -1,7 +1,7 @@
 #ifndef BILEVEL_METHODS_ESTIMATORS_JOINT_DIRECTION_H_
 #define BILEVEL_METHODS_ESTIMATORS_JOINT_DIRECTION_H_
 
-#include "bilevel/objective/oracle.h"
+#include "bilevel/oracle/oracle.h"
 
 namespace bilevel {
 

@@ -1,7 +1,7 @@
 #ifndef BILEVEL_METHODS_ESTIMATORS_RECURSION_H_
 #define BILEVEL_METHODS_ESTIMATORS_RECURSION_H_
 
-#include "bilevel/objective/space.h"
+#include "bilevel/program/space.h"
 
 namespace bilevel {
 

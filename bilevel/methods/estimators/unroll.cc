@@ -160,7 +160,7 @@ bool Unroll::Reverse(Oracle& o, const Point& x, int last, Vector* a, Vector* gx)
     if (steps_.nesterov) b_ -= c_;
     if (steps_.jacobi) jacobi_.Apply(&b_);
     a_v_ *= mu;
-    const auto add = [&](Function& function, double weight) {
+    const auto add = [&](LevelView& function, double weight) {
       function.HessianProduct(x, path_[k], b_, &h_, &j_);
       *a += weight * h_;
       *gx += weight * j_;

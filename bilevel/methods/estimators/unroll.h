@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "bilevel/lower_level/block_jacobi.h"
-#include "bilevel/objective/oracle.h"
+#include "bilevel/oracle/oracle.h"
 
 namespace bilevel {
 

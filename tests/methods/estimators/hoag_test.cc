@@ -10,8 +10,8 @@
 #include "bilevel/bilevel.h"
 #include "bilevel/lower_level/newton_cg_lower_solver.h"
 #include "bilevel/lower_level/newton_lower_solver.h"
-#include "bilevel/methods/gradient_method.h"
-#include "bilevel/objective/program.h"
+#include "bilevel/methods/hyper_objective/gradient_method.h"
+#include "bilevel/program/program.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 

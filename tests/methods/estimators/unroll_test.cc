@@ -7,7 +7,7 @@
 #include <string>
 
 #include "bilevel/bilevel.h"
-#include "bilevel/objective/program.h"
+#include "bilevel/program/program.h"
 #include "gtest/gtest.h"
 #include "tests/test_problems.h"
 

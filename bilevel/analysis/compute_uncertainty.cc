@@ -1,0 +1,101 @@
+#include <algorithm>
+#include <cmath>
+#include <exception>
+
+#include "bilevel/internal/prepared_problem.h"
+#include "bilevel/oracle/hyper_objective.h"
+#include "bilevel/program/program.h"
+#include "bilevel/solver.h"
+
+namespace bilevel {
+namespace {
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+// Tries to compute it; returns what stands in the way, or nothing.
+std::string Compute(const Solver::Options& options,
+                    HessianKind kind,
+                    Problem* problem,
+                    Uncertainty* uncertainty) {
+  std::string error;
+  PreparedProblem::Needs needs;
+  needs.derivative = true;
+  const auto prepared = PreparedProblem::Create(options, needs, problem, &error);
+  if (!prepared) return error;
+  LowerSolver* const lower = &prepared->lower();
+  Oracle oracle(&prepared->program(), lower, options.seed);
+  const State start = prepared->Start();
+  const Point& x = start.x;
+  HyperObjective phi(&oracle, start.y);
+  double value;
+  Vector gradient, residuals;
+  if (!phi.Evaluate(x, &value, &gradient)) return phi.message();
+  phi.Accept();
+  double squared_residuals = kNaN;
+  int num_residuals = -1;
+  Matrix second;
+  if (oracle.f.IsLeastSquares()) {
+    Matrix jacobian;
+    oracle.f.Linearize(x, phi.y(), lower->dy_dx(), &residuals, &jacobian);
+    if (!oracle.ok()) return oracle.error();
+    squared_residuals = residuals.squaredNorm();
+    num_residuals = static_cast<int>(residuals.size());
+    second = jacobian.transpose() * jacobian;
+  } else if (kind == HessianKind::kGaussNewton) {
+    return "Gauss-Newton needs an upper level of residual blocks alone, without general terms and "
+           "without learned losses; HessianKind::kExact takes any";
+  }
+  if (kind == HessianKind::kExact) {
+    // Central differences of the gradient, of fourth order.
+    constexpr double kStep = 1e-3;
+    const int m = x.dim();
+    second = Matrix::Zero(m, m);
+    const Space& space = x.space();
+    for (int i = 0; i < m; ++i) {
+      if (space.IsHeld(x.value().data(), i, gradient[i])) continue;
+      double step = kStep;
+      if (const int k = space.AmbientIndex(i); k >= 0) {
+        step *= std::max(1.0, std::abs(x.value()[k]));
+        step = std::min({step,
+                         0.5 * (x.value()[k] - space.LowerBound(i)),
+                         0.5 * (space.UpperBound(i) - x.value()[k])});
+        if (!(step > 0.0)) {
+          return space.BlockOf(i).name +
+                 " stands at a bound that does not hold it: phi has no "
+                 "second derivative there";
+        }
+      }
+      for (const auto& [at, weight] : {std::pair{-2, 1.0}, {-1, -8.0}, {1, 8.0}, {2, -1.0}}) {
+        Point moved = x;
+        Vector own;
+        if (!moved.Move(at * step * Vector::Unit(m, i)))
+          return "x cannot move: its manifold failed";
+        if (!phi.Evaluate(moved, &value, &own)) return phi.message();
+        second.col(i) += weight / (12.0 * step) * own;
+      }
+    }
+    second = 0.5 * (second + second.transpose()).eval();
+  }
+  uncertainty->Compute(x, second, gradient, kind, squared_residuals, num_residuals);
+  return uncertainty->message();
+}
+
+}  // namespace
+
+bool ComputeUncertainty(const Solver::Options& options,
+                        HessianKind kind,
+                        Problem* problem,
+                        Uncertainty* uncertainty,
+                        std::string* message) {
+  std::string unwanted;
+  if (!message) message = &unwanted;
+  *uncertainty = Uncertainty();
+  try {
+    *message = Compute(options, kind, problem, uncertainty);
+  } catch (const std::exception& e) {
+    *message = std::string("computing it threw: ") + e.what();
+  }
+  return message->empty();
+}
+
+}  // namespace bilevel

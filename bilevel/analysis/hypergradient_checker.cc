@@ -1,0 +1,145 @@
+#include "bilevel/analysis/hypergradient_checker.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <exception>
+#include <limits>
+#include <random>
+
+#include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/internal/prepared_problem.h"
+#include "bilevel/oracle/hyper_objective.h"
+#include "bilevel/program/program.h"
+
+namespace bilevel {
+namespace {
+
+// Least-squares slope of log(remainder) against log(step).
+double Slope(const std::vector<double>& steps, const std::vector<double>& remainders) {
+  const int n = static_cast<int>(steps.size());
+  if (n < 3) return std::nan("");
+  double sx = 0, sy = 0, sxx = 0, sxy = 0;
+  for (int i = 0; i < n; ++i) {
+    const double x = std::log(steps[i]), y = std::log(remainders[i]);
+    sx += x;
+    sy += y;
+    sxx += x * x;
+    sxy += x * y;
+  }
+  return (n * sxy - sx * sy) / (n * sxx - sx * sx);
+}
+
+}  // namespace
+
+HypergradientChecker::Result HypergradientChecker::Check(Problem* problem, const Options& options) {
+  Result result;
+  const auto fail = [&](const std::string& what) {
+    result.message = what;
+    return result;
+  };
+  if (!problem) return fail("the problem is null");
+  if (options.num_steps < 3) return fail("num_steps must be at least 3");
+  if (options.num_directions < 1) return fail("num_directions must be positive");
+  if (!(options.largest_step > 0.0)) return fail("largest_step must be positive");
+  std::string error;
+  Solver::Options solver = options.solver;
+  solver.lower_tolerance = std::min(solver.lower_tolerance, 1e-12);
+  PreparedProblem::Needs needs;
+  needs.derivative = true;
+  const auto prepared = PreparedProblem::Create(solver, needs, problem, &error);
+  if (!prepared) return fail(error);
+  Program* const program = &prepared->program();
+  Oracle oracle(program, &prepared->lower(), options.seed);
+  const State start = prepared->Start();
+  const Point& x = start.x;
+  Point moved;
+  for (int j = 0; j < program->x.tangent_size(); ++j) {
+    const int i = program->x.AmbientIndex(j);
+    if (i < 0) continue;
+    const double value = x.value()[i];
+    if (value - program->x.LowerBound(j) < options.largest_step ||
+        program->x.UpperBound(j) - value < options.largest_step) {
+      return fail(program->x.BlockOf(j).name +
+                  " is closer than largest_step to a bound, beyond which phi cannot be evaluated");
+    }
+  }
+  HyperObjective phi(&oracle, start.y);
+  Vector gradient;
+  try {
+    if (!phi.Evaluate(x, &result.objective, &gradient)) return fail(phi.message());
+    phi.Accept();
+    result.gradient.assign(gradient.data(), gradient.data() + gradient.size());
+    std::mt19937_64 generator(options.seed);
+    std::normal_distribution<double> normal;
+    result.max_relative_error = 0.0;
+    for (int k = 0; k < options.num_directions; ++k) {
+      Vector direction(x.dim());
+      for (double& entry : direction) entry = normal(generator);
+      direction.normalize();
+      const double expected = gradient.dot(direction);
+      std::vector<double> steps, remainders, central;
+      double h = options.largest_step;
+      for (int i = 0; i < options.num_steps; ++i, h *= 0.5) {
+        double value[2];
+        for (int side = 0; side < 2; ++side) {
+          moved = x;
+          moved.Move((side ? -h : h) * direction);
+          if (!phi.Evaluate(moved, &value[side], nullptr)) {
+            return fail("at a step of " + Number(h) + ": " + phi.message());
+          }
+        }
+        central.push_back((value[0] - value[1]) / (2.0 * h));
+        const double remainder = std::abs(value[0] - result.objective - h * expected);
+        if (remainder > 1e3 * 2.2e-16 * std::abs(result.objective)) {
+          steps.push_back(h);
+          remainders.push_back(remainder);
+        }
+      }
+      result.slopes.push_back(Slope(steps, remainders));
+      // Two levels of Richardson; of all steps, the one where neighbours agree best.
+      double best = central[0], agreement = std::numeric_limits<double>::infinity(), last = best;
+      for (int i = 2; i < options.num_steps; ++i) {
+        const double once_before = (4.0 * central[i - 1] - central[i - 2]) / 3.0;
+        const double once = (4.0 * central[i] - central[i - 1]) / 3.0;
+        const double twice = (16.0 * once - once_before) / 15.0;
+        const double change = std::abs(twice - (i == 2 ? once : last));
+        last = twice;
+        if (change < agreement) {
+          agreement = change;
+          best = twice;
+        }
+      }
+      const double size = std::max({std::abs(expected),
+                                    std::abs(best),
+                                    gradient.norm() / std::sqrt(static_cast<double>(x.dim()))});
+      const double relative = size > 0.0 ? std::abs(expected - best) / size : 0.0;
+      if (!std::isfinite(relative)) return fail("phi or its gradient is not finite");
+      result.relative_errors.push_back(relative);
+      result.max_relative_error = std::max(result.max_relative_error, relative);
+    }
+  } catch (const std::exception& e) {
+    return fail(std::string("the check threw: ") + e.what());
+  }
+  result.ok = true;
+  result.message = "checked";
+  return result;
+}
+
+std::string HypergradientChecker::Result::Report() const {
+  if (!ok) return "hypergradient not checked: " + message;
+  std::string report;
+  char line[160];
+  for (size_t i = 0; i < slopes.size(); ++i) {
+    std::snprintf(line,
+                  sizeof(line),
+                  "direction %d: Taylor remainder slope %.3f (2 is right), relative error %.2e\n",
+                  static_cast<int>(i),
+                  slopes[i],
+                  relative_errors[i]);
+    report += line;
+  }
+  return report;
+}
+
+}  // namespace bilevel

@@ -1,0 +1,264 @@
+#include "bilevel/analysis/sensitivity.h"
+
+#include <algorithm>
+#include <cmath>
+#include <exception>
+#include <sstream>
+
+#include "bilevel/analysis/internal/sensitivity_implementation.h"
+
+namespace bilevel {
+
+Sensitivity::Sensitivity() : Sensitivity(Options()) {}
+
+Sensitivity::Sensitivity(const Options& options)
+    : implementation_(std::make_unique<Implementation>()) {
+  implementation_->options = options;
+  implementation_->message = "Sensitivity::Compute was not called.";
+}
+
+Sensitivity::~Sensitivity() = default;
+
+bool Sensitivity::Options::IsValid(std::string* error) const {
+  if (!(stationarity_tolerance > 0.0)) {
+    if (error) *error = "stationarity_tolerance must be positive";
+    return false;
+  }
+  if (num_threads <= 0) {
+    if (error) *error = "num_threads must be positive";
+    return false;
+  }
+  return true;
+}
+
+void Sensitivity::ScaleNoise(const std::vector<ceres::ResidualBlockId>& residual_blocks,
+                             double* log_sigma) {
+  implementation_->scales.push_back({residual_blocks, log_sigma});
+}
+
+bool Sensitivity::Compute(Problem* problem, const std::vector<const double*>& upper_blocks) {
+  Implementation& s = *implementation_;
+  s.ready = false;
+  s.message.clear();
+  std::string error;
+  if (!problem) return s.Fail("the problem is null");
+  if (!s.options.IsValid(&error)) return s.Fail(error);
+  Problem::CompileOptions compile;
+  compile.num_threads = s.options.num_threads;
+  compile.need_upper_level = false;
+  if (!s.ScaleLosses(problem, &compile)) return false;
+  s.scaled_losses = compile.lower_losses;
+  s.last_observation = nullptr;
+  s.owner.clear();
+  s.solver.reset();
+  s.program = problem->Compile(compile, &error);
+  if (!s.program) return s.Fail(error);
+  for (size_t i = 0; i < s.program->scenarios.size(); ++i) {
+    if (!s.program->scenarios[i]->lower) continue;
+    std::vector<ceres::ResidualBlockId> ids;
+    s.program->scenarios[i]->lower->GetResidualBlocks(&ids);
+    for (ceres::ResidualBlockId id : ids) s.owner[id] = static_cast<int>(i);
+  }
+  s.computed.assign(s.program->x.blocks().size(), 0);
+  for (const double* block : upper_blocks) {
+    const int index = s.program->x.Find(block);
+    if (index < 0) {
+      return s.Fail(
+          "Compute was asked for a block that is not an upper parameter block: declare "
+          "it with AddUpperParameterBlock or ScaleNoise");
+    }
+    s.computed[index] = 1;
+  }
+
+  NewtonLowerSolver::Options options;
+  options.use_ceres = false;
+  options.hessian = s.options.hessian;
+  options.singular_handling = s.options.singular_handling;
+  options.tolerance = std::min(1e-10, s.options.stationarity_tolerance);
+  options.fixed_blocks = s.options.fixed_blocks;
+  for (const double* block : s.options.fixed_blocks) {
+    if (s.program->y.Find(block) < 0) {
+      return s.Fail("fixed_blocks has a block that is not variable in the lower level");
+    }
+  }
+  s.solver = std::make_unique<NewtonLowerSolver>(s.program.get(), options);
+  s.x = Point(&s.program->x);
+  s.y = Point(&s.program->y);
+  s.program->x.ReadUser(s.x.value().data());
+  s.program->y.ReadUser(s.y.value().data());
+  try {
+    if (s.options.polish && !s.solver->Solve(s.x, &s.y)) return s.Fail(s.solver->message());
+    if (!s.solver->Differentiate(s.x, s.y)) return s.Fail(s.solver->message());
+  } catch (const std::exception& e) {
+    return s.Fail(std::string("computing it threw: ") + e.what());
+  }
+  if (!(s.solver->MeasureDecrement() <= s.options.stationarity_tolerance) &&
+      !s.solver->at_rounding()) {
+    std::ostringstream text;
+    text << "the lower level is not solved: y is a relative " << s.solver->relative_decrement()
+         << " away from stationary (allowed: " << s.options.stationarity_tolerance
+         << "); solve it more tightly or set Options::polish";
+    return s.Fail(text.str());
+  }
+  for (size_t b = 0; b < s.computed.size(); ++b) {
+    if (!s.computed[b]) continue;
+    const Space::Block& block = s.program->x.blocks()[b];
+    if (!s.solver->ComputeColumns(block.tangent_offset, block.tangent_size)) {
+      return s.Fail(s.solver->message());
+    }
+  }
+  if (s.options.polish) s.program->y.WriteUser(s.y.value().data());
+  s.ready = true;
+  return true;
+}
+
+bool Sensitivity::GetSensitivityBlockInTangentSpace(const double* lower,
+                                                    const double* upper,
+                                                    double* block) const {
+  const Implementation& s = *implementation_;
+  if (!s.ready) return false;
+  const int l = s.program->y.Find(lower), u = s.program->x.Find(upper);
+  if (l < 0) return s.Fail("the lower block is not variable in the lower level");
+  if (u < 0 || !s.computed[u]) return s.Fail("the upper block was not given to Compute");
+  const Space::Block &rows = s.program->y.blocks()[l], &columns = s.program->x.blocks()[u];
+  Eigen::Map<Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(
+      block, rows.tangent_size, columns.tangent_size) =
+      s.solver->columns().block(
+          rows.tangent_offset, columns.tangent_offset, rows.tangent_size, columns.tangent_size);
+  return true;
+}
+
+bool Sensitivity::GetSensitivityBlock(const double* lower,
+                                      const double* upper,
+                                      double* block) const {
+  const Implementation& s = *implementation_;
+  if (!s.ready) return false;
+  const int l = s.program->y.Find(lower), u = s.program->x.Find(upper);
+  if (l < 0 || u < 0) return s.Fail("a block is not known");
+  const Space::Block &rows = s.program->y.blocks()[l], &columns = s.program->x.blocks()[u];
+  using RowMatrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  RowMatrix tangent(rows.tangent_size, columns.tangent_size);
+  if (!GetSensitivityBlockInTangentSpace(lower, upper, tangent.data())) return false;
+  RowMatrix ambient = tangent;
+  if (rows.manifold) {
+    RowMatrix plus(rows.size, rows.tangent_size);
+    if (!rows.manifold->PlusJacobian(s.y.value().data() + rows.offset, plus.data())) {
+      return s.Fail("the manifold of " + rows.name + " could not be differentiated");
+    }
+    ambient = plus * tangent;
+  }
+  if (columns.manifold) {
+    RowMatrix minus(columns.tangent_size, columns.size);
+    if (!columns.manifold->MinusJacobian(s.x.value().data() + columns.offset, minus.data())) {
+      return s.Fail("the manifold of " + columns.name + " could not be differentiated");
+    }
+    ambient = ambient * minus;
+  }
+  Eigen::Map<RowMatrix>(block, ambient.rows(), ambient.cols()) = ambient;
+  return true;
+}
+
+bool Sensitivity::Pullback(const std::vector<BlockVector>& lower_gradients,
+                           const double* upper,
+                           double* gradient) const {
+  const Implementation& s = *implementation_;
+  if (!s.ready) return false;
+  const int u = s.program->x.Find(upper);
+  if (u < 0) return s.Fail("the upper block is not known");
+  Vector fy, product;
+  if (!s.Gather(lower_gradients, &fy)) return false;
+  if (!s.solver->Adjoint(fy, &product)) return s.Fail(s.solver->message());
+  const Space::Block& block = s.program->x.blocks()[u];
+  Eigen::Map<Vector>(gradient, block.tangent_size) =
+      product.segment(block.tangent_offset, block.tangent_size);
+  return true;
+}
+
+bool Sensitivity::Directional(const std::vector<BlockVector>& upper_directions,
+                              const double* lower,
+                              double* motion) const {
+  const Implementation& s = *implementation_;
+  if (!s.ready) return false;
+  const int l = s.program->y.Find(lower);
+  if (l < 0) return s.Fail("the lower block is not variable in the lower level");
+  Vector direction = Vector::Zero(s.program->x.tangent_size()), all;
+  for (const BlockVector& entry : upper_directions) {
+    const int u = s.program->x.Find(entry.block);
+    if (u < 0) return s.Fail("an upper block is not known");
+    const Space::Block& block = s.program->x.blocks()[u];
+    direction.segment(block.tangent_offset, block.tangent_size) +=
+        Eigen::Map<const Vector>(entry.values, block.tangent_size);
+  }
+  if (!s.solver->Tangent(direction, &all)) return s.Fail(s.solver->message());
+  const Space::Block& block = s.program->y.blocks()[l];
+  Eigen::Map<Vector>(motion, block.tangent_size) =
+      all.segment(block.tangent_offset, block.tangent_size);
+  return true;
+}
+
+const std::string& Sensitivity::message() const { return implementation_->message; }
+
+double Sensitivity::relative_decrement() const {
+  return implementation_->solver ? implementation_->solver->relative_decrement() : -1.0;
+}
+
+int Sensitivity::num_free_directions() const {
+  return implementation_->solver ? implementation_->solver->num_free_directions() : 0;
+}
+
+std::string Sensitivity::free_directions() const {
+  return implementation_->solver ? implementation_->solver->free_directions() : "";
+}
+
+int Sensitivity::num_active_bounds() const {
+  return implementation_->solver ? implementation_->solver->num_active_bounds() : 0;
+}
+
+std::string Sensitivity::weakly_active() const {
+  return implementation_->solver ? implementation_->solver->weakly_active() : "";
+}
+
+int Sensitivity::num_exact_residual_blocks() const {
+  int count = 0;
+  if (implementation_->program) {
+    for (const auto& s : implementation_->program->scenarios) count += s->g->num_exact_blocks();
+  }
+  return count;
+}
+
+int Sensitivity::num_numeric_residual_blocks() const {
+  int count = 0;
+  if (implementation_->program) {
+    for (const auto& s : implementation_->program->scenarios) {
+      count += s->g->num_residual_blocks() - s->g->num_exact_blocks();
+    }
+  }
+  return count;
+}
+
+std::string Sensitivity::FullReport() const {
+  std::ostringstream out;
+  if (!implementation_->ready) {
+    out << "Sensitivity: " << message() << "\n";
+    return out.str();
+  }
+  out << "Sensitivity of " << implementation_->program->y.tangent_size() << " lower to "
+      << implementation_->program->x.tangent_size() << " upper parameters\n"
+      << "  second derivatives        " << num_exact_residual_blocks() << " exact, "
+      << num_numeric_residual_blocks() << " differenced residual blocks\n";
+  if (implementation_->options.hessian == HessianKind::kGaussNewton) {
+    out << "  lower Hessian             Gauss-Newton: the result is approximate\n";
+  }
+  out << "  distance to y*, relative  " << relative_decrement() << "\n";
+  if (num_free_directions() > 0) {
+    out << "  free directions           " << num_free_directions() << ", in " << free_directions()
+        << "\n";
+  }
+  if (num_active_bounds() > 0) out << "  active bounds             " << num_active_bounds() << "\n";
+  if (!weakly_active().empty()) {
+    out << "  weakly active (one-sided) " << weakly_active() << "\n";
+  }
+  return out.str();
+}
+
+}  // namespace bilevel

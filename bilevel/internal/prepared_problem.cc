@@ -1,0 +1,71 @@
+#include "bilevel/internal/prepared_problem.h"
+
+#include <utility>
+
+#include "bilevel/lower_level/newton_cg_lower_solver.h"
+#include "bilevel/lower_level/newton_lower_solver.h"
+
+namespace bilevel {
+namespace {
+
+// The user's own, or by products where a term is too long for a matrix, or Newton's method.
+std::unique_ptr<LowerSolver> MakeLowerSolver(const Solver::Options& options, Program* program) {
+  if (options.lower_solver) return options.lower_solver(program);
+  for (const auto& scenario : program->scenarios) {
+    if (scenario->g->has_sparse_hessian()) continue;
+    NewtonCgLowerSolver::Options matrix_free;
+    matrix_free.tolerance = options.lower_tolerance;
+    return std::make_unique<NewtonCgLowerSolver>(program, matrix_free);
+  }
+  return std::make_unique<NewtonLowerSolver>(program, options.LowerSolverOptions());
+}
+
+}  // namespace
+
+std::unique_ptr<PreparedProblem> PreparedProblem::Create(const Solver::Options& options,
+                                                         const Needs& needs,
+                                                         Problem* problem,
+                                                         std::string* error) {
+  const auto fail = [error](const std::string& what) {
+    if (error) *error = what;
+    return nullptr;
+  };
+  if (!problem) return fail("the problem is null");
+  if (!options.IsValid(error)) return nullptr;
+  Problem::CompileOptions compile;
+  compile.num_threads = options.num_threads;
+  compile.need_upper_level = needs.upper_level;
+  std::string what;
+  std::unique_ptr<PreparedProblem> prepared(new PreparedProblem);
+  prepared->program_ = problem->Compile(compile, &what);
+  if (!prepared->program_) return fail(what);
+  Program* const program = prepared->program_.get();
+  const auto make_lower = [&options](Program* of) { return MakeLowerSolver(options, of); };
+  const int per_iteration = options.num_scenarios_per_iteration;
+  if (needs.scenario_groups && per_iteration > 0 &&
+      per_iteration < static_cast<int>(program->scenarios.size())) {
+    auto groups = std::make_unique<ScenarioGroups>(program, per_iteration, make_lower);
+    prepared->groups_ = groups.get();
+    prepared->lower_ = std::move(groups);
+  } else {
+    prepared->lower_ = make_lower(program);
+  }
+  const LowerSolver* const lower = prepared->lower_.get();
+  if (!lower) return fail("options.lower_solver returned no lower solver");
+  if (what = lower->CheckOptions(); !what.empty()) return fail(what);
+  if (needs.derivative) {
+    if (what = lower->WhyNoDerivative(); !what.empty()) return fail(what);
+  }
+  return prepared;
+}
+
+State PreparedProblem::Start() const {
+  State state;
+  state.x = Point(&program_->x);
+  state.y = Point(&program_->y);
+  program_->x.ReadUser(state.x.value().data());
+  program_->y.ReadUser(state.y.value().data());
+  return state;
+}
+
+}  // namespace bilevel

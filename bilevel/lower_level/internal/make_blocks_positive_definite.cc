@@ -1,0 +1,38 @@
+#include "bilevel/lower_level/internal/make_blocks_positive_definite.h"
+
+#include "Eigen/Cholesky"
+#include "Eigen/Eigenvalues"
+
+namespace bilevel {
+
+bool MakeBlocksPositiveDefinite(const Space& space, SparseMatrix* yy) {
+  constexpr int kLargest = 16;
+  constexpr double kSmallestShare = 1e-2;
+  bool any = false;
+  Matrix block;
+  for (const Space::Block& b : space.blocks()) {
+    const int n = b.tangent_size;
+    if (n > kLargest) continue;
+    block.resize(n, n);
+    // A column begins at its diagonal, and its block comes first.
+    const auto entry = [&](int i, int j) -> double& {
+      return yy->valuePtr()[yy->outerIndexPtr()[b.tangent_offset + j] + i - j];
+    };
+    for (int j = 0; j < n; ++j) {
+      for (int i = j; i < n; ++i) block(i, j) = entry(i, j);
+    }
+    if (Eigen::LLT<Matrix>(block).info() == Eigen::Success) continue;
+    const Eigen::SelfAdjointEigenSolver<Matrix> eigen(block);
+    Vector values = eigen.eigenvalues().cwiseAbs();
+    if (!(values.maxCoeff() > 0.0)) continue;
+    values = values.cwiseMax(kSmallestShare * values.maxCoeff());
+    block = eigen.eigenvectors() * values.asDiagonal() * eigen.eigenvectors().transpose();
+    for (int j = 0; j < n; ++j) {
+      for (int i = j; i < n; ++i) entry(i, j) = block(i, j);
+    }
+    any = true;
+  }
+  return any;
+}
+
+}  // namespace bilevel

@@ -1,0 +1,27 @@
+#include "bilevel/lower_level/internal/secant_correction.h"
+
+#include <algorithm>
+
+namespace bilevel {
+
+void SecantCorrection::Add(const Vector& step, const Vector& change) {
+  const double curvature = step.dot(change);
+  if (!(curvature > 1e-12 * step.norm() * change.norm())) return;
+  if (steps_.size() == 0) {
+    steps_.resize(step.size(), kMostPairs);
+    changes_.resize(step.size(), kMostPairs);
+  }
+  if (num_pairs_ == kMostPairs) {  // Forget the oldest.
+    for (int k = 1; k < kMostPairs; ++k) {
+      steps_.col(k - 1) = steps_.col(k);
+      changes_.col(k - 1) = changes_.col(k);
+    }
+    std::copy(curvature_ + 1, curvature_ + kMostPairs, curvature_);
+    --num_pairs_;
+  }
+  steps_.col(num_pairs_) = step;
+  changes_.col(num_pairs_) = change;
+  curvature_[num_pairs_++] = curvature;
+}
+
+}  // namespace bilevel

@@ -1,0 +1,41 @@
+#ifndef BILEVEL_METHODS_HYPER_OBJECTIVE_LINE_SEARCH_H_
+#define BILEVEL_METHODS_HYPER_OBJECTIVE_LINE_SEARCH_H_
+
+#include <string>
+
+#include "bilevel/methods/method.h"
+#include "ceres/gradient_problem_solver.h"
+
+namespace bilevel {
+
+/// Ceres' own line-search minimisers on the hyper-objective with its exact gradient: L-BFGS, BFGS,
+/// nonlinear conjugate gradients, steepest descent. For any upper level and any length of x: one
+/// adjoint solve a gradient. Manifolds on x are honoured, bounds are not (levenberg_marquardt
+/// takes them).
+class LineSearch : public Method {
+ public:
+  /// The direction and line search fields of ceres' options are used; limits and tolerances come
+  /// from the solver.
+  explicit LineSearch(ceres::LineSearchDirectionType direction);
+  LineSearch(std::string name, const ceres::GradientProblemSolver::Options& options)
+      : name_(std::move(name)), options_(options) {}
+
+  std::string name() const override { return name_; }
+  std::string Check(const Oracle& oracle) override;
+  Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message) override;
+
+  /// Whether the last run ended where its line search failed although phi could be evaluated: at a
+  /// kink or a jump.
+  bool is_stuck() const { return is_stuck_; }
+  /// Whether it ended because no trial of its last line search could be evaluated.
+  bool is_refused() const { return is_refused_; }
+
+ private:
+  bool is_stuck_ = false, is_refused_ = false;
+  std::string name_;
+  ceres::GradientProblemSolver::Options options_;
+};
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_METHODS_HYPER_OBJECTIVE_LINE_SEARCH_H_

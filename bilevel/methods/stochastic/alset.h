@@ -1,0 +1,27 @@
+#ifndef BILEVEL_METHODS_STOCHASTIC_ALSET_H_
+#define BILEVEL_METHODS_STOCHASTIC_ALSET_H_
+
+#include "bilevel/methods/stochastic/neumann_method.h"
+
+namespace bilevel {
+
+/// ALSET (Chen, Sun and Yin, "Closing the gap: tighter analysis of alternating stochastic gradient
+/// methods for bilevel problems", NeurIPS 2021): the loop of NeumannMethod with the randomised
+/// series, x and y on one time scale: alpha_k and beta_k proportional to k^-1/2, T = 1 (or of the
+/// order of the condition number), N growing like log k.
+class Alset : public NeumannMethod {
+ public:
+  struct Options : NeumannMethod::Options {
+    Options() {
+      y.decay_exponent = x.decay_exponent = 0.5;
+      y.decay_time = x.decay_time = 100.0;
+    }
+  };
+
+  Alset() : Alset(Options()) {}
+  explicit Alset(const Options& options) : NeumannMethod("alset", options) {}
+};
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_METHODS_STOCHASTIC_ALSET_H_

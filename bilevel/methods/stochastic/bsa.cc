@@ -1,0 +1,13 @@
+#include "bilevel/methods/stochastic/bsa.h"
+
+#include <cmath>
+
+namespace bilevel {
+
+void Bsa::LowerPhase(Oracle& o, State& s) {
+  const int steps = static_cast<int>(
+      std::ceil(options_.num_lower_steps * std::sqrt(1.0 + static_cast<double>(o.iteration))));
+  for (int t = 0; t < steps && o.ok(); ++t) LowerSteps(o, s, 1, options_.y.At(t));
+}
+
+}  // namespace bilevel

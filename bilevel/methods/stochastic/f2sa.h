@@ -1,0 +1,61 @@
+#ifndef BILEVEL_METHODS_STOCHASTIC_F2SA_H_
+#define BILEVEL_METHODS_STOCHASTIC_F2SA_H_
+
+#include <string>
+
+#include "bilevel/methods/estimators/recursion.h"
+#include "bilevel/methods/stochastic/stochastic_method.h"
+
+namespace bilevel {
+
+/// F2SA (Kwon, Kwon, Wright and Nowak, "A fully first-order method for stochastic bilevel
+/// optimization", ICML 2023): no second derivatives. w follows the minimiser of g, y that of
+/// f / lambda + g; every gradient has a sample of its own:
+///
+///   T times:  w <- w - gamma_k g_y(x, w),    y <- y - alpha_k (f_y(x, y) + lambda_k g_y(x, y))
+///   x <- x - xi alpha_k (f_x(x, y) + lambda_k (g_x(x, y) - g_x(x, w)))
+///   lambda_k = gamma_k / (2 alpha_k)
+///
+/// x is biased by O(1 / lambda): with constant steps for good. Published exponents (alpha, gamma):
+/// (5/7, 4/7) for noise in both levels, (3/5, 2/5) in f only, (1/3, 0) without. With momentum it is
+/// F3SA: STORM on each of the six gradients.
+class F2sa : public StochasticMethod {
+ public:
+  struct Options : StochasticOptions {
+    Options() {
+      alpha.decay_exponent = 5.0 / 7.0;
+      gamma.decay_exponent = 4.0 / 7.0;
+      alpha.decay_time = gamma.decay_time = eta.decay_time = 100.0;
+      eta.step = 0.5;
+      eta.decay_exponent = 2.0 / 3.0;
+    }
+    int num_lower_steps = 1;  ///< T.
+    Schedule alpha, gamma;
+    double xi = 1.0;
+    bool momentum = false;  ///< F3SA. Dense.
+    Schedule eta;           ///< Of its STORM.
+  };
+
+  F2sa() : F2sa(Options()) {}
+  explicit F2sa(const Options& options)
+      : StochasticMethod(options.momentum ? "f3sa" : "f2sa", options), options_(options) {}
+
+ protected:
+  std::string CheckOptions(const Oracle& oracle) const override;
+  double LongestLowerStep() const override { return options_.gamma.step; }
+  void Start(Oracle& oracle, State& state) override;
+  void Iterate(Oracle& oracle, State& state) override;
+
+ private:
+  void IterateWithMomentum(Oracle& oracle, State& state);
+
+  Options options_;
+  Point w_;
+  SparseVector g_w_, g_y_, f_y_, f_x_, g_x_, own_x_;
+  Recursion g_w_storm_, g_y_storm_, f_y_storm_, f_x_storm_, g_x_y_storm_, g_x_w_storm_;
+  Vector direction_, nothing_;
+};
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_METHODS_STOCHASTIC_F2SA_H_

@@ -1,0 +1,187 @@
+#include "bilevel/methods/value_function/bome.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/methods/estimators/hypergradient.h"
+
+namespace bilevel {
+namespace {
+
+// Sums over the coordinates whose part of q can be lowered: one at a bound that -grad q crosses
+// is feasible as it stands, and must not weigh in lambda.
+void AddProducts(const Point& p, const Vector& f, const Vector& q, double* qq, double* fq) {
+  if (!p.space().has_bounds()) {
+    *qq += q.squaredNorm();
+    *fq += f.dot(q);
+    return;
+  }
+  for (int j = 0; j < p.dim(); ++j) {
+    if (p.space().IsHeld(p.value().data(), j, q[j])) continue;
+    *qq += q[j] * q[j];
+    *fq += f[j] * q[j];
+  }
+}
+
+double ProjectedSquaredNorm(const Point& p, const Vector& f, double lambda, const Vector& q) {
+  if (!p.space().has_bounds()) return (f + lambda * q).squaredNorm();
+  double sum = 0.0;
+  for (int j = 0; j < p.dim(); ++j) {
+    const double d = f[j] + lambda * q[j];
+    if (!p.space().IsHeld(p.value().data(), j, d)) sum += d * d;
+  }
+  return sum;
+}
+
+}  // namespace
+
+std::string Bome::Check(const Oracle& oracle) {
+  if (const std::string complaint =
+          FirstNotPositive({{"bome.eta", options_.eta},
+                            {"bome.num_lower_steps", options_.num_lower_steps},
+                            {"bome.epsilon", options_.epsilon}});
+      !complaint.empty()) {
+    return complaint;
+  }
+  if (const std::string complaint = options_.LowerSteps::Check(oracle, "bome.");
+      !complaint.empty()) {
+    return complaint;
+  }
+  for (const auto& [rule, rule_name] :
+       {std::make_pair(&options_.x, "bome.x"), std::make_pair(&options_.y, "bome.y")}) {
+    if (const std::string complaint = rule->Check(rule_name); !complaint.empty()) return complaint;
+    if (rule->kind == StepRule::kNormalized) {
+      return std::string(rule_name) +
+             ".kind must not be kNormalized: lambda balances lengths that it would remove";
+    }
+  }
+  return "";
+}
+
+void Bome::Start(Oracle& /*oracle*/, State& state) {
+  y_hat_ = state.y;
+  x_start_ = state.x;
+  solve_ = options_.lower_level != kGradientSteps;
+  first_ = true;
+  why_not_solved_.clear();
+  steepest_.Clear();
+}
+
+bool Bome::EstimateLowerSolution(Oracle& o, const State& s) {
+  y_hat_ = s.y;
+  if (solve_) {
+    if (o.Solve(s.x, &y_hat_)) return true;
+    if (options_.lower_level == kSolved) {
+      o.Fail(o.message());
+      return false;
+    }
+    solve_ = false;
+    why_not_solved_ = o.message();
+    y_hat_ = s.y;
+  }
+  return unroll_.Run(o, s.x, 0, &y_hat_);
+}
+
+void Bome::Step(Oracle& o, State& s, Progress* progress) {
+  // The first iteration only looks, so that what is reported belongs to the point it is reported
+  // at.
+  Vector& dx = s.Get("bome.dx", s.x.dim());
+  Vector& dy = s.Get("bome.dy", s.y.dim());
+  x_before_ = s.x;
+  const double phi_before = phi_;
+  if (!first_) {
+    const double step_x = options_.x.Apply(dx, "bome.x", o.iteration - 1, &s, &s.x);
+    const double step_y = options_.y.Apply(dy, "bome.y", o.iteration - 1, &s, &s.y);
+    if (step_x < 0.0 || step_y < 0.0) {
+      o.Fail("x or y is no longer finite: bome's steps are too long");
+      return;
+    }
+    progress->step_norm = step_x;
+  }
+
+  if (!EstimateLowerSolution(o, s)) return;
+  double q = o.g.Gradient(s.x, s.y, &qx_, &qy_);
+  q -= o.g.Gradient(s.x, y_hat_, &gx_, nullptr);
+  qx_ -= gx_;
+  progress->upper_value = o.f.Gradient(s.x, s.y, &fx_, &fy_);
+  if (!o.ok()) return;
+
+  double qq = 0.0, fq = 0.0;
+  AddProducts(s.x, fx_, qx_, &qq, &fq);
+  AddProducts(s.y, fy_, qy_, &qq, &fq);
+  // Too long lower steps can leave q below zero.
+  const double barrier =
+      options_.eta * (options_.barrier == kGradientBarrier ? qq : std::max(0.0, q));
+  const double lambda = std::max(0.0, (barrier - fq) / (qq + options_.epsilon));
+  dx = fx_ + lambda * qx_;
+  dy = fy_ + lambda * qy_;
+
+  const double best_lambda = qq > 0.0 ? std::max(0.0, -fq / qq) : 0.0;
+  progress->kkt_loss = ProjectedSquaredNorm(s.x, fx_, best_lambda, qx_) +
+                       ProjectedSquaredNorm(s.y, fy_, best_lambda, qy_) + std::max(0.0, q);
+  progress->lower_gap = q;
+  progress->y_is_solved = false;
+  if (solve_) {
+    progress->objective = o.f.Value(s.x, y_hat_);
+    if (!first_) steepest_.Add(x_before_, phi_before, s.x, progress->objective, y_hat_);
+  } else {
+    progress->keep = Progress::kAlways;
+  }
+  phi_ = progress->objective;
+  first_ = false;
+}
+
+void Bome::Finish(Oracle& oracle, const State& state, Assessment* assessment) {
+  if (!why_not_solved_.empty()) {
+    assessment->notes.push_back("y_hat by gradient steps, since " + why_not_solved_);
+  }
+  if (!solve_) steepest_.Set(x_start_, state.x, state.y);
+  if (const std::string jump = steepest_.FindJump(oracle); !jump.empty()) {
+    assessment->notes.push_back(jump);
+  }
+  if (!solve_) EstimateBias(oracle, state, assessment);
+  oracle.Clear();
+}
+
+// x settles where h_T = 0, the hypergradient with the z that the T steps make of the adjoint (plain
+// ones: alpha sum_{t<T} (I - alpha H)^t f_y) in place of the exact h's. To first order the distance
+// is |(d^2 phi)^-1 (h - h_T)|, by conjugate gradients on differences of h.
+void Bome::EstimateBias(Oracle& o, const State& state, Assessment* assessment) {
+  constexpr int kMaxIterations = 20;
+  State s = state;
+  ExactHypergradient exact;
+  Vector h, moved;
+  exact.Estimate(o, s, &h);
+  o.f.Gradient(s.x, s.y, &fx_, &fy_);
+  Vector z;
+  if (!unroll_.RunOnAdjoint(o, s.x, s.y, fy_, &z)) return;
+  o.g.HessianProduct(s.x, s.y, z, &qy_, &gx_);
+  if (!o.ok()) return;
+
+  Vector r = h - (fx_ - gx_);
+  for (int j = 0; j < s.x.dim(); ++j) {
+    if (s.x.space().IsHeld(s.x.value().data(), j, h[j])) r[j] = 0.0;
+  }
+  Vector p = r, bias = Vector::Zero(r.size());
+  double rr = r.squaredNorm();
+  const double target = 1e-4 * rr;
+  for (int k = 0; k < std::min(s.x.dim(), kMaxIterations) && rr > target; ++k) {
+    const double epsilon = 1e-5 * (1.0 + s.x.value().norm()) / p.norm();
+    State probe = s;
+    if (!probe.x.Move(epsilon * p)) return;
+    exact.Estimate(o, probe, &moved);
+    if (!o.ok()) return;
+    const Vector curved = (moved - h) / epsilon;
+    const double curvature = p.dot(curved);
+    if (!(curvature > 0.0)) return;
+    bias += rr / curvature * p;
+    r -= rr / curvature * curved;
+    const double next = r.squaredNorm();
+    p = r + next / rr * p;
+    rr = next;
+  }
+  assessment->x_bias = bias.norm();
+}
+
+}  // namespace bilevel

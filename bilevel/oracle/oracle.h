@@ -1,0 +1,179 @@
+#ifndef BILEVEL_ORACLE_ORACLE_H_
+#define BILEVEL_ORACLE_ORACLE_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bilevel/program/program.h"
+#include "bilevel/program/space.h"
+#include "bilevel/terms/objective.h"
+#include "bilevel/types.h"
+
+namespace bilevel {
+
+class Oracle;
+class LowerSolver;
+class ScenarioGroups;
+
+/// f or g as a method sees it: counted, latching, over everything or over one batch.
+class LevelView {
+ public:
+  double Value(const Point& x, const Point& y);
+  /// Writes the gradients (tangent); either may be nullptr. Returns the value.
+  double Gradient(const Point& x, const Point& y, Vector* gx, Vector* gy);
+  /// The same at the cost of what the batch touches, as the other two below.
+  double Gradient(const Point& x, const Point& y, SparseVector* gx, SparseVector* gy);
+  /// For a direction v in y: yy_v = (d^2/dy^2) v, xy_v = (d^2/dxdy) v (may be nullptr).
+  void HessianProduct(const Point& x, const Point& y, const Vector& v, Vector* yy_v, Vector* xy_v);
+  void HessianProduct(
+      const Point& x, const Point& y, const Vector& v, SparseVector* yy_v, SparseVector* xy_v);
+  /// The gradient in y and HessianProduct at once, for little more than the latter; counts as both.
+  double GradientAndProduct(const Point& x,
+                            const Point& y,
+                            const Vector& v,
+                            SparseVector* gy,
+                            SparseVector* yy_v,
+                            SparseVector* xy_v);
+  /// The residuals sqrt(rho') r and their total derivative J = Jx + Jy dy_dx along y*(x), so that
+  /// J'r is the hypergradient of their sum of squares. Returns its value. General terms are left
+  /// out; losses must have no learned parameters (CanLinearize).
+  double Linearize(const Point& x, const Point& y, const Matrix& dy_dx, Vector* r, Matrix* j);
+  bool CanLinearize() const;
+  /// Whether there are no general terms besides.
+  bool IsLeastSquares() const;
+  /// Whether a residual block depends on y.
+  bool ResidualsUseY() const;
+  /// The diagonal blocks of the Gauss-Newton Hessian in y (of general terms: of their Hessian), one
+  /// a parameter block: tangent size squared entries each, one after the other. Counts as a
+  /// linearisation; minibatches are not looked at.
+  void HessianBlocks(const Point& x, const Point& y, Vector* blocks);
+  /// The lower triangle of all of it; its pattern is always the same.
+  void GaussNewtonHessian(const Point& x, const Point& y, SparseMatrix* lower);
+
+  /// What minibatches draw from: the number of terms of every sum, see LevelFunction::DrawnFrom.
+  std::vector<int> DrawnFrom() const;
+  /// Terms in an evaluation over everything; streams not counted.
+  long num_terms() const;
+  /// Samples of the counts over num_terms(); NaN where a term is a stream.
+  double Epochs(const FunctionCounts& counts) const;
+  bool has_importance() const;
+
+  /// The same function over a minibatch.
+  LevelView operator()(const Batch& batch) const {
+    LevelView f = *this;
+    f.batch_ = batch;
+    return f;
+  }
+
+ private:
+  friend class Oracle;
+  LevelView(Oracle* oracle, bool upper) : oracle_(oracle), upper_(upper) {}
+  template <typename Body>
+  bool ForEachPart(Body body);
+  template <typename Evaluate, typename Add>
+  bool EvaluateParts(Evaluate evaluate, Add add);
+  template <typename Evaluate>
+  double ForEachSparsePart(const Point& x,
+                           const Point& y,
+                           SparseVector* in_x,
+                           SparseVector* in_y,
+                           SparseVector* more_in_y,
+                           Evaluate evaluate);
+  template <typename Body>
+  void ForEachHessian(const Point& x, const Point& y, Body body);
+  const LevelFunction& LevelOf(const Program::Scenario& scenario) const;
+  Batch BatchOf(int scenario) const;
+  FunctionCounts& counts();
+
+  Oracle* oracle_;
+  bool upper_;
+  Batch batch_;
+};
+
+/// Everything a method may ask of the problem. Whatever fails latches: ok() stays false, later
+/// evaluations return NaN without being made, and error() names the first culprit.
+class Oracle {
+ public:
+  /// Nothing is owned; lower may be nullptr for methods that never solve the lower level.
+  Oracle(Program* program, LowerSolver* lower, uint64_t seed);
+  ~Oracle();
+
+  LevelView f, g;
+
+  /// A minibatch of `size` terms, always the same for the same (iteration, stream).
+  Batch Draw(int size, int stream) const { return Draw(size, stream, iteration); }
+  /// The index-th batch of a stream; streams are independent of each other.
+  Batch Draw(int size,
+             int stream,
+             uint64_t index,
+             Batch::Sampling sampling = Batch::kIndependent) const;
+  uint64_t iteration = 0;
+
+  /// y <- y*(x) from the start in *y. False where there is none: y is untouched, message() says
+  /// why, and nothing latches, since a trial step may be rejected.
+  bool Solve(const Point& x, Point* y);
+  /// dy*/dx at a solved (x, y), see LowerSolver. False as Solve.
+  bool Differentiate(const Point& x, const Point& y);
+  /// The same after Solve. y is solved again where the Hessian at x shows what the solver, with an
+  /// older one, could not see: that it was not.
+  bool Differentiate(const Point& x, Point* y);
+  LowerSolver& lower() { return *lower_; }
+  const LowerSolver& lower() const { return *lower_; }
+  /// Another lower solver from here on, for a method that brings its own.
+  void SetLower(std::unique_ptr<LowerSolver> lower);
+
+  /// From here on DrawScenarios picks one of the lower solver's groups; see UseScenarios. Not
+  /// owned.
+  void SetScenarioGroups(ScenarioGroups* groups) { groups_ = groups; }
+  /// The group of this iteration: each one once, in another order, before any comes again. f is
+  /// then its sum times the number of groups, all of f on average; g and y are those of its
+  /// scenarios, with zeros in derivatives by the others' y. Nothing where there are no groups.
+  void DrawScenarios();
+  /// All scenarios again.
+  void UseAllScenarios();
+  bool uses_scenario_batch() const { return num_used_ >= 0; }
+
+  /// body(worker, i) for i in [0, n) on the program's threads: each worker is an oracle with
+  /// scratch, latch and lower solver of its own, made once. Counts are added here in the end; the
+  /// first failure in the order of i latches here.
+  void ForEach(int n, const std::function<void(Oracle& worker, int i)>& body);
+  /// A direction on the unit sphere of the tangent space, always the same for the same
+  /// (iteration, stream).
+  void RandomDirection(int stream, Vector* direction) const;
+
+  const std::string& message() const { return message_; }
+
+  bool ok() const { return error_.empty(); }
+  const std::string& error() const { return error_; }
+  void Fail(const std::string& what);
+  /// Takes the latch back after a rejected trial; returns what failed.
+  std::string Clear();
+
+  const FunctionCounts& f_counts() const { return f_counts_; }
+  const FunctionCounts& g_counts() const { return g_counts_; }
+  /// The lower solver's and its forks'.
+  LowerSolverCounts lower_solver_counts() const;
+  const Program& program() const { return *program_; }
+  Program* mutable_program() { return program_; }
+
+ private:
+  friend class LevelView;
+  struct PerScenario;
+  Program* program_;
+  LowerSolver* lower_;
+  uint64_t seed_;
+  std::vector<std::unique_ptr<PerScenario>> parts_;
+  std::vector<std::unique_ptr<Oracle>> workers_;
+  std::unique_ptr<LowerSolver> own_lower_;  // A worker's, or SetLower's.
+  FunctionCounts f_counts_, g_counts_;
+  ScenarioGroups* groups_ = nullptr;
+  int first_used_ = 0, num_used_ = -1;  // Scenarios; -1: all.
+  double used_scale_ = 1.0;             // Of f.
+  std::string error_, message_;
+};
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_ORACLE_ORACLE_H_

@@ -1,0 +1,247 @@
+#include "bilevel/program/level_function.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <utility>
+
+namespace bilevel {
+namespace {
+
+// Longest general term whose Hessian is assembled, by one product a column.
+constexpr int kMaxDenseTerm = 2000;
+
+int64_t Key(int row, int column) {
+  return (static_cast<int64_t>(column) << 32) | static_cast<int64_t>(row);
+}
+
+// A zero-valued column-major matrix made of dense blocks, and where each block's rows begin within
+// the columns it crosses. With `lower`, the diagonal blocks are lower triangles.
+void LayOut(const std::vector<Space::Block>& row_blocks,
+            const std::vector<Space::Block>& column_blocks,
+            const std::set<int64_t>& pairs,  // By column, then row.
+            bool lower,
+            int rows,
+            int columns,
+            SparseMatrix* matrix,
+            std::unordered_map<int64_t, int>* base) {
+  *matrix = SparseMatrix(rows, columns);
+  std::vector<int> row_list;
+  auto pair = pairs.begin();
+  int64_t nonzeros = 0;
+  for (int64_t p : pairs) {
+    nonzeros += static_cast<int64_t>(row_blocks[p & 0xffffffff].tangent_size) *
+                column_blocks[p >> 32].tangent_size;
+  }
+  matrix->reserve(nonzeros);
+  for (int c = 0; c < static_cast<int>(column_blocks.size()); ++c) {
+    row_list.clear();
+    int offset = 0;
+    for (; pair != pairs.end() && (*pair >> 32) == c; ++pair) {
+      const int r = static_cast<int>(*pair & 0xffffffff);
+      row_list.push_back(r);
+      (*base)[*pair] = offset;
+      offset += row_blocks[r].tangent_size;
+    }
+    for (int j = 0; j < column_blocks[c].tangent_size; ++j) {
+      matrix->startVec(column_blocks[c].tangent_offset + j);
+      for (int r : row_list) {
+        const int begin = lower && r == c ? j : 0;
+        for (int i = begin; i < row_blocks[r].tangent_size; ++i) {
+          matrix->insertBack(row_blocks[r].tangent_offset + i,
+                             column_blocks[c].tangent_offset + j) = 0.0;
+        }
+      }
+    }
+  }
+  matrix->finalize();
+}
+
+}  // namespace
+
+LevelFunction::LevelFunction(const Space* x, const Space* y, std::string name)
+    : x_(x),
+      y_(y),
+      name_(std::move(name)),
+      uses_x_(x->blocks().size(), 0),
+      uses_y_(y->blocks().size(), 0) {}
+
+LevelFunction::Argument LevelFunction::Resolve(double* user, int size, int* local, int* ambient) {
+  Argument argument{Argument::kConstant, -1, user, size, 0, 0, 0, false, *local, *ambient};
+  if (const int x = x_->Find(user); x >= 0) {
+    argument.kind = Argument::kX;
+    argument.block = x;
+    argument.tangent_size = x_->blocks()[x].tangent_size;
+    uses_x_[x] = 1;
+  } else if (const int y = y_->Find(user); y >= 0) {
+    argument.kind = Argument::kY;
+    argument.block = y;
+    argument.tangent_size = y_->blocks()[y].tangent_size;
+    uses_y_[y] = 1;
+  }
+  if (argument.kind != Argument::kConstant) {
+    const Space& space = argument.kind == Argument::kX ? *x_ : *y_;
+    const Space::Block& block = space.blocks()[argument.block];
+    argument.offset = block.offset;
+    argument.tangent_offset = block.tangent_offset;
+    argument.has_manifold = block.manifold != nullptr;
+    has_manifolds_ = has_manifolds_ || argument.has_manifold;
+  }
+  *local += argument.tangent_size;
+  *ambient += size;
+  return argument;
+}
+
+void LevelFunction::AddResidual(const ceres::CostFunction* cost,
+                                const ceres::LossFunction* loss,
+                                const std::vector<double*>& blocks,
+                                double sampling_weight) {
+  if (std::isfinite(sampling_weight)) {
+    drawn_.push_back(num_residual_blocks());
+    sampling_weights_.push_back(sampling_weight);
+  } else {
+    always_.push_back(num_residual_blocks());
+  }
+  Residual residual{};
+  residual.cost = cost;
+  residual.exact = dynamic_cast<const SecondOrderCostFunction*>(cost);
+  residual.taped = dynamic_cast<const TapedCostFunction*>(cost);
+  residual.loss = loss;
+  residual.learnable = dynamic_cast<const LearnableLoss*>(loss);
+  residual.first = static_cast<int>(arguments_.size());
+  residual.num_arguments = static_cast<int>(blocks.size());
+  residual.num_residuals = cost->num_residuals();
+  residual.row = num_rows_;
+  num_rows_ += residual.num_residuals;
+  int local = 0, ambient = 0;
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    arguments_.push_back(Resolve(blocks[i], cost->parameter_block_sizes()[i], &local, &ambient));
+  }
+  residual.ambient_size = ambient;
+  if (residual.learnable) {
+    for (const LearnableLoss::ParameterBlock& theta : residual.learnable->parameter_blocks()) {
+      Argument argument = Resolve(theta.values, theta.size, &local, &ambient);
+      if (argument.kind == Argument::kX) learnable_ = true;
+      arguments_.push_back(argument);
+      ++residual.num_thetas;
+    }
+  }
+  residual.theta_size = ambient - residual.ambient_size;
+  residual.local_size = local;
+  max_ambient_ = std::max(max_ambient_, ambient);
+  max_local_ = std::max(max_local_, local);
+  max_residuals_ = std::max(max_residuals_, residual.num_residuals);
+  max_arguments_ = std::max(max_arguments_, residual.num_arguments + residual.num_thetas);
+  max_theta_ = std::max(max_theta_, residual.theta_size);
+  residuals_.push_back(residual);
+}
+
+void LevelFunction::AddTerm(const Objective* objective,
+                            const std::vector<double*>& blocks,
+                            std::vector<int> sizes) {
+  Term term{
+      objective, static_cast<int>(arguments_.size()), static_cast<int>(blocks.size()), 0, 0, 0};
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    arguments_.push_back(Resolve(blocks[i], sizes[i], &term.local_size, &term.ambient_size));
+  }
+  if (term.local_size > kMaxDenseTerm) has_sparse_hessian_ = false;
+  max_ambient_ = std::max(max_ambient_, term.ambient_size);
+  max_local_ = std::max(max_local_, term.local_size);
+  max_arguments_ = std::max(max_arguments_, term.num_arguments);
+  terms_.push_back(term);
+}
+
+void LevelFunction::Finish() {
+  const auto differs = [&](double weight) { return weight != sampling_weights_[0]; };
+  if (std::any_of(sampling_weights_.begin(), sampling_weights_.end(), differs)) {
+    importance_ = std::make_unique<Importance>(sampling_weights_);
+  }
+  std::set<int64_t> yy, yx;
+  const auto collect = [&](const Argument& p, const Argument& q, bool in_yy) {
+    (in_yy ? yy : yx).insert(Key(p.block, q.block));
+  };
+  if (has_sparse_hessian_) {
+    for (int i = 0; i < static_cast<int>(y_->blocks().size()); ++i) yy.insert(Key(i, i));
+    for (const Residual& r : residuals_) {
+      ForEachHessianBlock(r.first, r.num_arguments + r.num_thetas, collect);
+    }
+    for (const Term& t : terms_) ForEachHessianBlock(t.first, t.num_arguments, collect);
+  }
+  std::unordered_map<int64_t, int> yy_base, yx_base;
+  const int n = y_->tangent_size(), m = x_->tangent_size();
+  LayOut(y_->blocks(), y_->blocks(), yy, true, n, n, &yy_, &yy_base);
+  LayOut(y_->blocks(), x_->blocks(), yx, false, n, m, &yx_, &yx_base);
+  if (has_sparse_hessian_) {
+    const auto locate = [&](const Argument& p, const Argument& q, bool in_yy) {
+      slots_.push_back((in_yy ? yy_base : yx_base).at(Key(p.block, q.block)));
+    };
+    for (Residual& r : residuals_) {
+      r.first_slot = static_cast<int>(slots_.size());
+      ForEachHessianBlock(r.first, r.num_arguments + r.num_thetas, locate);
+    }
+    for (Term& t : terms_) {
+      t.first_slot = static_cast<int>(slots_.size());
+      ForEachHessianBlock(t.first, t.num_arguments, locate);
+    }
+  }
+
+  if (!CanLinearize()) return;
+  // The rows' patterns: a residual's variables, by block.
+  rows_x_ = RowSparseMatrix(num_rows_, m);
+  rows_y_ = RowSparseMatrix(num_rows_, n);
+  const auto lay_out_rows = [&](Argument::Kind kind, const Space& space, RowSparseMatrix* matrix) {
+    std::vector<int> blocks;
+    for (const Residual& r : residuals_) {
+      blocks.clear();
+      for (int p = r.first; p < r.first + r.num_arguments; ++p) {
+        if (arguments_[p].kind == kind) blocks.push_back(arguments_[p].block);
+      }
+      std::sort(blocks.begin(), blocks.end());
+      for (int row = r.row; row < r.row + r.num_residuals; ++row) {
+        matrix->startVec(row);
+        for (int b : blocks) {
+          const Space::Block& block = space.blocks()[b];
+          for (int j = 0; j < block.tangent_size; ++j) {
+            matrix->insertBack(row, block.tangent_offset + j) = 0.0;
+          }
+        }
+      }
+    }
+    matrix->finalize();
+  };
+  lay_out_rows(Argument::kX, *x_, &rows_x_);
+  lay_out_rows(Argument::kY, *y_, &rows_y_);
+}
+
+std::vector<int> LevelFunction::DrawnFrom() const {
+  std::vector<int> sizes;
+  if (num_drawn() > 0) sizes.push_back(num_drawn());
+  for (const Term& t : terms_) {
+    if (t.objective->num_terms() != 1) sizes.push_back(t.objective->num_terms());
+  }
+  return sizes;
+}
+
+long LevelFunction::NumSamples(const Batch& batch) const {
+  long sum = batch.all() ? num_residual_blocks()
+                         : static_cast<long>(always_.size()) +
+                               (num_drawn() > 0 ? batch.Count(num_drawn()) : 0);
+  for (const Term& t : terms_) {
+    const int n = t.objective->num_terms();
+    sum += n == 1 ? 1 : batch.Count(n);
+  }
+  return sum;
+}
+
+bool LevelFunction::has_importance() const {
+  return importance_ || std::any_of(terms_.begin(), terms_.end(), [](const Term& t) {
+           return t.objective->importance() != nullptr;
+         });
+}
+
+int LevelFunction::num_exact_blocks() const {
+  return static_cast<int>(std::count_if(
+      residuals_.begin(), residuals_.end(), [](const Residual& r) { return r.exact != nullptr; }));
+}
+
+}  // namespace bilevel

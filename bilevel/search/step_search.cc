@@ -1,0 +1,129 @@
+#include "bilevel/search/step_search.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <limits>
+
+#include "bilevel/program/program.h"
+
+namespace bilevel {
+
+bool StepSearch::IsValid(std::string* error) const {
+  const bool empty =
+      std::any_of(grids.begin(), grids.end(), [](const auto& g) { return g.empty(); });
+  const char* what = grids.empty() || empty ? "grids must hold at least one value for each step"
+                     : !make_method         ? "make_method must be given"
+                     : num_iterations <= 0  ? "num_iterations must be positive"
+                                            : nullptr;
+  if (what && error) *error = what;
+  return !what;
+}
+
+std::vector<double> LogGrid(double first, double last, int count) {
+  std::vector<double> values;
+  for (int i = 0; i < count; ++i) {
+    values.push_back(first * std::pow(last / first, count > 1 ? i / (count - 1.0) : 0.0));
+  }
+  return values;
+}
+
+std::string StepSearchResult::Report() const {
+  std::string text = "  held-out phi  iterations  steps\n";
+  char line[64];
+  for (const Trial& trial : trials) {
+    std::snprintf(line, sizeof(line), "%14.6g  %10d ", trial.held_out, trial.num_iterations);
+    text += line;
+    for (const double step : trial.steps) {
+      std::snprintf(line, sizeof(line), " %.4g", step);
+      text += line;
+    }
+    text += std::isfinite(trial.held_out) ? "\n" : "  " + trial.message + "\n";
+  }
+  char cost[160];
+  std::snprintf(cost,
+                sizeof(cost),
+                "%d runs, %ld samples of f, %ld of g, %.2f s\n",
+                num_runs,
+                upper.samples,
+                lower.samples,
+                seconds);
+  return text + cost;
+}
+
+bool SearchSteps(const StepSearch& search,
+                 const Solver::Options& options,
+                 Problem* problem,
+                 StepSearchResult* result,
+                 std::string* error) {
+  *result = StepSearchResult();
+  if (!search.IsValid(error)) return false;
+  if (!problem) {
+    if (error) *error = "the problem is null";
+    return false;
+  }
+  const std::unique_ptr<Program> program = problem->Compile({}, error);
+  if (!program) return false;
+  const auto start = std::chrono::steady_clock::now();
+  Point x(&program->x), y(&program->y);
+  program->x.ReadUser(x.value().data());
+  program->y.ReadUser(y.value().data());
+  const auto restore = [&] {
+    program->x.WriteUser(x.value().data());
+    program->y.WriteUser(y.value().data());
+  };
+  std::vector<StepSearchResult::Trial>& trials = result->trials;
+  size_t combinations = 1;
+  for (const auto& grid : search.grids) combinations *= grid.size();
+  for (size_t i = 0; i < combinations; ++i) {
+    StepSearchResult::Trial trial{{}, 0, std::numeric_limits<double>::infinity(), ""};
+    size_t rest = i;
+    for (const auto& grid : search.grids) {
+      trial.steps.push_back(grid[rest % grid.size()]);
+      rest /= grid.size();
+    }
+    trials.push_back(std::move(trial));
+  }
+  Solver::Options run = options;
+  run.max_num_iterations = search.num_iterations;
+  run.callbacks.clear();
+  run.minimizer_progress_to_stdout = run.update_state_every_iteration = false;
+  size_t left = trials.size();
+  for (;;) {
+    for (size_t i = 0; i < left; ++i) {
+      StepSearchResult::Trial& trial = trials[i];
+      run.method = search.make_method(trial.steps);
+      Solver::Summary summary;
+      Solve(run, problem, &summary);
+      ++result->num_runs;
+      result->upper += summary.upper;
+      result->lower += summary.lower;
+      trial.num_iterations = run.max_num_iterations;
+      trial.message = summary.message;
+      double value = std::numeric_limits<double>::quiet_NaN();
+      if (summary.IsSolutionUsable()) {
+        const bool known =
+            !summary.iterations.empty() && summary.final_lower_level_decrement >= 0.0;
+        value = search.held_out ? search.held_out() : known ? summary.final_objective : value;
+        if (!search.held_out && !known) {
+          trial.message = "phi is not known: give held_out, or let the method solve for y";
+        }
+      }
+      trial.held_out = std::isfinite(value) ? value : std::numeric_limits<double>::infinity();
+      restore();
+    }
+    std::stable_sort(trials.begin(), trials.begin() + left, [](const auto& a, const auto& b) {
+      return a.held_out < b.held_out;
+    });
+    if (left == 1) break;
+    left = (left + 1) / 2;
+    run.max_num_iterations *= 2;
+  }
+  result->seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (std::isfinite(trials.front().held_out)) return true;
+  if (error) *error = "every run failed; the first: " + trials.front().message;
+  return false;
+}
+
+}  // namespace bilevel

@@ -1,0 +1,155 @@
+#include "bilevel/lower_level/internal/schur_elimination.h"
+
+#include <random>
+#include <vector>
+
+#include "Eigen/LU"
+#include "bilevel/lower_level/factorization.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace bilevel {
+namespace {
+
+using ::testing::HasSubstr;
+
+// J'J + I of random observations of points (3 coordinates) by cameras (6), which also see their
+// successors; points come before, between and after the cameras that see them.
+struct Network {
+  Network(int num_cameras, int num_points) : memory(6 * num_cameras + 3 * num_points) {
+    std::mt19937 generator(1);
+    std::vector<int> cameras, points;
+    double* next = memory.data();
+    const auto add = [&](int size) {
+      const int block = space.Add(next, size, nullptr, "block");
+      next += size;
+      return block;
+    };
+    for (int p = 0, c = 0; p < num_points; ++p) {
+      points.push_back(add(3));
+      if (c < num_cameras && p % (num_points / num_cameras) == 0) cameras.push_back(add(6)), ++c;
+    }
+    dense = Matrix::Identity(space.tangent_size(), space.tangent_size());
+    pattern = Matrix::Identity(space.tangent_size(), space.tangent_size());
+    for (const Space::Block& b : space.blocks()) Touch(b, b);
+    std::normal_distribution<double> normal;
+    const auto observe = [&](int a, int b) {
+      const Space::Block &first = space.blocks()[a], &second = space.blocks()[b];
+      Matrix j = Matrix::Zero(2, space.tangent_size());
+      for (const Space::Block* block : {&first, &second}) {
+        for (int k = 0; k < block->tangent_size; ++k) {
+          j(0, block->tangent_offset + k) = normal(generator);
+          j(1, block->tangent_offset + k) = normal(generator);
+        }
+      }
+      dense += j.transpose() * j;
+      Touch(first, second);
+    };
+    for (const int p : points) {
+      for (int k = 0; k < 3; ++k) observe(p, cameras[generator() % cameras.size()]);
+    }
+    for (size_t c = 1; c < cameras.size(); ++c) observe(cameras[c - 1], cameras[c]);
+    std::vector<Eigen::Triplet<double>> entries;
+    for (int j = 0; j < dense.cols(); ++j) {
+      for (int i = j; i < dense.rows(); ++i) {
+        if (pattern(i, j) != 0.0) entries.emplace_back(i, j, dense(i, j));
+      }
+    }
+    lower.resize(dense.rows(), dense.cols());
+    lower.setFromTriplets(entries.begin(), entries.end());
+  }
+  void Touch(const Space::Block& a, const Space::Block& b) {
+    pattern.block(a.tangent_offset, b.tangent_offset, a.tangent_size, b.tangent_size).setOnes();
+    pattern.block(b.tangent_offset, a.tangent_offset, b.tangent_size, a.tangent_size).setOnes();
+  }
+  std::vector<double> memory;
+  Space space;
+  Matrix dense, pattern;
+  SparseMatrix lower;
+};
+
+TEST(SchurElimination, SolvesAsADenseFactorizationDoes) {
+  Network network(8, 120);
+  Factorization factorization(network.lower, &network.space);
+  EXPECT_THAT(factorization.Describe(), HasSubstr("of 48 unknowns, after Schur elimination"));
+  const int n = static_cast<int>(network.dense.rows());
+  std::vector<char> fixed(n, 0);
+  fixed[4] = fixed[130] = fixed[n - 1] = 1;
+  for (const bool fix : {false, true}) {
+    Matrix h = network.dense;
+    for (int i = 0; i < n && fix; ++i) {
+      if (!fixed[i]) continue;
+      h.row(i).setZero();
+      h.col(i).setZero();
+      h(i, i) = 1.0;
+    }
+    Matrix b = Matrix::Random(n, 3);
+    ASSERT_EQ(factorization.Factorize(network.lower, 0.0, fix ? &fixed : nullptr),
+              Factorization::Status::kPositiveDefinite);
+    Matrix x;
+    factorization.Solve(b, &x);
+    for (int i = 0; i < n && fix; ++i) {
+      if (fixed[i]) b.row(i).setZero();
+    }
+    EXPECT_LT((h * x - b).norm(), 1e-12 * b.norm());
+    Vector column;
+    factorization.Solve(Vector(b.col(1)), &column);
+    EXPECT_LT((column - x.col(1)).norm(), 1e-13 * column.norm());
+  }
+}
+
+TEST(SchurElimination, ReducedMatrixIsTheSchurComplement) {
+  Network network(5, 200);
+  SchurElimination schur(network.lower, network.space);
+  ASSERT_TRUE(schur.Pays());
+  EXPECT_GT(schur.Reduce(network.lower), 0.0);
+  // (S^-1) is the block of H^-1 that belongs to what is kept.
+  std::vector<int> kept;
+  for (const Space::Block& b : network.space.blocks()) {
+    for (int k = 0; k < b.tangent_size && b.tangent_size == 6; ++k) {
+      kept.push_back(b.tangent_offset + k);
+    }
+  }
+  const Matrix inverse = Matrix(network.dense.inverse())(kept, kept);
+  const Matrix s = Matrix(schur.reduced()).selfadjointView<Eigen::Lower>();
+  EXPECT_LT((s * inverse - Matrix::Identity(30, 30)).norm(), 1e-11);
+}
+
+TEST(SchurElimination, FindsIndefiniteBlocks) {
+  Network network(8, 120);
+  Factorization factorization(network.lower, &network.space);
+  for (const int i : {0, 4}) {  // In a point, in a camera.
+    SparseMatrix indefinite = network.lower;
+    indefinite.coeffRef(i, i) -= 1e3;
+    EXPECT_EQ(factorization.Factorize(indefinite, 0.0, nullptr),
+              Factorization::Status::kNotPositiveDefinite);
+  }
+}
+
+TEST(SchurElimination, LeavesOtherMatricesAlone) {
+  // A chain has no more than every other block to eliminate.
+  std::vector<double> memory(300);
+  Space space;
+  std::vector<Eigen::Triplet<double>> entries;
+  for (int i = 0; i < 300; ++i) {
+    space.Add(&memory[i], 1, nullptr, "link");
+    entries.emplace_back(i, i, 2.5);
+    if (i > 0) entries.emplace_back(i, i - 1, -1.0);
+  }
+  SparseMatrix lower(300, 300);
+  lower.setFromTriplets(entries.begin(), entries.end());
+  EXPECT_FALSE(SchurElimination(lower, space).Pays());
+}
+
+TEST(SchurElimination, LeavesSomethingOver) {
+  // A diagonal matrix, such as of a lower level whose blocks share no residual.
+  std::vector<double> memory(300);
+  Space space;
+  SparseMatrix lower(300, 300);
+  lower.setIdentity();
+  for (double& value : memory) space.Add(&value, 1, nullptr, "alone");
+  EXPECT_FALSE(SchurElimination(lower, space).Pays());
+}
+
+}  // namespace
+}  // namespace bilevel

@@ -1,0 +1,241 @@
+#include "bilevel/upper_level/marginal_likelihood.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <random>
+#include <vector>
+
+#include "bilevel/analysis/hypergradient_checker.h"
+#include "bilevel/learnable/noise.h"
+#include "glog/logging.h"
+#include "gtest/gtest.h"
+#include "test_problems.h"
+
+namespace bilevel {
+namespace {
+
+struct Step1 {
+  template <typename T>
+  bool operator()(const T* a, const T* b, T* r) const {
+    r[0] = b[0] - a[0] - step;
+    return true;
+  }
+  double step;
+};
+struct Fix1 {
+  template <typename T>
+  bool operator()(const T* p, T* r) const {
+    r[0] = p[0] - fix;
+    return true;
+  }
+  double fix;
+};
+
+// A walk on a line: odometry between positions, each of which is measured as well.
+struct Walk {
+  Walk(int size, double log_step, double log_fix)
+      : log_sigma_step(log_step),
+        log_sigma_fix(log_fix),
+        positions(size),
+        step(&log_sigma_step),
+        fix(&log_sigma_fix) {
+    std::mt19937 random(3);
+    std::normal_distribution<double> gauss;
+    double truth = 0.0;
+    for (int k = 0; k < size; ++k) {
+      fixes.push_back(truth + 0.4 * gauss(random));
+      const double move = std::sin(0.2 * k);
+      steps.push_back(move + 0.1 * gauss(random));
+      truth += move;
+      positions[k] = fixes[k];
+    }
+    problem.AddUpperParameterBlock(&log_sigma_step, 1);
+    problem.AddUpperParameterBlock(&log_sigma_fix, 1);
+    for (int k = 0; k < size; ++k) {
+      fix.AddResidualBlock(new AutoDiffCostFunction<Fix1, 1, 1>(new Fix1{fixes[k]}),
+                           nullptr,
+                           {&positions[k]},
+                           problem.lower());
+      if (k == 0) continue;
+      step.AddResidualBlock(new AutoDiffCostFunction<Step1, 1, 1, 1>(new Step1{steps[k - 1]}),
+                            nullptr,
+                            {&positions[k - 1], &positions[k]},
+                            problem.lower());
+    }
+  }
+
+  // -log p of all measurements but the first fix, up to their share of log(2 pi) / 2 each, by the
+  // innovations of a Kalman filter. The first fix has nothing to be predicted by.
+  double ByKalmanFilter() const {
+    const double q = std::exp(2.0 * log_sigma_step), r = std::exp(2.0 * log_sigma_fix);
+    double mean = fixes[0], variance = r, sum = 0.0;
+    for (size_t k = 1; k < fixes.size(); ++k) {
+      mean += steps[k - 1];
+      variance += q;
+      const double s = variance + r, innovation = fixes[k] - mean;
+      sum += 0.5 * (innovation * innovation / s + std::log(s));
+      mean += variance / s * innovation;
+      variance *= r / s;
+    }
+    return sum;
+  }
+
+  Problem problem;
+  double log_sigma_step, log_sigma_fix;
+  std::vector<double> positions, fixes, steps;
+  ScalarNoise step, fix;
+};
+
+TEST(MarginalLikelihood, IsThatOfAKalmanFiltersInnovations) {
+  for (const auto& [log_step, log_fix] : {std::pair{-2.0, -1.0}, {0.5, -3.0}, {-4.0, 1.0}}) {
+    Walk walk(40, log_step, log_fix);
+    std::string error;
+    ASSERT_TRUE(AddMarginalLikelihood(&walk.problem, &error)) << error;
+    walk.step.AddHalfLogDeterminant(39, &walk.problem);
+    walk.fix.AddHalfLogDeterminant(40, &walk.problem);
+    Solver::Options options;
+    options.max_num_iterations = 0;
+    Solver::Summary summary;
+    Solve(options, &walk.problem, &summary);
+    ASSERT_TRUE(summary.IsSolutionUsable()) << summary.FullReport();
+    EXPECT_NEAR(
+        summary.final_objective, walk.ByKalmanFilter(), 1e-9 * std::abs(walk.ByKalmanFilter()));
+    const auto check = HypergradientChecker::Check(&walk.problem);
+    ASSERT_TRUE(check.ok) << check.Report();
+    EXPECT_LT(check.max_relative_error, 1e-7) << check.Report();
+  }
+}
+
+// Positions in the plane: odometry between them and ranges to beacons, nonlinear and with a loss.
+constexpr double kBeacons[3][2] = {{-15.0, -10.0}, {18.0, -12.0}, {2.0, 20.0}};
+
+struct Step2 {
+  template <typename T>
+  bool operator()(const T* a, const T* b, T* r) const {
+    for (int i = 0; i < 2; ++i) r[i] = b[i] - a[i] - step[i];
+    return true;
+  }
+  double step[2];
+};
+struct Range {
+  template <typename T>
+  bool operator()(const T* p, T* r) const {
+    using std::sqrt;
+    const T dx = p[0] - kBeacons[beacon][0], dy = p[1] - kBeacons[beacon][1];
+    r[0] = sqrt(dx * dx + dy * dy) - range;
+    return true;
+  }
+  int beacon;
+  double range;
+};
+
+constexpr double kSigmaStep = 0.05, kSigmaRange = 0.3;
+constexpr int kSize = 270;
+
+struct Ride {
+  Ride(unsigned seed, double log_step, double log_range, ceres::LossFunction* loss)
+      : log_sigma_step(log_step),
+        log_sigma_range(log_range),
+        p(kSize),
+        step(&log_sigma_step, 2),
+        range(&log_sigma_range) {
+    std::mt19937 random(seed);
+    std::normal_distribution<double> gauss;
+    problem.AddUpperParameterBlock(&log_sigma_step, 1);
+    problem.AddUpperParameterBlock(&log_sigma_range, 1);
+    for (int k = 0; k < kSize; ++k) {
+      p[k] = {8.0 * std::sin(0.11 * k), 6.0 * std::cos(0.17 * k)};
+      for (int i = 0; i < 2; ++i) {  // 540 of them.
+        const int beacon = (k + i) % 3;
+        const double* b = kBeacons[beacon];
+        range.AddResidualBlock(
+            new AutoDiffCostFunction<Range, 1, 2>(new Range{
+                beacon, std::hypot(p[k][0] - b[0], p[k][1] - b[1]) + kSigmaRange * gauss(random)}),
+            loss,
+            {p[k].data()},
+            problem.lower());
+      }
+      if (k == 0) continue;
+      step.AddResidualBlock(new AutoDiffCostFunction<Step2, 2, 2, 2>(
+                                new Step2{{p[k][0] - p[k - 1][0] + kSigmaStep * gauss(random),
+                                           p[k][1] - p[k - 1][1] + kSigmaStep * gauss(random)}}),
+                            nullptr,
+                            {p[k - 1].data(), p[k].data()},
+                            problem.lower());
+    }
+    std::string error;
+    EXPECT_TRUE(AddMarginalLikelihood(&problem, &error)) << error;
+    step.AddHalfLogDeterminant(kSize - 1, &problem);
+    range.AddHalfLogDeterminant(2 * kSize, &problem);
+  }
+  Problem problem;
+  double log_sigma_step, log_sigma_range;
+  std::vector<std::array<double, 2>> p;
+  ScalarNoise step, range;
+};
+
+TEST(MarginalLikelihood, ItsGradientIsExactWithANonlinearLowerLevelAndALoss) {
+  Ride ride(1, std::log(0.1), std::log(0.2), new ceres::CauchyLoss(2.0));
+  const auto check = HypergradientChecker::Check(&ride.problem);
+  ASSERT_TRUE(check.ok) << check.Report();
+  EXPECT_LT(check.max_relative_error, 1e-6) << check.Report();
+  for (const double slope : check.slopes) EXPECT_NEAR(slope, 2.0, 0.1) << check.Report();
+}
+
+// Links that are measured once each, which no held-out measurement identifies: from starts up to a
+// factor of 100 off, both ways.
+TEST(MarginalLikelihood, FindsTheNoiseOfAChainFromAfar) {
+  FLAGS_minloglevel = 3;  // Ceres tells of every step that goes too far.
+  unsigned seed = 1;
+  for (const auto& factor : {std::pair{100.0, 100.0}, {0.01, 0.01}, {100.0, 0.01}, {0.01, 100.0}}) {
+    SCOPED_TRACE(testing::Message() << factor.first << " " << factor.second);
+    Ride ride(seed++,
+              std::log(kSigmaStep * factor.first),
+              std::log(kSigmaRange * factor.second),
+              nullptr);
+    Solver::Options options;
+    Solver::Summary summary;
+    Solve(options, &ride.problem, &summary);
+    ASSERT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.FullReport();
+    EXPECT_EQ(summary.method, "auto (levenberg_marquardt)");
+    Uncertainty uncertainty;
+    std::string message;
+    ASSERT_TRUE(
+        ComputeUncertainty(options, HessianKind::kExact, &ride.problem, &uncertainty, &message))
+        << message;
+    double errors[2];
+    ASSERT_TRUE(uncertainty.GetStandardErrors(&ride.log_sigma_step, errors));
+    ASSERT_TRUE(uncertainty.GetStandardErrors(&ride.log_sigma_range, errors + 1));
+    EXPECT_LE(std::abs(ride.log_sigma_step - std::log(kSigmaStep)), std::max(0.1, 3.0 * errors[0]));
+    EXPECT_LE(std::abs(ride.log_sigma_range - std::log(kSigmaRange)),
+              std::max(0.1, 3.0 * errors[1]));
+    // At least that of N errors that are known, 1 / sqrt(2 N); links, a sixth of the noise of what
+    // they are seen by, are less well known.
+    for (const double error : errors) {
+      EXPECT_GT(error, 1.0 / std::sqrt(2.0 * 2 * kSize));
+      EXPECT_LT(error, 6.0 / std::sqrt(2.0 * 2 * kSize));
+    }
+    const long solves = summary.lower_solver.cold_solves + summary.lower_solver.warm_solves;
+    RecordProperty("lower_solves", static_cast<int>(solves));
+    EXPECT_LE(solves, 40) << summary.FullReport();
+  }
+}
+
+TEST(MarginalLikelihood, RefusesWhatItCannotDo) {
+  std::string error;
+  ceres::Problem upper, lower;
+  Problem wrapped(&upper, &lower);
+  EXPECT_FALSE(AddMarginalLikelihood(&wrapped, &error));
+  EXPECT_NE(error.find("user's own"), std::string::npos) << error;
+  Problem empty;
+  EXPECT_FALSE(AddMarginalLikelihood(&empty, &error));
+  EXPECT_FALSE(error.empty());
+  Walk walk(5, 0.0, 0.0);
+  walk.step.AddHalfLogDeterminant(1, &walk.problem, Level::kLower);
+  EXPECT_FALSE(AddMarginalLikelihood(&walk.problem, &error));
+  EXPECT_NE(error.find("general terms"), std::string::npos) << error;
+}
+
+}  // namespace
+}  // namespace bilevel
