@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "benchmark/benchmark.h"
+#include "benchmarks/hypergradient_beside_solve.h"
 #include "bilevel/bilevel.h"
 #include "ceres/ceres.h"
-#include "tests/benchmarks/hypergradient_beside_solve.h"
 
 namespace bilevel {
 namespace {

@@ -4,8 +4,8 @@
 
 #include "bilevel/derivatives/auto_diff_cost_function.h"
 #include "ceres/cubic_interpolation.h"
+#include "derivatives/tape_derivatives.h"
 #include "gtest/gtest.h"
-#include "tape_derivatives.h"
 
 namespace bilevel {
 namespace {

@@ -6,8 +6,8 @@
 
 #include "Eigen/Core"
 #include "bilevel/derivatives/auto_diff_cost_function.h"
+#include "derivatives/tape_derivatives.h"
 #include "gtest/gtest.h"
-#include "tape_derivatives.h"
 
 namespace bilevel {
 namespace {

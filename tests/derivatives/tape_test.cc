@@ -266,8 +266,8 @@ struct Containers {
 #include "bilevel/derivatives/dynamic_auto_diff_cost_function.h"
 #include "bilevel/derivatives/internal/numeric_hessian.h"
 #include "bilevel/derivatives/tape.h"
+#include "derivatives/tape_derivatives.h"
 #include "gtest/gtest.h"
-#include "tape_derivatives.h"
 
 namespace {
 

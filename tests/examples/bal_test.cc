@@ -12,11 +12,11 @@
 #include <utility>
 #include <vector>
 
-#include "../test_data.h"
 #include "ceres/ceres.h"
 #include "examples/support/left_out_cost.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "test_data.h"
 
 namespace examples {
 namespace {

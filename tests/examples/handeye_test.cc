@@ -5,10 +5,10 @@
 #include <string>
 
 #include "ceres/rotation.h"
+#include "examples/run_example.h"
 #include "examples/support/pose_stream.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "run_example.h"
 
 namespace bilevel {
 namespace {

@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "../test_data.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "test_data.h"
 
 namespace examples {
 namespace {

@@ -3,8 +3,8 @@
 #include <cstdlib>
 #include <string>
 
+#include "examples/run_example.h"
 #include "gtest/gtest.h"
-#include "run_example.h"
 
 namespace bilevel {
 namespace {

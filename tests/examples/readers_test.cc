@@ -9,7 +9,6 @@
 #include <utility>
 #include <vector>
 
-#include "../test_data.h"
 #include "Eigen/Eigenvalues"
 #include "Eigen/Geometry"
 #include "bilevel/derivatives/auto_diff_cost_function.h"
@@ -18,6 +17,7 @@
 #include "examples/support/trajectory.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "test_data.h"
 
 namespace examples {
 namespace {

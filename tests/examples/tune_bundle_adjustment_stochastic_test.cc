@@ -2,9 +2,9 @@
 #include <cstdlib>
 #include <string>
 
-#include "../test_data.h"
+#include "examples/run_example.h"
 #include "gtest/gtest.h"
-#include "run_example.h"
+#include "test_data.h"
 
 namespace bilevel {
 namespace {

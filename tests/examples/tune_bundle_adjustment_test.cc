@@ -7,10 +7,10 @@
 #include <sstream>
 #include <string>
 
-#include "../test_data.h"
+#include "examples/run_example.h"
 #include "examples/support/bal.h"
 #include "gtest/gtest.h"
-#include "run_example.h"
+#include "test_data.h"
 
 namespace bilevel {
 namespace {

@@ -6,10 +6,10 @@
 #include <string>
 #include <variant>
 
-#include "../test_data.h"
+#include "examples/run_example.h"
 #include "examples/support/g2o.h"
 #include "gtest/gtest.h"
-#include "run_example.h"
+#include "test_data.h"
 
 namespace bilevel {
 namespace {

@@ -4,9 +4,9 @@
 #include <fstream>
 #include <string>
 
-#include "../test_data.h"
+#include "examples/run_example.h"
 #include "gtest/gtest.h"
-#include "run_example.h"
+#include "test_data.h"
 
 namespace bilevel {
 namespace {

@@ -4,12 +4,12 @@
 #include <random>
 #include <vector>
 
-#include "../test_problems.h"
 #include "bilevel/learnable/noise.h"
 #include "bilevel/search/multi_start.h"
 #include "bilevel/upper_level/cross_validation.h"
 #include "glog/logging.h"
 #include "gtest/gtest.h"
+#include "test_problems.h"
 
 namespace bilevel {
 namespace {

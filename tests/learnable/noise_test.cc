@@ -5,11 +5,11 @@
 #include <string>
 #include <vector>
 
-#include "../test_problems.h"
 #include "Eigen/Dense"
 #include "bilevel/analysis/hypergradient_checker.h"
 #include "bilevel/learnable/losses.h"
 #include "gtest/gtest.h"
+#include "test_problems.h"
 
 namespace bilevel {
 namespace {

@@ -6,10 +6,10 @@
 #include <random>
 #include <vector>
 
-#include "../test_problems.h"
 #include "Eigen/Dense"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "test_problems.h"
 
 namespace bilevel {
 namespace {

@@ -4,13 +4,13 @@
 #include <string>
 #include <vector>
 
-#include "../test_problems.h"
 #include "Eigen/Dense"
 #include "bilevel/lower_level/internal/component_eigen.h"
 #include "bilevel/lower_level/optimistic_lower_solver.h"
 #include "bilevel/methods/hyper_objective/optimistic.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "test_problems.h"
 
 namespace bilevel {
 namespace {

@@ -6,11 +6,11 @@
 #include <memory>
 #include <string>
 
-#include "../pose_graph.h"
-#include "../test_problems.h"
 #include "bilevel/lower_level/newton_lower_solver.h"
 #include "bilevel/program/program.h"
 #include "gtest/gtest.h"
+#include "pose_graph.h"
+#include "test_problems.h"
 
 namespace bilevel {
 namespace {

@@ -9,10 +9,10 @@
 #include <stdexcept>
 #include <vector>
 
-#include "../test_problems.h"
 #include "ceres/product_manifold.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "test_problems.h"
 
 // Every allocation of this binary is counted.
 static std::atomic<long> allocations{0};

@@ -14,7 +14,7 @@
 #include "bilevel/terms/batch.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "tests/test_problems.h"
+#include "test_problems.h"
 
 namespace bilevel {
 namespace {

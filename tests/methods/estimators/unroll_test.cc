@@ -9,7 +9,7 @@
 #include "bilevel/bilevel.h"
 #include "bilevel/program/program.h"
 #include "gtest/gtest.h"
-#include "tests/test_problems.h"
+#include "test_problems.h"
 
 namespace bilevel {
 namespace {

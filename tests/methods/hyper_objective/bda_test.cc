@@ -5,7 +5,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "tests/methods/run_toy.h"
+#include "methods/run_toy.h"
 
 namespace bilevel {
 namespace {

@@ -10,7 +10,7 @@
 #include "examples/support/toy_problems.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "tests/methods/run_toy.h"
+#include "methods/run_toy.h"
 
 namespace bilevel {
 namespace {

@@ -11,7 +11,7 @@
 #include "bilevel/oracle/oracle.h"
 #include "bilevel/program/program.h"
 #include "gtest/gtest.h"
-#include "tests/test_problems.h"
+#include "test_problems.h"
 
 namespace {
 long allocations = 0;

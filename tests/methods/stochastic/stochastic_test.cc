@@ -26,7 +26,7 @@
 #include "examples/support/quadratic_sum.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "tests/test_problems.h"
+#include "test_problems.h"
 
 namespace bilevel {
 namespace {

@@ -4,8 +4,8 @@
 #include <memory>
 #include <string>
 
-#include "../test_problems.h"
 #include "gtest/gtest.h"
+#include "test_problems.h"
 
 namespace bilevel {
 namespace {
