@@ -19,36 +19,18 @@
 
 namespace bilevel {
 
-/// What one iteration did; handed to callbacks and kept in the Summary.
-struct IterationSummary {
-  int iteration = 0;
-  /// phi(x) = f(x, y*(x)) at the current point. NaN where the method does not know it.
-  double objective = std::numeric_limits<double>::quiet_NaN();
-  /// f at the method's own y, where that is not y*(x): it does not rank iterates.
-  double upper_value = std::numeric_limits<double>::quiet_NaN();
-  /// Early stopping's estimate of phi.
-  double held_out = std::numeric_limits<double>::quiet_NaN();
-  /// g(x, y) - g(x, y*(x)) as the method knows it, and the KKT loss of the value-function
-  /// constraint (bome).
-  double lower_gap = std::numeric_limits<double>::quiet_NaN();
-  double kkt_loss = std::numeric_limits<double>::quiet_NaN();
+/// What one iteration did, as its method tells and as Solve has counted; handed to callbacks and
+/// kept in the Summary.
+struct IterationSummary : Progress {
   /// phi of the iteration before minus this one's.
-  double objective_change = std::numeric_limits<double>::quiet_NaN();
-  /// Max-norm of the hypergradient (projected, where x has bounds).
-  double gradient_max_norm = std::numeric_limits<double>::quiet_NaN();
-  double step_norm = std::numeric_limits<double>::quiet_NaN();
-  double trust_region_radius = std::numeric_limits<double>::quiet_NaN();
-  bool step_is_successful = true;
+  double objective_change = kUnknown;
   /// How far y is from y*(x), relative, in the norm of the lower level's Hessian.
-  double lower_level_decrement = std::numeric_limits<double>::quiet_NaN();
-  /// Why a step was rejected.
-  std::string note;
+  double lower_level_decrement = kUnknown;
   /// x, block after block; Summary::iterations keep it up to 1000 coordinates.
   std::vector<double> x;
   /// All since the start of the solve.
   FunctionCounts upper, lower;
-  double upper_epochs = std::numeric_limits<double>::quiet_NaN();  ///< As in the Summary.
-  double lower_epochs = std::numeric_limits<double>::quiet_NaN();
+  double upper_epochs = kUnknown, lower_epochs = kUnknown;  ///< As in the Summary.
   LowerSolverCounts lower_solver;
   double cumulative_time_in_seconds = 0.0;
 };
@@ -87,6 +69,15 @@ class Solver {
     /// kGaussNewton drops the curvature of residuals and losses from d^2g/dy^2: an approximation,
     /// reported in the Summary.
     HessianKind lower_hessian = HessianKind::kExact;
+
+    /// For lower levels with several minima: y*(x) is the least g found from so many starts, the
+    /// user's y among them; see ManyStartsLowerSolver. Each costs a lower solve.
+    int lower_starts = 1;
+    /// Standard deviation of the other starts around the user's, where y has no bounds.
+    double lower_start_spread = 1.0;
+    /// Solves the lower level once more in the end, at the answer's x from the user's first y, and
+    /// reports whether that gives the answer's phi: Summary::reproducible_from_start.
+    bool check_from_start = true;
 
     int max_num_iterations = 50;
     double max_solver_time_in_seconds = 1e9;
@@ -134,6 +125,8 @@ class Solver {
     bool IsSolutionUsable() const;
 
     ceres::TerminationType termination_type = ceres::FAILURE;
+    /// What kind of answer x is.
+    AnswerKind answer = AnswerKind::kNone;
     std::string message = "bilevel::Solve was not called.";
     std::string method;
 
@@ -142,6 +135,11 @@ class Solver {
     double final_objective = -1.0;
     double final_gradient_max_norm = -1.0;
     double final_lower_level_decrement = -1.0;
+
+    /// Whether phi at the end is what a lower solve from the user's first y gives there: 1 or 0;
+    /// -1: not looked at. The y that is followed as x moves may be of another minimum of g.
+    int reproducible_from_start = -1;
+    double objective_from_start = -1.0;  ///< That phi.
 
     /// g(x, y) - g(x, y*(x)) of the method's own last y, before it was solved. -1: y was y*(x).
     double final_lower_gap = -1.0;

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <sstream>
 
+#include "bilevel/internal/iteration_fields.h"
 #include "bilevel/solver.h"
 
 namespace bilevel {
@@ -21,6 +22,26 @@ std::string Format(const char* format, ...) {
 // JSON has no NaN.
 std::string Number(double value) {
   return std::isfinite(value) ? Format("%.17g", value) : std::string("null");
+}
+
+const char* NameOf(AnswerKind kind) {
+  switch (kind) {
+    case AnswerKind::kStationary:
+      return "stationary";
+    case AnswerKind::kKink:
+      return "kink";
+    case AnswerKind::kJump:
+      return "jump";
+    case AnswerKind::kUndetermined:
+      return "undetermined";
+    case AnswerKind::kStuck:
+      return "stuck";
+    case AnswerKind::kLimit:
+      return "limit";
+    case AnswerKind::kNone:
+      return "none";
+  }
+  return "none";
 }
 
 std::string Quote(const std::string& text) {
@@ -81,6 +102,11 @@ std::string Solver::Summary::FullReport() const {
     row("Objective, end", Format("%.10e", final_objective));
     row("Gradient max-norm at the end", Format("%.3e", final_gradient_max_norm));
     row("Lower level's distance to y*, relative", Format("%.1e", final_lower_level_decrement));
+    row("Answer", NameOf(answer));
+    if (reproducible_from_start == 0) {
+      row("Not reproduced from the start's y",
+          Format("phi is %.10e from there", objective_from_start));
+    }
     if (final_lower_gap >= 0.0) {
       row("Lower level's gap before it was solved", Format("%.3e", final_lower_gap));
     }
@@ -90,6 +116,11 @@ std::string Solver::Summary::FullReport() const {
     if (std::isfinite(assessment.goldstein_norm)) {
       row("Goldstein stationarity, 95 %",
           Format("%.3e +- %.1e", assessment.goldstein_norm, assessment.goldstein_half_width));
+    }
+    for (const Assessment::Attempt& attempt : assessment.attempts) {
+      row(("Tried: " + attempt.method).c_str(),
+          Format("%d iterations, phi %.6e: ", attempt.num_iterations, attempt.objective) +
+              attempt.ended);
     }
     for (const std::string& note : assessment.notes) row("Note", note);
     if (linear_residual >= 0.0) {
@@ -153,12 +184,9 @@ std::string Solver::Summary::FullReport() const {
 
 std::string Solver::Summary::Csv() const {
   std::ostringstream out;
-  out << "iteration,objective,objective_change,upper_value,held_out,lower_gap,kkt_loss,gradient_"
-         "max_norm,"
-         "step_norm,trust_region_radius,"
-         "successful,lower_level_decrement,cold_solves,warm_solves,failed_solves,factorizations,"
-         "upper_gradients,lower_gradients,lower_products,upper_samples,lower_samples,upper_epochs,"
-         "lower_epochs,seconds";
+  for (const IterationField& field : IterationFields()) {
+    out << (&field == &IterationFields().front() ? "" : ",") << field.name;
+  }
   const size_t size = iterations.empty() ? 0 : iterations.front().x.size();
   for (size_t i = 0; i < size; ++i) out << ",x" << i;
   // Of the answer, the last iterate accepted; not numbers elsewhere.
@@ -171,32 +199,9 @@ std::string Solver::Summary::Csv() const {
         return it.step_is_successful;
       });
   for (const IterationSummary& it : iterations) {
-    out << it.iteration
-        << Format(",%.17g,%.17g,%.17g,%.17g,%.17g,%.17g,%.17g,%.17g,%.17g,%d,%.17g",
-                  it.objective,
-                  it.objective_change,
-                  it.upper_value,
-                  it.held_out,
-                  it.lower_gap,
-                  it.kkt_loss,
-                  it.gradient_max_norm,
-                  it.step_norm,
-                  it.trust_region_radius,
-                  it.step_is_successful ? 1 : 0,
-                  it.lower_level_decrement)
-        << Format(",%ld,%ld,%ld,%ld,%ld,%ld,%ld,%ld,%ld,%.6g,%.6g,%.6f",
-                  it.lower_solver.cold_solves,
-                  it.lower_solver.warm_solves,
-                  it.lower_solver.failed_solves,
-                  it.lower_solver.factorizations,
-                  it.upper.gradients,
-                  it.lower.gradients,
-                  it.lower.products,
-                  it.upper.samples,
-                  it.lower.samples,
-                  it.upper_epochs,
-                  it.lower_epochs,
-                  it.cumulative_time_in_seconds);
+    for (const IterationField& field : IterationFields()) {
+      out << Format(&field == &IterationFields().front() ? "%.17g" : ",%.17g", field.value(it));
+    }
     for (double x : it.x) out << Format(",%.17g", x);
     const bool is_answer = answer != iterations.rend() && &it == &*answer;
     for (double error : errors) out << Format(",%.17g", is_answer ? error : std::nan(""));
@@ -211,11 +216,14 @@ std::string Solver::Summary::Json() const {
   out << "  \"method\": " << Quote(method) << ",\n";
   out << "  \"termination_type\": " << Quote(ceres::TerminationTypeToString(termination_type))
       << ",\n";
+  out << "  \"answer\": " << Quote(NameOf(answer)) << ",\n";
   out << "  \"message\": " << Quote(message) << ",\n";
   out << "  \"initial_objective\": " << Number(initial_objective) << ",\n";
   out << "  \"final_objective\": " << Number(final_objective) << ",\n";
   out << "  \"final_gradient_max_norm\": " << Number(final_gradient_max_norm) << ",\n";
   out << "  \"final_lower_level_decrement\": " << Number(final_lower_level_decrement) << ",\n";
+  out << "  \"reproducible_from_start\": " << reproducible_from_start << ",\n";
+  out << "  \"objective_from_start\": " << Number(objective_from_start) << ",\n";
   out << "  \"final_lower_gap\": " << Number(final_lower_gap) << ",\n";
   out << "  \"x_bias\": " << Number(assessment.x_bias) << ",\n";
   out << "  \"goldstein_norm\": " << Number(assessment.goldstein_norm) << ",\n";
@@ -252,24 +260,14 @@ std::string Solver::Summary::Json() const {
   level("upper", upper, upper_epochs);
   level("lower", lower, lower_epochs);
   out << "  \"trace\": {";
-  const auto trace = [&](const char* name, auto value) {
-    out << (name == std::string("iteration") ? "\n    " : ",\n    ") << Quote(name) << ": [";
+  for (const IterationField& field : IterationFields()) {
+    out << (&field == &IterationFields().front() ? "\n    " : ",\n    ") << Quote(field.name)
+        << ": [";
     for (size_t i = 0; i < iterations.size(); ++i) {
-      out << (i ? ", " : "") << Number(static_cast<double>(value(iterations[i])));
+      out << (i ? ", " : "") << Number(field.value(iterations[i]));
     }
     out << "]";
-  };
-  using It = const IterationSummary&;
-  trace("iteration", [](It it) { return it.iteration; });
-  trace("objective", [](It it) { return it.objective; });
-  trace("upper_value", [](It it) { return it.upper_value; });
-  trace("held_out", [](It it) { return it.held_out; });
-  trace("gradient_max_norm", [](It it) { return it.gradient_max_norm; });
-  trace("upper_samples", [](It it) { return it.upper.samples; });
-  trace("lower_samples", [](It it) { return it.lower.samples; });
-  trace("upper_epochs", [](It it) { return it.upper_epochs; });
-  trace("lower_epochs", [](It it) { return it.lower_epochs; });
-  trace("seconds", [](It it) { return it.cumulative_time_in_seconds; });
+  }
   out << "\n  },\n";
   out << "  \"total_time_in_seconds\": " << Number(total_time_in_seconds) << ",\n";
   out << "  \"x\": [";

@@ -25,6 +25,17 @@ enum class SingularHandling {
   kRefuse,
 };
 
+/// What kind of answer x is, as far as could be told. CONVERGENCE goes with the first three alone.
+enum class AnswerKind {
+  kStationary,    ///< The gradient of phi vanishes, or what it promises is not worth a step.
+  kKink,          ///< phi has no derivative there, and falls to no side.
+  kJump,          ///< phi jumps there, and falls to no side.
+  kUndetermined,  ///< f depends on what the lower level leaves open, or y was to be left unsolved.
+  kStuck,         ///< phi may be less nearby, and the method did not get there.
+  kLimit,         ///< A limit of iterations or time, or a callback, ended the solve.
+  kNone,          ///< FAILURE.
+};
+
 /// Evaluations of one level, over all its terms or over a minibatch.
 struct FunctionCounts {
   long values = 0, gradients = 0, products = 0, linearizations = 0;

@@ -50,7 +50,7 @@ class Nesterov : public bilevel::Method {
     progress->objective = o.f.Gradient(s.x, s.y, &gradient, &fy_);
     if (!o.lower().Adjoint(fy_, &through_y_)) return o.Fail(o.lower().message());
     gradient += through_y_;
-    progress->gradient_norm = gradient.lpNorm<Eigen::Infinity>();
+    progress->gradient_max_norm = gradient.lpNorm<Eigen::Infinity>();
     progress->step_norm = moved.norm();
   }
 

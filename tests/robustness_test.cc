@@ -234,7 +234,7 @@ TEST(Robustness, ReasonsAreCounted) {
       for (const char* reason : {"a", "block 17 is bad", "block 3 is bad", "x2 at -1.5e-07"}) {
         monitor->Reject(reason);
       }
-      progress.accepted = false;
+      progress.step_is_successful = false;
       progress.note = "block 4 is bad";
       monitor->Report(state, progress);
       return Outcome::kNoConvergence;

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "bilevel/lower_level/many_starts_lower_solver.h"
 #include "bilevel/lower_level/newton_cg_lower_solver.h"
 #include "bilevel/lower_level/newton_lower_solver.h"
 
@@ -9,7 +10,7 @@ namespace bilevel {
 namespace {
 
 // The user's own, or by products where a term is too long for a matrix, or Newton's method.
-std::unique_ptr<LowerSolver> MakeLowerSolver(const Solver::Options& options, Program* program) {
+std::unique_ptr<LowerSolver> MakeOne(const Solver::Options& options, Program* program) {
   if (options.lower_solver) return options.lower_solver(program);
   for (const auto& scenario : program->scenarios) {
     if (scenario->g->has_sparse_hessian()) continue;
@@ -21,6 +22,16 @@ std::unique_ptr<LowerSolver> MakeLowerSolver(const Solver::Options& options, Pro
 }
 
 }  // namespace
+
+std::unique_ptr<LowerSolver> MakeLowerSolver(const Solver::Options& options, Program* program) {
+  if (options.lower_starts == 1) return MakeOne(options, program);
+  ManyStartsLowerSolver::Options starts;
+  starts.num_starts = options.lower_starts;
+  starts.spread = options.lower_start_spread;
+  starts.seed = options.seed;
+  return std::make_unique<ManyStartsLowerSolver>(
+      program, [&] { return MakeOne(options, program); }, starts);
+}
 
 std::unique_ptr<PreparedProblem> PreparedProblem::Create(const Solver::Options& options,
                                                          const Needs& needs,

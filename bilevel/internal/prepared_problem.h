@@ -12,6 +12,9 @@
 
 namespace bilevel {
 
+/// The one policy for y*(x): what `options` ask for, with no solution of its own yet.
+std::unique_ptr<LowerSolver> MakeLowerSolver(const Solver::Options& options, Program* program);
+
 /// A problem made ready for solving: compiled, with its lower solver, x and y where the user has
 /// them. Solve, ComputeUncertainty, HypergradientChecker and ArgminCostFunction all open one, so
 /// that what one of them can solve the others can.

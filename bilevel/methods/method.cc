@@ -19,7 +19,7 @@ Method::Outcome Method::Minimize(Oracle& oracle,
     if (!oracle.ok()) continue;
     if (!monitor->Report(state, progress)) return Outcome::kNoConvergence;
     if (oracle.uses_scenario_batch()) continue;  // A small gradient of some says little of all.
-    if (progress.gradient_norm <= monitor->gradient_tolerance()) {
+    if (progress.gradient_max_norm <= monitor->gradient_tolerance()) {
       *message = "the gradient is below the gradient tolerance";
       return Outcome::kConverged;
     }

@@ -29,17 +29,19 @@ struct State {
 /// What one iteration tells. Numbers nobody computed stay NaN.
 struct Progress {
   static constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
-  double objective = kUnknown;      ///< phi(x) = f(x, y*(x)).
-  double upper_value = kUnknown;    ///< f at the method's own y (over its minibatch), where y is
-                                    ///< not y*(x).
-  double held_out = kUnknown;       ///< An estimate of phi on data no minibatch draws.
-  double lower_gap = kUnknown;      ///< g(x, y) - g(x, y*(x)), or the method's estimate of it.
-  double kkt_loss = kUnknown;       ///< min over lambda >= 0 of |grad f + lambda grad q|^2 + q.
-  double gradient_norm = kUnknown;  ///< Max-norm of the hypergradient, projected on the bounds.
+  /// Where not every one is reported; -1: the next.
+  long iteration = -1;
+  double objective = kUnknown;    ///< phi(x) = f(x, y*(x)).
+  double upper_value = kUnknown;  ///< f at the method's own y (over its minibatch), where y is
+                                  ///< not y*(x): it does not rank iterates.
+  double held_out = kUnknown;     ///< Early stopping's estimate of phi, on data no minibatch draws.
+  double lower_gap = kUnknown;    ///< g(x, y) - g(x, y*(x)), or the method's estimate of it.
+  double kkt_loss = kUnknown;  ///< min over lambda >= 0 of |grad f + lambda grad q|^2 + q (bome).
+  double gradient_max_norm = kUnknown;  ///< Of the hypergradient, projected on the bounds of x.
   double step_norm = kUnknown;
   double trust_region_radius = kUnknown;
-  bool accepted = true;  ///< False: the trial step was rejected and x has not moved.
-  std::string note;      ///< Why, for instance.
+  bool step_is_successful = true;  ///< False: the trial step was rejected and x has not moved.
+  std::string note;                ///< Why, for instance.
 
   /// Which iterate is the answer: of those that say kIfBetter the one of least objective, else the
   /// latest that says kAlways. For methods whose numbers do not rank iterates.
@@ -49,8 +51,6 @@ struct Progress {
   bool y_is_solved = true;
   /// True: nor is it to be, since y*(x) cannot be had (a stream) or is not worth its price.
   bool leave_y = false;
-  /// This iteration's number, where not every one is reported.
-  long iteration = -1;
 };
 
 /// What a method can say about its own answer. Numbers nobody computed stay NaN.
@@ -64,6 +64,14 @@ struct Assessment {
   /// gives it after any other.
   Uncertainty uncertainty;
   std::vector<std::string> notes;
+  /// What a method that goes on by other methods has tried ("auto"), where it was more than one.
+  struct Attempt {
+    std::string method;
+    int num_iterations = 0;
+    double objective = Progress::kUnknown;  ///< The least phi.
+    std::string ended;                      ///< How it ended, and why that was not the end.
+  };
+  std::vector<Attempt> attempts;
 };
 
 /// Where a method reports and learns whether to go on; the solver's side of it.
@@ -102,7 +110,7 @@ class Method {
  protected:
   /// Before the first step: state holds the start.
   virtual void Start(Oracle& /*oracle*/, State& /*state*/) {}
-  /// One iteration. Converged: progress->gradient_norm at or below the monitor's tolerance.
+  /// One iteration. Converged: progress->gradient_max_norm at or below the monitor's tolerance.
   virtual void Step(Oracle& /*oracle*/, State& /*state*/, Progress* /*progress*/) {}
 };
 

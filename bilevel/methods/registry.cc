@@ -3,15 +3,18 @@
 #include <functional>
 #include <utility>
 
+#include "bilevel/methods/auto.h"
 #include "bilevel/methods/baselines/bsg1.h"
 #include "bilevel/methods/baselines/optimistic_gd.h"
 #include "bilevel/methods/hyper_objective/bda.h"
 #include "bilevel/methods/hyper_objective/bgs.h"
 #include "bilevel/methods/hyper_objective/gradient_method.h"
+#include "bilevel/methods/hyper_objective/gradient_sampling.h"
 #include "bilevel/methods/hyper_objective/ia_gm.h"
 #include "bilevel/methods/hyper_objective/levenberg_marquardt.h"
 #include "bilevel/methods/hyper_objective/line_search.h"
 #include "bilevel/methods/hyper_objective/optimistic.h"
+#include "bilevel/methods/hyper_objective/projected_lbfgs.h"
 #include "bilevel/methods/stochastic/alset.h"
 #include "bilevel/methods/stochastic/amigo.h"
 #include "bilevel/methods/stochastic/bo_rep.h"
@@ -34,86 +37,6 @@
 
 namespace bilevel {
 namespace {
-
-// Up to here all of dy*/dx is worth having.
-constexpr int kShortX = 200;
-// And up to here a search without derivatives.
-constexpr int kVeryShortX = 20;
-
-// Takes the method that fits the problem, and its name. Where that is stuck at a kink or a jump,
-// where no gradient helps, a search without derivatives goes on; where y*(x) is a set, f's choice
-// among it.
-class Auto final : public Method {
- public:
-  /// optimistic goes on where y*(x) is a set; may be nullptr.
-  explicit Auto(std::unique_ptr<Method> optimistic = nullptr)
-      : optimistic_(std::move(optimistic)) {}
-
-  std::string name() const override { return "auto (" + chosen_->name() + ")"; }
-  std::string Check(const Oracle& oracle) override {
-    // Residuals of x alone, a prior beside a general term, have little to linearise; bounds on x
-    // are honoured by levenberg_marquardt alone, whose secant learns all of a general f.
-    const bool takes_lm = oracle.program().x.tangent_size() <= kShortX &&
-                          (oracle.f.IsLeastSquares() || oracle.f.ResidualsUseY() ||
-                           oracle.program().x.has_bounds()) &&
-                          lm_.Check(oracle).empty();
-    chosen_ = takes_lm ? static_cast<Method*>(&lm_) : &lbfgs_;
-    return chosen_->Check(oracle);
-  }
-  Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message) override {
-    polishes_ = false;
-    goes_on_ = nullptr;
-    const Outcome outcome = chosen_->Minimize(oracle, state, monitor, message);
-    // Where y*(x) is a set on which f has a choice, there is no derivative but along that choice.
-    const bool is_refused =
-        outcome == Outcome::kFailure || (chosen_ == &lbfgs_ && lbfgs_.is_refused());
-    if (is_refused && MayChooseAmongSolutions(oracle, state)) {
-      const std::string why = chosen_->name() + " found no derivative (" + *message + ")";
-      goes_on_ = optimistic_.get();
-      const Outcome chosen = goes_on_->Minimize(oracle, state, monitor, message);
-      *message = why + "; with f's choice of y: " + *message;
-      return chosen;
-    }
-    // At a weakly active bound of y the gradient sees one side of a kink.
-    const bool is_at_kink =
-        outcome == Outcome::kConverged && !oracle.lower().Report().weakly_active.empty();
-    const bool is_stuck = is_at_kink || (chosen_ == &lm_ ? lm_.is_stuck() : lbfgs_.is_stuck());
-    if (!is_stuck || state.x.dim() > kVeryShortX) return outcome;
-    polishes_ = true;
-    const std::string why = chosen_->name() + " is at a kink or a jump of phi (" + *message + ")";
-    const Outcome polished = polish_.Minimize(oracle, state, monitor, message);
-    *message = why + "; from there pattern_search: " + *message;
-    return polished;
-  }
-  void Finish(Oracle& oracle, const State& state, Assessment* assessment) override {
-    if (goes_on_) {
-      assessment->notes.push_back("y*(x) is a set; x and y were found by " + goes_on_->name());
-      return goes_on_->Finish(oracle, state, assessment);
-    }
-    chosen_->Finish(oracle, state, assessment);
-    if (!polishes_) return;
-    assessment->uncertainty = Uncertainty();  // There are no derivatives here.
-    if (assessment->notes.empty()) polish_.Finish(oracle, state, assessment);
-    assessment->notes.push_back("x was found by pattern_search, without derivatives, from where " +
-                                chosen_->name() + " found no step that decreases phi");
-  }
-
- private:
-  // Whether the lower level leaves directions free, and may: kRefuse wants no such choice.
-  bool MayChooseAmongSolutions(Oracle& oracle, const State& state) {
-    Point y = state.y;
-    return optimistic_ && oracle.Solve(state.x, &y) && oracle.Differentiate(state.x, y) &&
-           oracle.lower().Report().num_free_directions > 0 && optimistic_->Check(oracle).empty();
-  }
-
-  LevenbergMarquardt lm_;
-  LineSearch lbfgs_{ceres::LBFGS};
-  PatternSearch polish_;
-  std::unique_ptr<Method> optimistic_;
-  Method* chosen_ = &lm_;
-  Method* goes_on_ = nullptr;  // From where the chosen one had to give up.
-  bool polishes_ = false;
-};
 
 std::unique_ptr<Method> Exact(const char* name, StepRule::Kind kind) {
   StepRule rule;
@@ -168,15 +91,14 @@ using Factory = std::function<std::unique_ptr<Method>()>;
 
 const std::vector<std::pair<std::string, Factory>>& Methods() {
   static const auto* methods = new std::vector<std::pair<std::string, Factory>>{
-      {"auto",
-       [] {
-         return std::make_unique<Auto>(std::make_unique<Optimistic>(std::make_unique<Auto>()));
-       }},
+      {"auto", [] { return std::make_unique<Auto>(); }},
       {"levenberg_marquardt", [] { return std::make_unique<LevenbergMarquardt>(); }},
       {"lbfgs", [] { return std::make_unique<LineSearch>(ceres::LBFGS); }},
       {"bfgs", [] { return std::make_unique<LineSearch>(ceres::BFGS); }},
       {"ncg", [] { return std::make_unique<LineSearch>(ceres::NONLINEAR_CONJUGATE_GRADIENT); }},
       {"steepest_descent", [] { return std::make_unique<LineSearch>(ceres::STEEPEST_DESCENT); }},
+      {"projected_lbfgs", [] { return std::make_unique<ProjectedLbfgs>(); }},
+      {"gradient_sampling", [] { return std::make_unique<GradientSampling>(); }},
       {"optimistic", [] { return std::make_unique<Optimistic>(std::make_unique<Auto>()); }},
       {"gradient_descent", [] { return Exact("gradient_descent", StepRule::kGradient); }},
       {"momentum", [] { return Exact("momentum", StepRule::kMomentum); }},

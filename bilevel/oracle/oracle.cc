@@ -31,7 +31,7 @@ struct Oracle::PerScenario {
 };
 
 Oracle::Oracle(Program* program, LowerSolver* lower, uint64_t seed)
-    : f(this, true), g(this, false), program_(program), lower_(lower), seed_(seed) {
+    : f(this, true), g(this, false), program_(program), lower_(lower), first_lower_(lower), seed_(seed) {
   for (auto& scenario : program->scenarios) {
     parts_.push_back(std::make_unique<PerScenario>(program, scenario.get()));
     if (parts_.size() == 1) continue;
@@ -429,8 +429,8 @@ void LevelView::GaussNewtonHessian(const Point& x, const Point& y, SparseMatrix*
 
 void Oracle::SetLower(std::unique_ptr<LowerSolver> lower) {
   workers_.clear();  // Theirs are forks of the one before.
+  lower_ = lower ? lower.get() : first_lower_;
   own_lower_ = std::move(lower);
-  lower_ = own_lower_.get();
 }
 
 Batch Oracle::Draw(int size, int stream, uint64_t index, Batch::Sampling sampling) const {

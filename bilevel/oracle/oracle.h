@@ -121,7 +121,7 @@ class Oracle {
   bool Differentiate(const Point& x, Point* y);
   LowerSolver& lower() { return *lower_; }
   const LowerSolver& lower() const { return *lower_; }
-  /// Another lower solver from here on, for a method that brings its own.
+  /// Another lower solver from here on, for a method that brings its own; nullptr: the first again.
   void SetLower(std::unique_ptr<LowerSolver> lower);
 
   /// From here on DrawScenarios picks one of the lower solver's groups; see UseScenarios. Not
@@ -163,6 +163,7 @@ class Oracle {
   struct PerScenario;
   Program* program_;
   LowerSolver* lower_;
+  LowerSolver* first_lower_;
   uint64_t seed_;
   std::vector<std::unique_ptr<PerScenario>> parts_;
   std::vector<std::unique_ptr<Oracle>> workers_;

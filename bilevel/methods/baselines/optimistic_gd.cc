@@ -36,7 +36,7 @@ void OptimisticGd::Step(Oracle& o, State& s, Progress* progress) {
         "optimistic_gd is for min-max problems: the lower level must be the upper one's negative");
     return;
   }
-  progress->gradient_norm = std::max(ProjectedMaxNorm(s.x, dx), ProjectedMaxNorm(s.y, dy));
+  progress->gradient_max_norm = std::max(ProjectedMaxNorm(s.x, dx), ProjectedMaxNorm(s.y, dy));
   progress->y_is_solved = false;
   progress->keep = Progress::kAlways;
 }

@@ -43,7 +43,7 @@ void GradientMethod::Step(Oracle& oracle, State& state, Progress* progress) {
     progress->y_is_solved = false;
     progress->keep = Progress::kAlways;
   }
-  progress->gradient_norm = ProjectedMaxNorm(state.x, gradient);
+  progress->gradient_max_norm = ProjectedMaxNorm(state.x, gradient);
 }
 
 void GradientMethod::Finish(Oracle& oracle, const State& state, Assessment* assessment) {

@@ -52,7 +52,7 @@ void IaGm::Step(Oracle& o, State& s, Progress* progress) {
   progress->upper_value = o.f.Gradient(s.x, unroll_.y(n), &dx, &dw);
   if (!o.ok() || !unroll_.Reverse(o, s.x, n, &dw, &dx)) return;
 
-  progress->gradient_norm = std::max(ProjectedMaxNorm(s.x, dx), ProjectedMaxNorm(w_, dw));
+  progress->gradient_max_norm = std::max(ProjectedMaxNorm(s.x, dx), ProjectedMaxNorm(w_, dw));
   progress->y_is_solved = false;
   progress->keep = Progress::kAlways;
 }

@@ -187,13 +187,13 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
   double radius = options_.initial_trust_region_radius;
   Progress progress;
   progress.objective = phi;
-  progress.gradient_norm = find_active(gradient);
+  progress.gradient_max_norm = find_active(gradient);
   if (!monitor->Report(state, progress)) return Outcome::kNoConvergence;
   if (has_inner) {
     take_inner_steps(state.y, &state.x, &phi);
     if (!linearize(state.x, &state.y, &j, &r, &gradient, &phi)) return Outcome::kFailure;
     keep();
-    progress.gradient_norm = find_active(gradient);
+    progress.gradient_max_norm = find_active(gradient);
     if (phi < progress.objective) {  // They belong to the answer.
       progress.objective = phi;
       ++oracle.iteration;
@@ -203,7 +203,7 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
 
   int rejected = 0;
   for (;;) {
-    if (progress.gradient_norm <= monitor->gradient_tolerance()) {
+    if (progress.gradient_max_norm <= monitor->gradient_tolerance()) {
       *message = "the gradient is below the gradient tolerance";
       return Outcome::kConverged;
     }
@@ -299,9 +299,9 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
       }
     }
     if (!accept) {
-      progress.accepted = false;
+      progress.step_is_successful = false;
       progress.objective = phi;
-      progress.gradient_norm = find_active(gradient);
+      progress.gradient_max_norm = find_active(gradient);
       if (solved && progress.note.empty()) progress.note = "phi did not decrease as predicted";
       // To where the parabola through phi, its slope and the new phi is least.
       const double along = gradient.dot(dx), share = -0.5 * along / (new_phi - phi - along);
@@ -363,7 +363,7 @@ Method::Outcome LevenbergMarquardt::Minimize(Oracle& oracle,
     slope = oracle.lower().dy_dx();
     phi = new_phi;
     progress.objective = phi;
-    progress.gradient_norm = find_active(gradient);
+    progress.gradient_max_norm = find_active(gradient);
     progress.keep = Progress::kAlways;  // Where phi is rounding the gradient has told.
     ++oracle.iteration;
     if (!monitor->Report(state, progress)) return Outcome::kNoConvergence;

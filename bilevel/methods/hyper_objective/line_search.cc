@@ -139,7 +139,7 @@ class Forward final : public ceres::IterationCallback {
     value_ = s.cost;
     gradient_norm_ = s.gradient_max_norm;
     progress_->objective = s.cost;
-    progress_->gradient_norm = s.gradient_max_norm;
+    progress_->gradient_max_norm = s.gradient_max_norm;
     progress_->step_norm = s.step_norm;
     const bool go_on = monitor_->Report(*state_, *progress_);
     *progress_ = Progress();
@@ -191,7 +191,7 @@ LineSearch::LineSearch(ceres::LineSearchDirectionType direction) : name_(NameOf(
 
 std::string LineSearch::Check(const Oracle& oracle) {
   if (oracle.program().x.has_bounds()) {
-    return name_ + " cannot honour bounds on x; \"levenberg_marquardt\" does";
+    return name_ + " cannot honour bounds on x; \"levenberg_marquardt\" does, and \"projected_lbfgs\" where x is long";
   }
   std::string error;
   if (!options_.IsValid(&error)) return "its line search options are not valid: " + error;

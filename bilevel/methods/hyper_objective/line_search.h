@@ -10,8 +10,8 @@ namespace bilevel {
 
 /// Ceres' own line-search minimisers on the hyper-objective with its exact gradient: L-BFGS, BFGS,
 /// nonlinear conjugate gradients, steepest descent. For any upper level and any length of x: one
-/// adjoint solve a gradient. Manifolds on x are honoured, bounds are not (levenberg_marquardt
-/// takes them).
+/// adjoint solve a gradient. Manifolds on x are honoured, bounds are not (levenberg_marquardt and
+/// projected_lbfgs take them).
 class LineSearch : public Method {
  public:
   /// The direction and line search fields of ceres' options are used; limits and tolerances come

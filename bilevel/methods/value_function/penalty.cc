@@ -69,7 +69,7 @@ void Penalty::Step(Oracle& o, State& s, Progress* progress) {
     }
   }
 
-  progress->gradient_norm = std::max(
+  progress->gradient_max_norm = std::max(
       {ProjectedMaxNorm(s.x, dx), ProjectedMaxNorm(s.y, dy), s_.lpNorm<Eigen::Infinity>()});
   progress->y_is_solved = false;
   progress->keep = Progress::kAlways;

@@ -45,7 +45,7 @@ Method::Outcome PatternSearch::Minimize(Oracle& oracle,
   std::string failure;  // Of the last trial that could not be evaluated.
   while (step >= options_.smallest_step) {
     progress = Progress();
-    progress.accepted = false;
+    progress.step_is_successful = false;
     progress.note = "phi is less nowhere around";
     progress.trust_region_radius = step;
     // All of them: the first to be less may be less by next to nothing, for ever.
@@ -71,12 +71,12 @@ Method::Outcome PatternSearch::Minimize(Oracle& oracle,
       ++evaluated;
       steepest_.Add(state.x, phi, x, trial, state.y);
       if (!(trial < best)) continue;
-      progress.accepted = true;
+      progress.step_is_successful = true;
       best = trial;
       std::swap(best_x, x);
       std::swap(best_y, y);
     }
-    if (progress.accepted) {
+    if (progress.step_is_successful) {
       phi = best;
       std::swap(state.x, best_x);
       std::swap(state.y, best_y);

@@ -1,0 +1,293 @@
+#include "bilevel/internal/answer_check.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "Eigen/QR"
+#include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/methods/estimators/internal/active_bounds.h"
+#include "bilevel/methods/estimators/internal/min_norm.h"
+#include "bilevel/oracle/hyper_objective.h"
+#include "bilevel/oracle/lower_solver.h"
+
+namespace bilevel {
+namespace {
+
+// Up to here all sides of x are looked at.
+constexpr int kVeryShort = 20;
+// Relative changes of phi below this are rounding, of y as well.
+constexpr double kRoundingOfPhi = 1e-12;
+// A step whose part in a new direction is shorter has not explored it.
+constexpr double kNewDirection = 1e-8;
+// Relative to 1 + |x|: how far a curvature, the sides of a kink, and those of a direction x never
+// moved along are looked at.
+constexpr double kCurvatureWay = 1e-4, kKinkWay = 1e-6, kUnexploredWay = 1e-3;
+// phi jumps where it changes by so many times what its gradients say.
+constexpr double kJump = 1e3;
+// The share of the way back to the start at which a gradient must be felt, and of the decrease.
+constexpr double kBack = 1e-2, kFlat = 1e-9;
+
+// The check of one answer.
+class Check {
+ public:
+  Check(Oracle& oracle, const Monitor& tolerances, const Evidence& evidence, const State& end)
+      : oracle_(oracle),
+        gradient_tolerance_(tolerances.gradient_tolerance()),
+        evidence_(evidence),
+        end_(end),
+        phi_(evidence.phi),
+        negligible_(Negligible(tolerances.function_tolerance(), evidence.phi, evidence.first_phi)),
+        size_(1.0 + end.x.value().norm()),
+        at_(&oracle, end.y) {}
+
+  AnswerCheck Run() {
+    double value;
+    if (!at_.Evaluate(end_.x, &value, &gradient_)) {
+      result_.kind = AnswerKind::kUndetermined;
+      result_.doubt = "but phi has no derivative there: " + at_.message();
+      return result_;
+    }
+    at_.Accept();
+    if (std::isnan(phi_)) phi_ = value;
+    const std::string weak = oracle_.lower().Report().weakly_active;
+    ClearHeld(end_.x, gradient_, &gradient_);
+    result_.gradient_max_norm = gradient_.size() ? gradient_.lpNorm<Eigen::Infinity>() : 0.0;
+    const bool is_flat = result_.gradient_max_norm <= gradient_tolerance_;
+    if (weak.empty() && (is_flat || PromisesLittle())) {
+      result_.kind = AnswerKind::kStationary;
+      if (is_flat && HasRunOff()) {
+        result_.kind = AnswerKind::kStuck;
+        result_.doubt = "but phi is flat all around: x has run off to where it no longer matters";
+      } else {
+        LookAlong(evidence_.path.Unexplored(end_.x.dim()));
+      }
+      return result_;
+    }
+    what_ = weak.empty() ? "|gradient| is " + Scientific(result_.gradient_max_norm)
+                         : "phi has a kink there, since a bound of y is only weakly active (" +
+                               weak + "), and its gradient sees one side of it";
+    result_.is_at_kink = true;
+    if (end_.x.dim() > kVeryShort) {
+      result_.doubt = "but " + what_ + ": it is stuck";
+    } else {
+      LookAround();
+    }
+    return result_;
+  }
+
+ private:
+  // Whether the gradient has vanished for the way back to the start too.
+  bool HasRunOff() {
+    if (!evidence_.first_x || !(evidence_.first_phi > phi_)) return false;
+    Point x = end_.x;
+    Vector back(x.dim()), beside;
+    if (!x.space().Minus(evidence_.first_x->value().data(), x.value().data(), back.data())) {
+      return false;
+    }
+    back *= kBack;
+    double value;
+    if (!x.Move(back) || !at_.Evaluate(x, &value, &beside)) return false;
+    ClearHeld(x, beside, &beside);
+    return beside.norm() * back.norm() <= kFlat * (evidence_.first_phi - phi_);
+  }
+
+  // Whether a Newton step along the gradient, by its change a little way down, promises too little
+  // to be worth it. Beside a kink the slope turns within any way, and the shorter that is, the less
+  // is promised.
+  bool PromisesLittle() {
+    const double norm = gradient_.norm();
+    Vector beside;
+    double value, slope = -1.0;
+    for (double way = kCurvatureWay; slope < 0.0 && way > 1e-14; way *= 0.1) {
+      Point x = end_.x;
+      const double length = way * size_ / norm;
+      if (!x.Move(-length * gradient_) || !at_.Evaluate(x, &value, &beside)) return false;
+      slope = gradient_.dot(beside);
+      const double curvature = (norm * norm - slope) / length;  // Times norm^2.
+      if (curvature > 0.0 && 0.5 * std::pow(norm, 4) / curvature <= negligible_) return true;
+    }
+    return false;
+  }
+
+  // phi at x moved by `step`, and its gradient unless that is nullptr. A lesser phi is remembered.
+  bool Look(const Vector& step, double* value, Vector* gradient) {
+    State there = end_;
+    if (!there.x.Move(step) || there.x.value() == end_.x.value() ||
+        !at_.Evaluate(there.x, value, gradient)) {
+      return false;
+    }
+    there.y = at_.y();
+    if (*value < lowest_) {
+      lowest_ = *value;
+      lowest_state_ = there;
+    }
+    return true;
+  }
+
+  bool Falls() {
+    if (!(lowest_ < phi_ - negligible_)) return false;
+    result_.kind = AnswerKind::kStuck;
+    result_.better = lowest_state_;
+    return true;
+  }
+
+  // A stationary x may be a maximum or a saddle where symmetry has kept it from moving along.
+  void LookAlong(const Matrix& unexplored) {
+    double value;
+    for (int k = 0; k < unexplored.cols(); ++k) {
+      for (const double side : {-1.0, 1.0}) {
+        Look(side * kUnexploredWay * size_ * unexplored.col(k), &value, nullptr);
+      }
+    }
+    if (Falls()) {
+      result_.doubt =
+          "but x has never moved along a direction on which phi falls from there: it is a saddle "
+          "or "
+          "a maximum";
+    }
+  }
+
+  // At a kink or a jump all sides decide.
+  void LookAround() {
+    const int m = end_.x.dim();
+    const double way = kKinkWay * size_;
+    std::vector<Vector> gradients{gradient_};
+    std::vector<Vector> steps;
+    for (int k = 0; k < 2 * m; ++k) steps.push_back((k % 2 ? way : -way) * Vector::Unit(m, k / 2));
+    if (gradient_.norm() > 0.0) steps.push_back(-way * gradient_.normalized());
+    double largest = gradient_.norm();
+    std::vector<double> changes;
+    for (const Vector& step : steps) {
+      double value;
+      Vector gradient;
+      if (!Look(step, &value, &gradient)) continue;
+      if (OtherSolution(value, way * std::max(largest, gradient.norm()))) return;
+      ClearHeld(end_.x, gradient, &gradient);
+      largest = std::max(largest, gradient.norm());
+      gradients.push_back(gradient);
+      changes.push_back(std::abs(value - phi_));
+    }
+    Matrix columns(m, gradients.size());
+    for (size_t k = 0; k < gradients.size(); ++k) columns.col(k) = gradients[k];
+    const Vector common = MinNormInHull(columns);
+    for (double far = way; common.norm() > 0.0 && far < 0.1 * size_; far *= 10.0) {
+      double value;
+      Look(-far * common.normalized(), &value, nullptr);
+    }
+    if (Falls()) {
+      result_.doubt = "but " + what_ + ", and phi falls by " + Scientific(phi_ - lowest_) +
+                      " nearby: it is stuck; \"pattern_search\" looks at all sides";
+      return;
+    }
+    const bool jumps = std::any_of(changes.begin(), changes.end(), [&](double change) {
+      return change > kJump * way * largest;
+    });
+    result_.kind = jumps ? AnswerKind::kJump : AnswerKind::kKink;
+  }
+
+  // Beyond a jump y is another. Where that other has less g at this very x, y was no minimiser.
+  bool OtherSolution(double value, double expected) {
+    if (!(std::abs(value - phi_) > kJump * expected + negligible_)) return false;
+    State other = end_;
+    other.y = at_.y();
+    const double g = oracle_.g.Value(end_.x, end_.y);
+    const bool solved = oracle_.Solve(end_.x, &other.y);
+    const double other_g = solved ? oracle_.g.Value(end_.x, other.y) : g;
+    if (!oracle_.Clear().empty() || !(other_g < g - 1e-9 * (std::abs(g) + std::abs(other_g)))) {
+      return false;
+    }
+    result_.kind = AnswerKind::kStuck;
+    result_.is_at_kink = false;
+    result_.better = other;
+    result_.doubt = "but y is not the lower level's best there: g is " + Number(g) + ", and " +
+                    Number(other_g) + " at another y, which phi jumps to nearby";
+    return true;
+  }
+
+  Oracle& oracle_;
+  const double gradient_tolerance_;
+  const Evidence& evidence_;
+  const State& end_;
+  double phi_;
+  const double negligible_, size_;
+  HyperObjective at_;
+  Vector gradient_;
+  std::string what_;
+  double lowest_ = std::numeric_limits<double>::infinity();
+  State lowest_state_;
+  AnswerCheck result_;
+};
+
+}  // namespace
+
+void Path::Add(const Point& x) {
+  if (x.dim() > kVeryShort) return;
+  if (explored_.rows() != x.dim()) explored_.resize(x.dim(), 0);
+  Vector step(x.dim());
+  if (last_ && x.space().Minus(x.value().data(), last_->value().data(), step.data())) {
+    const double length = step.norm();
+    step -= explored_ * (explored_.transpose() * step);
+    if (step.norm() > kNewDirection * length) {
+      explored_.conservativeResize(Eigen::NoChange, explored_.cols() + 1);
+      explored_.rightCols(1) = step.normalized();
+    }
+  }
+  last_ = x;
+}
+
+Matrix Path::Unexplored(int dim) const {
+  if (dim > kVeryShort || explored_.rows() != dim) return Matrix(dim, 0);
+  if (explored_.cols() == 0) return Matrix::Identity(dim, dim);
+  const Matrix q = Eigen::HouseholderQR<Matrix>(explored_).householderQ();
+  return q.rightCols(dim - explored_.cols());
+}
+
+double Negligible(double function_tolerance, double phi, double first_phi) {
+  return std::max(function_tolerance * std::abs(phi),
+                  kRoundingOfPhi * std::max(std::abs(phi), std::abs(first_phi)));
+}
+
+void Evidence::Add(const State& state, const Progress& progress) {
+  if (!first_x) {
+    first_x = state.x;
+    first_phi = progress.objective;
+  }
+  if (!progress.step_is_successful) return;
+  phi = progress.objective;
+  gradient_max_norm = progress.y_is_solved ? progress.gradient_max_norm : Progress::kUnknown;
+  if (progress.step_norm > 0.0) last_step = progress.step_norm;
+  path.Add(state.x);
+}
+
+AnswerCheck CheckAnswer(Oracle& oracle,
+                        const Monitor& tolerances,
+                        const Evidence& evidence,
+                        const State& end) {
+  AnswerCheck result;
+  result.kind = AnswerKind::kStationary;
+  result.gradient_max_norm = evidence.gradient_max_norm;
+  if (!oracle.lower().WhyNoDerivative().empty()) return result;  // As far as values tell.
+  // What the run has reported is enough where nothing speaks against it.
+  const double promised = evidence.gradient_max_norm * evidence.last_step;
+  const bool promises_little =
+      evidence.last_step > 0.0 &&
+      promised <= Negligible(tolerances.function_tolerance(), evidence.phi, evidence.first_phi);
+  const bool has_moved_everywhere =
+      !end.flat_directions.empty() || evidence.path.Unexplored(end.x.dim()).cols() == 0;
+  if ((evidence.gradient_max_norm <= tolerances.gradient_tolerance() || promises_little) &&
+      has_moved_everywhere && oracle.lower().Report().weakly_active.empty()) {
+    return result;
+  }
+  try {
+    result = Check(oracle, tolerances, evidence, end).Run();
+  } catch (const std::exception& e) {
+    result.kind = AnswerKind::kStuck;
+    result.doubt = std::string("but looking at it once more threw: ") + e.what();
+  }
+  oracle.Clear();
+  return result;
+}
+
+}  // namespace bilevel

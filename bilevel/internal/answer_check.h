@@ -1,0 +1,67 @@
+#ifndef BILEVEL_INTERNAL_ANSWER_CHECK_H_
+#define BILEVEL_INTERNAL_ANSWER_CHECK_H_
+
+#include <optional>
+#include <string>
+
+#include "bilevel/methods/method.h"
+#include "bilevel/oracle/oracle.h"
+#include "bilevel/types.h"
+
+namespace bilevel {
+
+/// The directions of a short x along which iterates have moved.
+class Path {
+ public:
+  void Add(const Point& x);
+  /// An orthonormal basis of those along which none has; no columns where x is long.
+  Matrix Unexplored(int dim) const;
+
+ private:
+  std::optional<Point> last_;
+  Matrix explored_;  // Orthonormal columns.
+};
+
+/// What a run tells of the answer it came to.
+struct Evidence {
+  /// The accepted ones of a run's reports, in their order.
+  void Add(const State& state, const Progress& progress);
+
+  double first_phi = Progress::kUnknown, phi = Progress::kUnknown;
+  double gradient_max_norm = Progress::kUnknown;  ///< Of the last accepted; NaN: y was not solved.
+  double last_step = 0.0;                         ///< 0: x has not moved.
+  std::optional<Point> first_x;
+  Path path;
+};
+
+/// What an answer is worth, by phi and its gradient taken afresh around it.
+struct AnswerCheck {
+  AnswerKind kind = AnswerKind::kStuck;
+  std::string doubt;        ///< Why it is no CONVERGENCE; empty where it is one.
+  bool is_at_kink = false;  ///< The doubt is one of a kink or jump.
+  double gradient_max_norm = Progress::kUnknown;
+  std::optional<State> better;  ///< Where phi is less, or at the same x another y has less g.
+};
+
+/// The change of phi that is not worth another step: what the user calls small, or rounding.
+double Negligible(double function_tolerance, double phi, double first_phi);
+
+/// CONVERGENCE is a promise, and this is the one place that makes it. At a solved (x, y):
+///   - f sees no direction of y that the lower level leaves free;
+///   - the projected |grad phi|_max is within the tolerance, or what a Newton step along it, or
+///     another step as long as the last, promises is Negligible;
+///   - phi falls on neither side of a direction that x never moved along, and x has not run off to
+///     where phi is flat;
+///   - or, at a kink, a jump or a weakly active bound of y, phi falls by more than that neither to
+///     any side nor along the steepest direction that the gradients around agree on (the point of
+///     least norm in their hull), and no y that is found on the other side of a jump has less g.
+/// An x of up to 20 coordinates is looked at on all sides; a longer one is not, and in doubt at a
+/// kink. A gradient that the run has reported at the answer is believed.
+AnswerCheck CheckAnswer(Oracle& oracle,
+                        const Monitor& tolerances,
+                        const Evidence& evidence,
+                        const State& end);
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_INTERNAL_ANSWER_CHECK_H_

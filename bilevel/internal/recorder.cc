@@ -1,0 +1,127 @@
+#include "bilevel/internal/recorder.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <regex>
+
+#include "bilevel/internal/iteration_fields.h"
+#include "bilevel/oracle/lower_solver.h"
+
+namespace bilevel {
+namespace {
+
+// A longer x is not kept in the summaries of all iterations.
+constexpr int kMaxKeptSize = 1000;
+
+// The reason without its numbers, so that equal ones can be counted: "residual block # of ...".
+std::string MaskNumbers(const std::string& reason) {
+  static const std::regex number(R"((^|[^A-Za-z_0-9])-?[0-9]+(\.[0-9]+)?(e[-+]?[0-9]+)?)");
+  return std::regex_replace(reason, number, "$1#");
+}
+
+}  // namespace
+
+void WriteUser(const State& state) {
+  state.x.space().WriteUser(state.x.value().data());
+  state.y.space().WriteUser(state.y.value().data());
+}
+
+Recorder::Recorder(const Solver::Options& options, const Oracle* oracle, Solver::Summary* summary)
+    : options_(options),
+      oracle_(oracle),
+      summary_(summary),
+      start_(std::chrono::steady_clock::now()) {}
+
+double Recorder::Seconds() const {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+}
+
+bool Recorder::Report(const State& state, const Progress& progress) {
+  IterationSummary it;
+  static_cast<Progress&>(it) = progress;
+  if (it.iteration < 0) it.iteration = static_cast<long>(summary_->iterations.size());
+  if (!summary_->iterations.empty()) {
+    it.objective_change = summary_->iterations.back().objective - it.objective;
+  }
+  const double decrement = oracle_->lower().relative_decrement();
+  if (decrement >= 0.0 && it.y_is_solved) it.lower_level_decrement = decrement;
+  it.upper = oracle_->f_counts();
+  it.lower = oracle_->g_counts();
+  it.upper_epochs = oracle_->f.Epochs(it.upper);
+  it.lower_epochs = oracle_->g.Epochs(it.lower);
+  it.lower_solver = oracle_->lower_solver_counts();
+  it.cumulative_time_in_seconds = Seconds();
+  if (!it.step_is_successful) Reject(it.note);
+  if (it.iteration > 0) {
+    ++(it.step_is_successful ? summary_->num_successful_steps : summary_->num_unsuccessful_steps);
+  }
+  KeepIfBest(state, progress, it);
+  const Vector& x = state.x.value();
+  if (x.size() <= kMaxKeptSize) it.x.assign(x.data(), x.data() + x.size());
+  summary_->iterations.push_back(it);
+  it.x.assign(x.data(), x.data() + x.size());
+  if (options_.minimizer_progress_to_stdout) PrintIteration(it);
+  if (options_.update_state_every_iteration) WriteUser(state);
+
+  for (IterationCallback* callback : options_.callbacks) {
+    switch ((*callback)(it)) {
+      case ceres::SOLVER_CONTINUE:
+        break;
+      case ceres::SOLVER_ABORT:
+        return Stop(ceres::USER_FAILURE, "a user callback aborted the solve");
+      case ceres::SOLVER_TERMINATE_SUCCESSFULLY:
+        return Stop(ceres::USER_SUCCESS, "a user callback ended the solve");
+    }
+  }
+  if (it.iteration >= options_.max_num_iterations) {
+    return Stop(ceres::NO_CONVERGENCE,
+                "the maximum number of iterations (" + std::to_string(options_.max_num_iterations) +
+                    ") was reached");
+  }
+  if (Seconds() > options_.max_solver_time_in_seconds) {
+    return Stop(ceres::NO_CONVERGENCE, "the time limit was reached");
+  }
+  return true;
+}
+
+void Recorder::KeepIfBest(const State& state,
+                          const Progress& progress,
+                          const IterationSummary& it) {
+  const double best_phi = evidence_.phi;
+  const double best_gradient = evidence_.gradient_max_norm;
+  evidence_.Add(state, progress);
+  const bool better = progress.objective < best_phi || std::isnan(progress.objective);
+  if (!have_best_ || progress.keep == Progress::kAlways ||
+      (progress.keep == Progress::kIfBetter && better)) {
+    have_best_ = true;
+    best_is_solved_ = progress.y_is_solved;
+    best_leaves_y_ = progress.leave_y;
+    best_ = state;
+    best_decrement_ = it.lower_level_decrement;
+    evidence_.phi = progress.objective;
+    evidence_.gradient_max_norm = progress.gradient_max_norm;
+  } else {
+    evidence_.phi = best_phi;
+    evidence_.gradient_max_norm = best_gradient;
+  }
+}
+
+bool Recorder::Stop(ceres::TerminationType type, const std::string& message) {
+  stop_type_ = type;
+  stop_message_ = message;
+  return false;
+}
+
+void Recorder::Reject(const std::string& reason) {
+  const std::string masked = MaskNumbers(reason);
+  auto& all = summary_->rejections;
+  auto at = std::find_if(all.begin(), all.end(), [&](const Solver::Summary::Rejection& known) {
+    return known.reason == masked;
+  });
+  if (at == all.end()) at = all.insert(at, {masked, 0});
+  ++at->count;
+  for (; at != all.begin() && (at - 1)->count < at->count; --at) std::iter_swap(at, at - 1);
+}
+
+}  // namespace bilevel

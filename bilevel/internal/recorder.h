@@ -1,0 +1,61 @@
+#ifndef BILEVEL_INTERNAL_RECORDER_H_
+#define BILEVEL_INTERNAL_RECORDER_H_
+
+#include <chrono>
+#include <string>
+
+#include "bilevel/internal/answer_check.h"
+#include "bilevel/methods/method.h"
+#include "bilevel/solver.h"
+
+namespace bilevel {
+
+/// Puts x and y into the user's memory.
+void WriteUser(const State& state);
+
+/// Watches a method for Solve: fills Summary::iterations, keeps the best state, prints, asks the
+/// callbacks, applies the limits.
+class Recorder final : public Monitor {
+ public:
+  /// Nothing is owned.
+  Recorder(const Solver::Options& options, const Oracle* oracle, Solver::Summary* summary);
+
+  bool Report(const State& state, const Progress& progress) override;
+  void Reject(const std::string& reason) override;
+  double gradient_tolerance() const override { return options_.gradient_tolerance; }
+  double function_tolerance() const override { return options_.function_tolerance; }
+  double parameter_tolerance() const override { return options_.parameter_tolerance; }
+  int max_num_iterations() const override { return options_.max_num_iterations; }
+
+  double Seconds() const;
+
+  bool have_best() const { return have_best_; }
+  bool best_is_solved() const { return best_is_solved_; }
+  bool best_leaves_y() const { return best_leaves_y_; }
+  const State& best() const { return best_; }
+  double best_decrement() const { return best_decrement_; }
+  /// That of the best state.
+  const Evidence& evidence() const { return evidence_; }
+  /// Why the run was stopped; an empty message: the method ended by itself.
+  ceres::TerminationType stop_type() const { return stop_type_; }
+  const std::string& stop_message() const { return stop_message_; }
+
+ private:
+  void KeepIfBest(const State& state, const Progress& progress, const IterationSummary& it);
+  bool Stop(ceres::TerminationType type, const std::string& message);
+
+  const Solver::Options& options_;
+  const Oracle* oracle_;
+  Solver::Summary* summary_;
+  std::chrono::steady_clock::time_point start_;
+  bool have_best_ = false, best_is_solved_ = false, best_leaves_y_ = false;
+  State best_;
+  Evidence evidence_;
+  double best_decrement_ = Progress::kUnknown;
+  ceres::TerminationType stop_type_ = ceres::NO_CONVERGENCE;
+  std::string stop_message_;
+};
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_INTERNAL_RECORDER_H_

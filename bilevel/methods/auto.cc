@@ -1,0 +1,141 @@
+#include "bilevel/methods/auto.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "bilevel/internal/answer_check.h"
+#include "bilevel/methods/hyper_objective/optimistic.h"
+#include "bilevel/oracle/lower_solver.h"
+
+namespace bilevel {
+namespace {
+
+// Up to here all of dy*/dx is worth having.
+constexpr int kShortX = 200;
+// And up to here gradients on all sides, or a search without any.
+constexpr int kVeryShortX = 20;
+// So often x or y is moved to something better by other means than a method's.
+constexpr int kMaxRestarts = 5;
+
+}  // namespace
+
+// Passes reports on, and keeps what the check of an answer asks for.
+class Auto::Watch final : public Monitor {
+ public:
+  explicit Watch(Monitor* monitor) : monitor_(monitor) {}
+
+  bool Report(const State& state, const Progress& progress) override {
+    ++num_iterations_;
+    evidence_.Add(state, progress);
+    if (progress.objective < best_ || std::isnan(best_)) best_ = progress.objective;
+    const bool go_on = monitor_->Report(state, progress);
+    stopped_ |= !go_on;
+    return go_on;
+  }
+  void Reject(const std::string& reason) override { monitor_->Reject(reason); }
+  double gradient_tolerance() const override { return monitor_->gradient_tolerance(); }
+  double function_tolerance() const override { return monitor_->function_tolerance(); }
+  double parameter_tolerance() const override { return monitor_->parameter_tolerance(); }
+  int max_num_iterations() const override { return monitor_->max_num_iterations(); }
+
+  void StartAttempt() {
+    num_iterations_ = -1;  // The start is none.
+    best_ = Progress::kUnknown;
+  }
+  Assessment::Attempt Attempt(const Method& method, const std::string& ended) const {
+    return {method.name(), std::max(num_iterations_, 0), best_, ended};
+  }
+  bool stopped() const { return stopped_; }
+  const Evidence& evidence() const { return evidence_; }
+
+ private:
+  Monitor* monitor_;
+  Evidence evidence_;
+  bool stopped_ = false;
+  int num_iterations_ = -1;
+  double best_ = Progress::kUnknown;
+};
+
+Auto::Auto() : Auto(true) {}
+
+Auto::Auto(bool may_be_set) {
+  if (may_be_set)
+    optimistic_ = std::make_unique<Optimistic>(std::unique_ptr<Method>(new Auto(false)));
+}
+
+std::string Auto::Check(const Oracle& oracle) {
+  // Residuals of x alone, a prior beside a general term, have little to linearise; bounds on x are
+  // honoured by levenberg_marquardt alone, whose secant learns all of a general f.
+  const bool takes_lm =
+      oracle.program().x.tangent_size() <= kShortX &&
+      (oracle.f.IsLeastSquares() || oracle.f.ResidualsUseY() || oracle.program().x.has_bounds()) &&
+      lm_.Check(oracle).empty();
+  first_ = &lbfgs_;
+  if (oracle.program().x.has_bounds()) first_ = &projected_lbfgs_;
+  if (takes_lm) first_ = &lm_;
+  last_ = first_;
+  return first_->Check(oracle);
+}
+
+Method::Outcome Auto::Minimize(Oracle& oracle,
+                               State& state,
+                               Monitor* monitor,
+                               std::string* message) {
+  attempts_.clear();
+  Watch watch(monitor);
+  int num_restarts = 0;
+  Method* next = first_;
+  for (;;) {
+    last_ = next;
+    watch.StartAttempt();
+    const Outcome outcome = last_->Minimize(oracle, state, &watch, message);
+    attempts_.push_back(watch.Attempt(*last_, *message));
+    if (watch.stopped()) return outcome;
+    const bool is_refused = last_ == &lbfgs_ && lbfgs_.is_refused();
+    const bool is_stuck = last_ == &lm_ ? lm_.is_stuck() : last_ == &lbfgs_ && lbfgs_.is_stuck();
+    if (is_refused || (outcome == Outcome::kFailure && !is_stuck)) {
+      next = AfterRefusal(oracle, state);
+    } else {
+      const AnswerCheck check = CheckAnswer(oracle, *monitor, watch.evidence(), state);
+      if (check.doubt.empty()) return Outcome::kConverged;
+      if (check.better && !check.is_at_kink && ++num_restarts <= kMaxRestarts) {
+        state.x = check.better->x;
+        state.y = check.better->y;
+        next = first_;
+      } else {
+        next = check.is_at_kink ? AfterKink(state) : nullptr;
+      }
+      attempts_.back().ended += "; " + check.doubt;
+    }
+    if (!next) return outcome;
+    *message = "";
+  }
+}
+
+// Whether the lower level leaves directions free, and may: kRefuse wants no such choice.
+bool Auto::MayChooseAmongSolutions(Oracle& oracle, const State& state) {
+  Point y = state.y;
+  return optimistic_ && oracle.Solve(state.x, &y) && oracle.Differentiate(state.x, y) &&
+         oracle.lower().Report().num_free_directions > 0 && optimistic_->Check(oracle).empty();
+}
+
+Method* Auto::AfterRefusal(Oracle& oracle, const State& state) {
+  if (last_ == first_ && MayChooseAmongSolutions(oracle, state)) return optimistic_.get();
+  if (last_ != optimistic_.get()) return nullptr;
+  oracle.SetLower(nullptr);  // The path's own had no solution.
+  return bome_.Check(oracle).empty() ? &bome_ : nullptr;
+}
+
+Method* Auto::AfterKink(const State& state) {
+  if (state.x.dim() > kVeryShortX || last_ == &polling_) return nullptr;
+  return last_ == &sampling_ ? static_cast<Method*>(&polling_) : &sampling_;
+}
+
+void Auto::Finish(Oracle& oracle, const State& state, Assessment* assessment) {
+  if (attempts_.size() > 1) assessment->attempts = attempts_;
+  last_->Finish(oracle, state, assessment);
+  // Where the lower solver has no derivative at the answer, there is no covariance.
+  if (last_ != first_) assessment->uncertainty = Uncertainty();
+}
+
+}  // namespace bilevel
