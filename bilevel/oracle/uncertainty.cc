@@ -69,11 +69,24 @@ bool Uncertainty::Compute(const Point& x,
                           int num_residuals) {
   *this = Uncertainty();
   kind_ = kind;
-  const Space& space = x.space();
-  const int m = space.tangent_size();
   if (!second_derivative.allFinite()) return Fail("the second derivative of f is not finite");
-  held_.assign(m, 0);
-  for (const Space::Block& b : space.blocks()) {
+  if (!AddBlocks(x)) return false;
+  const std::vector<int> free = HoldAtBounds(x, gradient);
+  if (!Invert(x.space(), second_derivative, free)) return false;
+  const int rank = static_cast<int>(free.size() - flat_.cols());
+  double variance = 1.0;
+  if (num_residuals >= 0) {
+    degrees_of_freedom_ = std::max(0, num_residuals - rank);
+    variance = degrees_of_freedom_ > 0 ? squared_residuals / degrees_of_freedom_ : kNaN;
+  }
+  available_ = true;
+  message_.clear();
+  SetNoiseVariance(variance);
+  return true;
+}
+
+bool Uncertainty::AddBlocks(const Point& x) {
+  for (const Space::Block& b : x.space().blocks()) {
     Block block{b.user, b.size, b.tangent_size, b.tangent_offset, {}};
     if (b.manifold) {
       Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> plus(b.size,
@@ -89,72 +102,79 @@ bool Uncertainty::Compute(const Point& x,
     }
     blocks_.push_back(std::move(block));
   }
+  return true;
+}
+
+// Returns the coordinates that are not at an active bound.
+std::vector<int> Uncertainty::HoldAtBounds(const Point& x, const Vector& gradient) {
   std::vector<int> free;
+  const int m = x.dim();
+  held_.assign(m, 0);
   for (int i = 0; i < m; ++i) {
-    held_[i] = space.IsHeld(x.value().data(), i, gradient[i]);
+    held_[i] = x.space().IsHeld(x.value().data(), i, gradient[i]);
     if (held_[i]) {
       held_coordinates_.push_back(names_[i]);
     } else {
       free.push_back(i);
     }
   }
+  return free;
+}
 
+// The pseudo-inverse of the second derivative A over the free coordinates, and what is flat.
+bool Uncertainty::Invert(const Space& space,
+                         const Matrix& second_derivative,
+                         const std::vector<int>& free) {
+  const int m = space.tangent_size(), n = static_cast<int>(free.size());
+  unit_ = Matrix::Zero(m, m);
+  flat_ = Matrix::Zero(m, 0);
+  if (n == 0) return true;
   // A = D S D; units do not decide what is flat.
-  const int n = static_cast<int>(free.size());
   Matrix s = second_derivative(free, free);
   Vector d(n);
   for (int i = 0; i < n; ++i) d[i] = s(i, i) > 0.0 ? std::sqrt(s(i, i)) : 1.0;
   s.array().colwise() /= d.array();
   s.array().rowwise() /= d.transpose().array();
-  unit_ = Matrix::Zero(m, m);
-  flat_ = Matrix::Zero(m, 0);
-  int rank = 0;
-  if (n > 0) {
-    const Eigen::SelfAdjointEigenSolver<Matrix> eigen(s);
-    const Vector& values = eigen.eigenvalues();
-    const double largest = values.cwiseAbs().maxCoeff();
-    const double cut = (kind == HessianKind::kExact ? kFlatDifferenced : kFlat) * largest;
-    if (values[0] < -cut) {
-      Vector direction = Vector::Zero(m);
-      direction(free) = eigen.eigenvectors().col(0).cwiseQuotient(d);
-      return Fail("x is no minimum: phi curves downwards along " +
-                  NameDirection(space, direction.normalized()));
-    }
-    std::vector<int> flat;
-    Matrix own = Matrix::Zero(n, n);
-    for (int i = 0; i < n; ++i) {
-      if (values[i] <= cut) {
-        flat.push_back(i);
-        continue;
-      }
-      const Vector u = eigen.eigenvectors().col(i).cwiseQuotient(d);
-      own += u * u.transpose() / values[i];
-    }
-    unit_(free, free) = own;
-    rank = n - static_cast<int>(flat.size());
-    if (!flat.empty()) {
-      const Matrix basis = d.cwiseInverse().asDiagonal() * eigen.eigenvectors()(Eigen::all, flat);
-      const Matrix q = Eigen::HouseholderQR<Matrix>(basis).householderQ() *
-                       Matrix::Identity(n, static_cast<int>(flat.size()));
-      flat_ = Matrix::Zero(m, q.cols());
-      flat_(free, Eigen::all) = q;
-      for (int k = 0; k < q.cols(); ++k) {
-        Eigen::Index lead;
-        q.col(k).cwiseAbs().maxCoeff(&lead);
-        const double sign = q(lead, k) < 0.0 ? -1.0 : 1.0;
-        flat_directions_.push_back(NameDirection(space, sign * flat_.col(k)));
-      }
-    }
+  const Eigen::SelfAdjointEigenSolver<Matrix> eigen(s);
+  const Vector& values = eigen.eigenvalues();
+  const double largest = values.cwiseAbs().maxCoeff();
+  const double cut = (kind_ == HessianKind::kExact ? kFlatDifferenced : kFlat) * largest;
+  if (values[0] < -cut) {
+    Vector direction = Vector::Zero(m);
+    direction(free) = eigen.eigenvectors().col(0).cwiseQuotient(d);
+    return Fail("x is no minimum: phi curves downwards along " +
+                NameDirection(space, direction.normalized()));
   }
-  double variance = 1.0;
-  if (num_residuals >= 0) {
-    degrees_of_freedom_ = std::max(0, num_residuals - rank);
-    variance = degrees_of_freedom_ > 0 ? squared_residuals / degrees_of_freedom_ : kNaN;
+  std::vector<int> flat;
+  Matrix own = Matrix::Zero(n, n);
+  for (int i = 0; i < n; ++i) {
+    if (values[i] <= cut) {
+      flat.push_back(i);
+      continue;
+    }
+    const Vector u = eigen.eigenvectors().col(i).cwiseQuotient(d);
+    own += u * u.transpose() / values[i];
   }
-  available_ = true;
-  message_.clear();
-  SetNoiseVariance(variance);
+  unit_(free, free) = own;
+  if (flat.empty()) return true;
+  const Matrix basis = d.cwiseInverse().asDiagonal() * eigen.eigenvectors()(Eigen::all, flat);
+  AddFlatDirections(space, free, basis);
   return true;
+}
+
+void Uncertainty::AddFlatDirections(const Space& space,
+                                    const std::vector<int>& free,
+                                    const Matrix& basis) {
+  const Matrix q = Eigen::HouseholderQR<Matrix>(basis).householderQ() *
+                   Matrix::Identity(basis.rows(), basis.cols());
+  flat_ = Matrix::Zero(space.tangent_size(), q.cols());
+  flat_(free, Eigen::all) = q;
+  for (int k = 0; k < q.cols(); ++k) {
+    Eigen::Index lead;
+    q.col(k).cwiseAbs().maxCoeff(&lead);
+    const double sign = q(lead, k) < 0.0 ? -1.0 : 1.0;
+    flat_directions_.push_back(NameDirection(space, sign * flat_.col(k)));
+  }
 }
 
 void Uncertainty::SetNoiseVariance(double variance) {

@@ -6,8 +6,8 @@
 #include <utility>
 #include <vector>
 
-#include "bilevel/program/level_evaluator.h"
 #include "bilevel/program/space.h"
+#include "bilevel/types.h"
 
 namespace bilevel {
 
@@ -82,6 +82,11 @@ class Uncertainty {
   };
   const Block* Find(const double* user) const;
   bool Fail(const std::string& what);
+  // The steps of Compute.
+  bool AddBlocks(const Point& x);
+  std::vector<int> HoldAtBounds(const Point& x, const Vector& gradient);
+  bool Invert(const Space& space, const Matrix& second_derivative, const std::vector<int>& free);
+  void AddFlatDirections(const Space& space, const std::vector<int>& free, const Matrix& basis);
 
   bool available_ = false;
   std::string message_ = "not computed";
