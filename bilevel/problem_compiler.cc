@@ -1,43 +1,17 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
-#include <limits>
-#include <typeinfo>
 #include <unordered_set>
 
-#include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/internal/block_geometry.h"
+#include "bilevel/internal/check_program.h"
 #include "bilevel/problem.h"
-#include "bilevel/program/level_evaluator.h"
+#include "bilevel/program/level_function.h"
 #include "bilevel/program/program.h"
 #include "ceres/cost_function.h"
 #include "ceres/loss_function.h"
 
 namespace bilevel {
-namespace {
-
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-bool AllFinite(const double* values, int size) {
-  return std::all_of(values, values + size, [](double v) { return std::isfinite(v); });
-}
-
-// The same kind twice is one manifold, as when both levels were built by one function.
-bool SameManifold(const ceres::Manifold& a, const ceres::Manifold& b, const double* values) {
-  if (typeid(a) != typeid(b) || a.AmbientSize() != b.AmbientSize() ||
-      a.TangentSize() != b.TangentSize()) {
-    return false;
-  }
-  Matrix plus_a(a.TangentSize(), a.AmbientSize()), plus_b = plus_a;
-  return a.PlusJacobian(values, plus_a.data()) == b.PlusJacobian(values, plus_b.data()) &&
-         plus_a == plus_b;
-}
-
-double OrInfinite(double bound) {
-  return std::abs(bound) >= std::numeric_limits<double>::max() ? std::copysign(kInfinity, bound)
-                                                               : bound;
-}
-
-}  // namespace
 
 // The layout is made block by block; the first thing wrong ends it with a sentence.
 class ProblemCompiler {
@@ -64,7 +38,7 @@ class ProblemCompiler {
       return Fail("the lower level is empty: it has no residual block and no term");
     }
     JoinScenarios();
-    if (!CheckOverlap() || !CheckUse() || !CheckValues()) return nullptr;
+    if (!CheckProgram(*program_, options_.need_upper_level, error_)) return nullptr;
     return std::move(program_);
   }
 
@@ -81,69 +55,6 @@ class ProblemCompiler {
     return s.lower_->NumResidualBlocks() == 0 && s.lower_terms_.empty() &&
            s.upper_->NumResidualBlocks() == 0 && s.upper_terms_.empty();
   }
-  static bool IsCurved(const ceres::Manifold* manifold) {
-    return manifold && !ManifoldCurvature(manifold).is_zero();
-  }
-
-  // The block's manifold in the ceres::Problems, nullptr where there is none; two different ones
-  // are refused.
-  bool FindManifold(double* values,
-                    const std::string& name,
-                    const std::vector<ceres::Problem*>& problems,
-                    const ceres::Manifold* first,
-                    const ceres::Manifold** manifold) {
-    *manifold = first;
-    for (ceres::Problem* problem : problems) {
-      if (!problem->HasParameterBlock(values)) continue;
-      const ceres::Manifold* other = problem->GetManifold(values);
-      if (!other || other == *manifold) continue;
-      if (*manifold) {
-        if (!SameManifold(**manifold, *other, values)) {
-          return Refuse(name + " has two different manifolds");
-        }
-        continue;
-      }
-      *manifold = other;
-    }
-    return true;
-  }
-
-  bool SetBounds(Space* space, int index, ceres::Problem* problem) {
-    const Space::Block& block = space->blocks()[index];
-    if (!problem->HasParameterBlock(block.user)) return true;
-    for (int i = 0; i < block.size; ++i) {
-      const double lower = OrInfinite(problem->GetParameterLowerBound(block.user, i));
-      const double upper = OrInfinite(problem->GetParameterUpperBound(block.user, i));
-      if (!SetBound(space, index, i, lower, upper)) return false;
-    }
-    return true;
-  }
-
-  bool SetBound(Space* space, int index, int coordinate, double lower, double upper) {
-    if (std::isinf(lower) && std::isinf(upper)) return true;
-    const Space::Block& block = space->blocks()[index];
-    if (IsCurved(block.manifold)) {
-      return Refuse(block.name + " has bounds and a curved manifold; bounds work on flat blocks");
-    }
-    const int j = space->TangentIndex(index, coordinate);
-    if (j >= 0) {
-      lower = std::max(lower, space->LowerBound(j));
-      upper = std::min(upper, space->UpperBound(j));
-    }
-    const auto name = [&] { return block.name + "[" + std::to_string(coordinate) + "]"; };
-    if (lower > upper) {
-      return Refuse("the bounds of " + name() + " are infeasible: lower " + Number(lower) +
-                    ", upper " + std::to_string(upper));
-    }
-    const double value = block.user[coordinate];
-    if (value < lower || value > upper) {
-      return Refuse("the start of " + name() + ", " + Number(value) + ", is outside its bounds [" +
-                    Number(lower) + ", " + std::to_string(upper) + "]");
-    }
-    if (j >= 0) space->SetBounds(j, lower, upper);
-    return true;
-  }
-
   bool AddUpperBlocks() {
     std::vector<ceres::Problem*> problems;
     for (const auto& s : problem_.scenarios_) {
@@ -161,16 +72,15 @@ class ProblemCompiler {
               std::to_string(problem->ParameterBlockSize(block.values)) + " in a ceres::Problem");
         }
       }
-      const ceres::Manifold* manifold = nullptr;
-      if (!FindManifold(block.values, name, problems, block.manifold, &manifold)) return false;
+      const ceres::Manifold* manifold = block.manifold;
+      if (!FindManifold(block.values, name, problems, &manifold, error_)) return false;
       const int index = program_->x.Add(block.values, block.size, manifold, name);
       for (int i = 0; i < block.size; ++i) {
-        if (!SetBound(&program_->x, index, i, block.bounds[i].first, block.bounds[i].second)) {
-          return false;
-        }
+        const auto& [lower, upper] = block.bounds[i];
+        if (!SetBound(&program_->x, index, i, lower, upper, error_)) return false;
       }
       for (ceres::Problem* problem : problems) {
-        if (!SetBounds(&program_->x, index, problem)) return false;
+        if (!SetBounds(&program_->x, index, *problem, error_)) return false;
       }
     }
     for (double* scalar : options_.more_upper) {
@@ -186,122 +96,169 @@ class ProblemCompiler {
     return true;
   }
 
+  // A scenario under way.
+  struct Draft {
+    explicit Draft(const Scenario& scenario)
+        : s(scenario), suffix(s.name_.empty() ? "" : " of scenario '" + s.name_ + "'") {
+      s.lower_->GetResidualBlocks(&lower_ids);
+      s.upper_->GetResidualBlocks(&upper_ids);
+    }
+    double SamplingWeight(ceres::ResidualBlockId id) const {
+      const auto it = s.sampling_weights_.find(id);
+      return it == s.sampling_weights_.end() ? 1.0 : it->second;
+    }
+    const Scenario& s;
+    const std::string suffix;  // Of messages.
+    std::vector<ceres::ResidualBlockId> lower_ids, upper_ids;
+    std::unique_ptr<Program::Scenario> made = std::make_unique<Program::Scenario>();
+  };
+
   bool AddScenario(const Scenario& s) {
-    const std::string suffix = s.name_.empty() ? "" : " of scenario '" + s.name_ + "'";
-    auto scenario = std::make_unique<Program::Scenario>();
-    scenario->name = s.name_;
-    scenario->weight = s.weight_;
-    scenario->lower = s.lower_;
+    Draft draft(s);
+    Program::Scenario& made = *draft.made;
+    made.name = s.name_;
+    made.weight = s.weight_;
+    made.lower = s.lower_;
     if (!(s.weight_ > 0.0) || !std::isfinite(s.weight_)) {
-      return Refuse("the weight" + suffix + " is " + std::to_string(s.weight_) +
+      return Refuse("the weight" + draft.suffix + " is " + std::to_string(s.weight_) +
                     "; it must be positive");
     }
-    // y: what is variable below, in the order of its residual blocks (Ceres lists parameter blocks
-    // by address, which differs from run to run).
-    std::vector<double*> blocks;
-    std::unordered_set<const double*> in_residual;
-    std::vector<ceres::ResidualBlockId> lower_ids, upper_ids;
-    s.lower_->GetResidualBlocks(&lower_ids);
-    s.upper_->GetResidualBlocks(&upper_ids);
-    std::vector<double*> arguments;
-    for (ceres::ResidualBlockId id : lower_ids) {
+    if (!AddLowerBlocks(&draft) || !AddLowerBlocksOfTerms(&draft)) return false;
+    if (made.y.blocks().empty()) {
+      return Refuse("the lower level" + draft.suffix +
+                    " has nothing to solve for: no variable parameter block");
+    }
+    made.g =
+        std::make_unique<LevelFunction>(&program_->x, &made.y, "the lower problem" + draft.suffix);
+    made.f =
+        std::make_unique<LevelFunction>(&program_->x, &made.y, "the upper problem" + draft.suffix);
+    if (!CheckSamplingWeights(draft)) return false;
+    if (!AddLowerResiduals(&draft) || !AddUpperResiduals(&draft)) return false;
+    for (const Scenario::Term& term : s.lower_terms_) {
+      if (!AddTerm(term, made.g.get())) return false;
+    }
+    if (!AddUpperTerms(&draft)) return false;
+    made.g->SetCallback(s.lower_callback_);
+    made.f->SetCallback(s.upper_callback_);
+    made.g->Finish();
+    made.f->Finish();
+    program_->scenarios.push_back(std::move(draft.made));
+    return true;
+  }
+
+  // y: what is variable below, in the order of its residual blocks (Ceres lists parameter blocks
+  // by address, which differs from run to run).
+  bool AddLowerBlocks(Draft* draft) {
+    const Scenario& s = draft->s;
+    std::vector<double*> blocks, arguments;
+    std::unordered_set<const double*> seen;
+    for (ceres::ResidualBlockId id : draft->lower_ids) {
       s.lower_->GetParameterBlocksForResidualBlock(id, &arguments);
       for (double* values : arguments) {
-        if (in_residual.insert(values).second) blocks.push_back(values);
+        if (seen.insert(values).second) blocks.push_back(values);
       }
     }
     for (size_t i = 0; i < blocks.size(); ++i) {
       double* values = blocks[i];
       if (program_->x.Find(values) >= 0 || s.lower_->IsParameterBlockConstant(values)) continue;
-      const std::string name = problem_.NameOf(values, "lower block " + std::to_string(i) + suffix);
-      if (!AddLower(s, values, s.lower_->ParameterBlockSize(values), name, scenario.get())) {
-        return false;
-      }
+      const std::string name =
+          problem_.NameOf(values, "lower block " + std::to_string(i) + draft->suffix);
+      const int size = s.lower_->ParameterBlockSize(values);
+      if (!AddLower(s, values, size, name, draft->made.get())) return false;
     }
+    return true;
+  }
+
+  bool AddLowerBlocksOfTerms(Draft* draft) {
+    const Scenario& s = draft->s;
+    const Space& y = draft->made->y;
     for (const Scenario::Term& term : s.lower_terms_) {
-      if (!term.objective)
-        return Refuse("a general term of the lower problem" + suffix + " is null");
+      if (!term.objective) {
+        return Refuse("a general term of the lower problem" + draft->suffix + " is null");
+      }
       for (const Scenario::TermBlock& block : term.blocks) {
-        if (!CheckTermBlock(block, s, *scenario)) return false;
-        if (program_->x.Find(block.values) >= 0 || scenario->y.Find(block.values) >= 0 ||
+        if (!CheckTermBlock(block, s, *draft->made)) return false;
+        if (program_->x.Find(block.values) >= 0 || y.Find(block.values) >= 0 ||
             (s.lower_->HasParameterBlock(block.values) &&
              s.lower_->IsParameterBlockConstant(block.values))) {
           continue;
         }
         const std::string name = problem_.NameOf(
-            block.values, "lower block " + std::to_string(scenario->y.blocks().size()) + suffix);
-        if (!AddLower(s, block.values, block.size, name, scenario.get())) return false;
+            block.values, "lower block " + std::to_string(y.blocks().size()) + draft->suffix);
+        if (!AddLower(s, block.values, block.size, name, draft->made.get())) return false;
       }
     }
-    if (scenario->y.blocks().empty()) {
-      return Refuse("the lower level" + suffix +
-                    " has nothing to solve for: no variable parameter block");
-    }
+    return true;
+  }
 
-    scenario->g =
-        std::make_unique<LevelFunction>(&program_->x, &scenario->y, "the lower problem" + suffix);
-    scenario->f =
-        std::make_unique<LevelFunction>(&program_->x, &scenario->y, "the upper problem" + suffix);
+  bool CheckSamplingWeights(const Draft& draft) {
+    const auto& weights = draft.s.sampling_weights_;
     size_t num_weights = 0;
-    for (const auto* ids : {&lower_ids, &upper_ids}) {
-      for (ceres::ResidualBlockId id : *ids) num_weights += s.sampling_weights_.count(id);
+    for (const auto* ids : {&draft.lower_ids, &draft.upper_ids}) {
+      for (ceres::ResidualBlockId id : *ids) num_weights += weights.count(id);
     }
-    if (num_weights != s.sampling_weights_.size()) {
+    if (num_weights != weights.size()) {
       return Refuse("a sampling weight was given to a residual block that is not in the problem" +
-                    suffix);
+                    draft.suffix);
     }
-    for (const auto& [id, weight] : s.sampling_weights_) {
-      if (!(weight > 0.0)) {
-        return Refuse("a residual block has the sampling weight " + std::to_string(weight) +
-                      ": it must be positive" + suffix);
-      }
+    for (const auto& [id, weight] : weights) {
+      if (weight > 0.0) continue;
+      return Refuse("a residual block has the sampling weight " + std::to_string(weight) +
+                    ": it must be positive" + draft.suffix);
     }
-    const auto weight_of = [&](ceres::ResidualBlockId id) {
-      const auto it = s.sampling_weights_.find(id);
-      return it == s.sampling_weights_.end() ? 1.0 : it->second;
-    };
-    for (ceres::ResidualBlockId id : lower_ids) {
-      s.lower_->GetParameterBlocksForResidualBlock(id, &arguments);
+    return true;
+  }
+
+  bool AddLowerResiduals(Draft* draft) {
+    const ceres::Problem& lower = *draft->s.lower_;
+    std::vector<double*> arguments;
+    for (ceres::ResidualBlockId id : draft->lower_ids) {
+      lower.GetParameterBlocksForResidualBlock(id, &arguments);
       const auto it = options_.lower_losses.find(id);
       const ceres::LossFunction* loss = it != options_.lower_losses.end()
                                             ? it->second
-                                            : s.lower_->GetLossFunctionForResidualBlock(id);
-      if (!CheckLoss(loss, *scenario, suffix)) return false;
-      scenario->g->AddResidual(
-          s.lower_->GetCostFunctionForResidualBlock(id), loss, arguments, weight_of(id));
+                                            : lower.GetLossFunctionForResidualBlock(id);
+      if (!CheckLoss(loss, program_->x, draft->made->y, draft->suffix, error_)) return false;
+      draft->made->g->AddResidual(
+          lower.GetCostFunctionForResidualBlock(id), loss, arguments, draft->SamplingWeight(id));
     }
-    const std::string of_upper = " of the upper problem" + suffix;
-    for (ceres::ResidualBlockId id : upper_ids) {
-      s.upper_->GetParameterBlocksForResidualBlock(id, &arguments);
+    return true;
+  }
+
+  bool AddUpperResiduals(Draft* draft) {
+    const ceres::Problem& upper = *draft->s.upper_;
+    LevelFunction& f = *draft->made->f;
+    std::vector<double*> arguments;
+    for (ceres::ResidualBlockId id : draft->upper_ids) {
+      upper.GetParameterBlocksForResidualBlock(id, &arguments);
       for (double* values : arguments) {
         const std::string where =
-            "residual block " + std::to_string(scenario->f->num_residual_blocks()) + of_upper;
-        if (!CheckUpperArgument(s, values, *scenario, where)) return false;
+            "residual block " + std::to_string(f.num_residual_blocks()) + " of " + f.name();
+        if (!CheckUpperArgument(draft->s, values, *draft->made, where)) return false;
       }
-      const ceres::LossFunction* loss = s.upper_->GetLossFunctionForResidualBlock(id);
-      if (!CheckLoss(loss, *scenario, suffix)) return false;
-      scenario->f->AddResidual(
-          s.upper_->GetCostFunctionForResidualBlock(id), loss, arguments, weight_of(id));
+      const ceres::LossFunction* loss = upper.GetLossFunctionForResidualBlock(id);
+      if (!CheckLoss(loss, program_->x, draft->made->y, draft->suffix, error_)) return false;
+      f.AddResidual(
+          upper.GetCostFunctionForResidualBlock(id), loss, arguments, draft->SamplingWeight(id));
     }
-    for (const Scenario::Term& term : s.lower_terms_) {
-      if (!AddTerm(term, scenario->g.get())) return false;
-    }
-    for (const Scenario::Term& term : s.upper_terms_) {
-      if (!term.objective)
-        return Refuse("a general term of the upper problem" + suffix + " is null");
+    return true;
+  }
+
+  bool AddUpperTerms(Draft* draft) {
+    LevelFunction& f = *draft->made->f;
+    for (const Scenario::Term& term : draft->s.upper_terms_) {
+      if (!term.objective) {
+        return Refuse("a general term of " + f.name() + " is null");
+      }
+      const std::string where = "a general term of " + f.name();
       for (const Scenario::TermBlock& block : term.blocks) {
-        if (!CheckTermBlock(block, s, *scenario) ||
-            !CheckUpperArgument(s, block.values, *scenario, "a general term" + of_upper)) {
+        if (!CheckTermBlock(block, draft->s, *draft->made) ||
+            !CheckUpperArgument(draft->s, block.values, *draft->made, where)) {
           return false;
         }
       }
-      if (!AddTerm(term, scenario->f.get())) return false;
+      if (!AddTerm(term, &f)) return false;
     }
-    scenario->g->SetCallback(s.lower_callback_);
-    scenario->f->SetCallback(s.upper_callback_);
-    scenario->g->Finish();
-    scenario->f->Finish();
-    program_->scenarios.push_back(std::move(scenario));
     return true;
   }
 
@@ -318,10 +275,10 @@ class ProblemCompiler {
       }
     }
     const ceres::Manifold* manifold = nullptr;
-    if (!FindManifold(values, name, {s.lower_, s.upper_}, nullptr, &manifold)) return false;
+    if (!FindManifold(values, name, {s.lower_, s.upper_}, &manifold, error_)) return false;
     if (manifold && manifold->TangentSize() == 0) return true;  // A constant.
     const int index = scenario->y.Add(values, size, manifold, name);
-    return SetBounds(&scenario->y, index, s.lower_);
+    return SetBounds(&scenario->y, index, *s.lower_, error_);
   }
 
   bool CheckTermBlock(const Scenario::TermBlock& block,
@@ -346,31 +303,6 @@ class ProblemCompiler {
         return Refuse(space->blocks()[index].name + " has size " +
                       std::to_string(space->blocks()[index].size) + " but " +
                       std::to_string(block.size) + " in a general term");
-      }
-    }
-    return true;
-  }
-
-  // The parameters of a learnable loss are whole blocks of x, or constants.
-  bool CheckLoss(const ceres::LossFunction* loss,
-                 const Program::Scenario& scenario,
-                 const std::string& suffix) {
-    const auto* learnable = dynamic_cast<const LearnableLoss*>(loss);
-    if (!learnable) return true;
-    for (const LearnableLoss::ParameterBlock& theta : learnable->parameter_blocks()) {
-      for (const Space::Block& block : program_->x.blocks()) {
-        const std::less<const double*> before;
-        const bool apart = !before(theta.values, block.user + block.size) ||
-                           !before(block.user, theta.values + theta.size);
-        if (apart || (theta.values == block.user && theta.size == block.size)) continue;
-        return Refuse("a learnable loss" + suffix + " has a parameter of size " +
-                      std::to_string(theta.size) + " that is a part of " + block.name +
-                      " of size " + std::to_string(block.size) + ", not the whole block");
-      }
-      if (const int y = scenario.y.Find(theta.values); y >= 0) {
-        return Refuse("a learnable loss" + suffix + " has the lower-level block " +
-                      scenario.y.blocks()[y].name +
-                      " as its parameter: declare it upper, or constant");
       }
     }
     return true;
@@ -423,73 +355,6 @@ class ProblemCompiler {
             scenario->tangent_offset + j, scenario->y.LowerBound(j), scenario->y.UpperBound(j));
       }
     }
-  }
-
-  bool CheckOverlap() {
-    std::vector<const Space::Block*> blocks;
-    for (const Space* space : {&program_->x, &program_->y}) {
-      for (const Space::Block& block : space->blocks()) blocks.push_back(&block);
-    }
-    std::sort(blocks.begin(), blocks.end(), [](const Space::Block* a, const Space::Block* b) {
-      return std::less<const double*>()(a->user, b->user);
-    });
-    for (size_t i = 1; i < blocks.size(); ++i) {
-      if (!std::less<const double*>()(blocks[i]->user, blocks[i - 1]->user + blocks[i - 1]->size)) {
-        continue;
-      }
-      return Refuse(blocks[i - 1]->name + " and " + blocks[i]->name + " overlap in memory");
-    }
-    return true;
-  }
-
-  // A block of x nothing depends on cannot be learned, and is often one hidden in a loss.
-  bool CheckUse() {
-    int upper_terms = 0;
-    for (const auto& s : program_->scenarios) {
-      upper_terms += s->f->num_residual_blocks() + s->f->num_terms();
-    }
-    if (options_.need_upper_level && upper_terms == 0) {
-      return Refuse("the upper level is empty: it has no residual block and no term");
-    }
-    for (size_t b = 0; b < program_->x.blocks().size(); ++b) {
-      bool used = false;
-      for (const auto& s : program_->scenarios) {
-        used = used || s->f->UsesX(static_cast<int>(b)) || s->g->UsesX(static_cast<int>(b));
-      }
-      if (used) continue;
-      return Refuse(program_->x.blocks()[b].name +
-                    " appears in no residual block, term or learnable loss (inside a "
-                    "ceres::ScaledLoss or ceres::ComposedLoss a learnable loss cannot be seen: use "
-                    "the bilevel ones)");
-    }
-    return true;
-  }
-
-  bool CheckValues() {
-    for (const Space* space : {&program_->x, &program_->y}) {
-      for (const Space::Block& block : space->blocks()) {
-        if (!AllFinite(block.user, block.size)) {
-          return Refuse("the start of " + block.name + " is not finite");
-        }
-      }
-    }
-    Vector x(program_->x.size());
-    program_->x.ReadUser(x.data());
-    for (const auto& s : program_->scenarios) {
-      Vector y(s->y.size()), gx(program_->x.tangent_size()), gy(s->y.tangent_size());
-      s->y.ReadUser(y.data());
-      for (const LevelFunction* function : {s->g.get(), s->f.get()}) {
-        LevelEvaluator evaluator(function, nullptr);
-        double value = 0.0;
-        const std::vector<int> sums = function->DrawnFrom();
-        const bool stream = std::count(sums.begin(), sums.end(), Objective::kStream) > 0;
-        const Batch batch = stream ? Batch{1, 0} : Batch::All();
-        if (!evaluator.Gradient(x.data(), y.data(), batch, &value, gx.data(), gy.data())) {
-          return Refuse("at the start, " + evaluator.error());
-        }
-      }
-    }
-    return true;
   }
 
   const Problem& problem_;

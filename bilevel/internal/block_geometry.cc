@@ -1,0 +1,100 @@
+#include "bilevel/internal/block_geometry.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <typeinfo>
+
+#include "bilevel/base/internal/bookkeeping.h"
+
+namespace bilevel {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// The same kind twice is one manifold, as when both levels were built by one function.
+bool SameManifold(const ceres::Manifold& a, const ceres::Manifold& b, const double* values) {
+  if (typeid(a) != typeid(b) || a.AmbientSize() != b.AmbientSize() ||
+      a.TangentSize() != b.TangentSize()) {
+    return false;
+  }
+  Matrix plus_a(a.TangentSize(), a.AmbientSize()), plus_b = plus_a;
+  return a.PlusJacobian(values, plus_a.data()) == b.PlusJacobian(values, plus_b.data()) &&
+         plus_a == plus_b;
+}
+
+double OrInfinite(double bound) {
+  return std::abs(bound) >= std::numeric_limits<double>::max() ? std::copysign(kInfinity, bound)
+                                                               : bound;
+}
+
+bool IsCurved(const ceres::Manifold* manifold) {
+  return manifold && !ManifoldCurvature(manifold).is_zero();
+}
+
+bool Refuse(const std::string& what, std::string* error) {
+  *error = what;
+  return false;
+}
+
+}  // namespace
+
+bool FindManifold(const double* values,
+                  const std::string& name,
+                  const std::vector<ceres::Problem*>& problems,
+                  const ceres::Manifold** manifold,
+                  std::string* error) {
+  for (const ceres::Problem* problem : problems) {
+    if (!problem->HasParameterBlock(values)) continue;
+    const ceres::Manifold* other = problem->GetManifold(values);
+    if (!other || other == *manifold) continue;
+    if (*manifold) {
+      if (SameManifold(**manifold, *other, values)) continue;
+      return Refuse(name + " has two different manifolds", error);
+    }
+    *manifold = other;
+  }
+  return true;
+}
+
+bool SetBound(
+    Space* space, int index, int coordinate, double lower, double upper, std::string* error) {
+  if (std::isinf(lower) && std::isinf(upper)) return true;
+  const Space::Block& block = space->blocks()[index];
+  if (IsCurved(block.manifold)) {
+    return Refuse(block.name + " has bounds and a curved manifold; bounds work on flat blocks",
+                  error);
+  }
+  const int j = space->TangentIndex(index, coordinate);
+  if (j >= 0) {
+    lower = std::max(lower, space->LowerBound(j));
+    upper = std::min(upper, space->UpperBound(j));
+  }
+  const auto name = [&] { return block.name + "[" + std::to_string(coordinate) + "]"; };
+  if (lower > upper) {
+    return Refuse("the bounds of " + name() + " are infeasible: lower " + Number(lower) +
+                      ", upper " + std::to_string(upper),
+                  error);
+  }
+  const double value = block.user[coordinate];
+  if (value < lower || value > upper) {
+    return Refuse("the start of " + name() + ", " + Number(value) + ", is outside its bounds [" +
+                      Number(lower) + ", " + std::to_string(upper) + "]",
+                  error);
+  }
+  if (j >= 0) space->SetBounds(j, lower, upper);
+  return true;
+}
+
+bool SetBounds(Space* space, int index, const ceres::Problem& problem, std::string* error) {
+  const Space::Block& block = space->blocks()[index];
+  if (!problem.HasParameterBlock(block.user)) return true;
+  for (int i = 0; i < block.size; ++i) {
+    const double lower = OrInfinite(problem.GetParameterLowerBound(block.user, i));
+    const double upper = OrInfinite(problem.GetParameterUpperBound(block.user, i));
+    if (!SetBound(space, index, i, lower, upper, error)) return false;
+  }
+  return true;
+}
+
+}  // namespace bilevel

@@ -1,0 +1,33 @@
+#ifndef BILEVEL_INTERNAL_BLOCK_GEOMETRY_H_
+#define BILEVEL_INTERNAL_BLOCK_GEOMETRY_H_
+
+#include <string>
+#include <vector>
+
+#include "bilevel/program/space.h"
+#include "ceres/manifold.h"
+#include "ceres/problem.h"
+
+namespace bilevel {
+
+// Manifolds and bounds of the user's parameter blocks, on their way from ceres::Problems into a
+// Space. All return false, with a sentence in *error, where there is something wrong.
+
+// Puts the block's manifold in the ceres::Problems into *manifold, which keeps what it is where
+// there is none; two different ones are refused.
+bool FindManifold(const double* values,
+                  const std::string& name,
+                  const std::vector<ceres::Problem*>& problems,
+                  const ceres::Manifold** manifold,
+                  std::string* error);
+
+// Bounds of one coordinate of a block, which must be flat; the tighter ones count.
+bool SetBound(
+    Space* space, int block, int coordinate, double lower, double upper, std::string* error);
+
+// Those that the ceres::Problem has for the block.
+bool SetBounds(Space* space, int block, const ceres::Problem& problem, std::string* error);
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_INTERNAL_BLOCK_GEOMETRY_H_

@@ -1,0 +1,120 @@
+#include "bilevel/internal/check_program.h"
+
+#include <algorithm>
+#include <functional>
+#include <vector>
+
+#include "bilevel/base/internal/vector_passes.h"
+#include "bilevel/program/level_evaluator.h"
+#include "bilevel/terms/learnable_loss.h"
+#include "bilevel/terms/objective.h"
+
+namespace bilevel {
+namespace {
+
+std::string CheckOverlap(const Program& program) {
+  std::vector<const Space::Block*> blocks;
+  for (const Space* space : {&program.x, &program.y}) {
+    for (const Space::Block& block : space->blocks()) blocks.push_back(&block);
+  }
+  std::sort(blocks.begin(), blocks.end(), [](const Space::Block* a, const Space::Block* b) {
+    return std::less<const double*>()(a->user, b->user);
+  });
+  for (size_t i = 1; i < blocks.size(); ++i) {
+    if (!std::less<const double*>()(blocks[i]->user, blocks[i - 1]->user + blocks[i - 1]->size)) {
+      continue;
+    }
+    return blocks[i - 1]->name + " and " + blocks[i]->name + " overlap in memory";
+  }
+  return "";
+}
+
+// A block of x nothing depends on cannot be learned, and is often one hidden in a loss.
+std::string CheckUse(const Program& program, bool need_upper_level) {
+  int upper_terms = 0;
+  for (const auto& s : program.scenarios) {
+    upper_terms += s->f->num_residual_blocks() + s->f->num_terms();
+  }
+  if (need_upper_level && upper_terms == 0) {
+    return "the upper level is empty: it has no residual block and no term";
+  }
+  for (size_t b = 0; b < program.x.blocks().size(); ++b) {
+    bool used = false;
+    for (const auto& s : program.scenarios) {
+      used = used || s->f->UsesX(static_cast<int>(b)) || s->g->UsesX(static_cast<int>(b));
+    }
+    if (used) continue;
+    return program.x.blocks()[b].name +
+           " appears in no residual block, term or learnable loss (inside a "
+           "ceres::ScaledLoss or ceres::ComposedLoss a learnable loss cannot be seen: use "
+           "the bilevel ones)";
+  }
+  return "";
+}
+
+std::string CheckValues(const Program& program) {
+  for (const Space* space : {&program.x, &program.y}) {
+    for (const Space::Block& block : space->blocks()) {
+      if (!AllFinite(block.user, block.size)) {
+        return "the start of " + block.name + " is not finite";
+      }
+    }
+  }
+  Vector x(program.x.size());
+  program.x.ReadUser(x.data());
+  for (const auto& s : program.scenarios) {
+    Vector y(s->y.size()), gx(program.x.tangent_size()), gy(s->y.tangent_size());
+    s->y.ReadUser(y.data());
+    for (const LevelFunction* function : {s->g.get(), s->f.get()}) {
+      LevelEvaluator evaluator(function, nullptr);
+      double value = 0.0;
+      const std::vector<int> sums = function->DrawnFrom();
+      const bool stream = std::count(sums.begin(), sums.end(), Objective::kStream) > 0;
+      const Batch batch = stream ? Batch{1, 0} : Batch::All();
+      if (!evaluator.Gradient(x.data(), y.data(), batch, &value, gx.data(), gy.data())) {
+        return "at the start, " + evaluator.error();
+      }
+    }
+  }
+  return "";
+}
+
+}  // namespace
+
+bool CheckLoss(const ceres::LossFunction* loss,
+               const Space& x,
+               const Space& y,
+               const std::string& suffix,
+               std::string* error) {
+  const auto* learnable = dynamic_cast<const LearnableLoss*>(loss);
+  if (!learnable) return true;
+  for (const LearnableLoss::ParameterBlock& theta : learnable->parameter_blocks()) {
+    for (const Space::Block& block : x.blocks()) {
+      const std::less<const double*> before;
+      const bool apart = !before(theta.values, block.user + block.size) ||
+                         !before(block.user, theta.values + theta.size);
+      if (apart || (theta.values == block.user && theta.size == block.size)) continue;
+      *error = "a learnable loss" + suffix + " has a parameter of size " +
+               std::to_string(theta.size) + " that is a part of " + block.name + " of size " +
+               std::to_string(block.size) + ", not the whole block";
+      return false;
+    }
+    if (const int b = y.Find(theta.values); b >= 0) {
+      *error = "a learnable loss" + suffix + " has the lower-level block " + y.blocks()[b].name +
+               " as its parameter: declare it upper, or constant";
+      return false;
+    }
+  }
+  return true;
+}
+
+bool CheckProgram(const Program& program, bool need_upper_level, std::string* error) {
+  std::string complaint = CheckOverlap(program);
+  if (complaint.empty()) complaint = CheckUse(program, need_upper_level);
+  if (complaint.empty()) complaint = CheckValues(program);
+  if (complaint.empty()) return true;
+  *error = complaint;
+  return false;
+}
+
+}  // namespace bilevel
