@@ -29,11 +29,7 @@ class LevenbergMarquardt : public Method {
     /// Longest first step, in the units of x (a factor e for a logarithm).
     double initial_trust_region_radius = 0.5;
     double max_trust_region_radius = 1e6;
-    /// Eigenvalues of J'J below this share of the largest are flat directions, left unmoved.
-    double flat_tolerance = 1e-12;
     bool use_secant = true;
-    /// Give up after so many rejected steps in a row.
-    int max_num_rejected_steps = 12;
   };
 
   LevenbergMarquardt() = default;
@@ -47,18 +43,24 @@ class LevenbergMarquardt : public Method {
 
   /// Whether the last run ended where no step decreases phi although its gradient promises that: at
   /// a kink or a jump.
-  bool is_stuck() const { return is_stuck_; }
+  bool is_stuck() const { return answer_.is_stuck; }
 
  private:
+  class Run;
+  // What a run leaves.
+  struct Answer {
+    // At the last accepted x.
+    Matrix gauss_newton;
+    Vector gradient;
+    double squared_residuals = 0.0;
+    int num_residuals = 0;
+    bool is_stuck = false;
+    // The step that changed phi the most, and by much else than expected.
+    Discontinuity surprise;
+  };
+
   Options options_;
-  // At the last accepted x.
-  Matrix gauss_newton_;
-  Vector gradient_;
-  double squared_residuals_ = 0.0;
-  int num_residuals_ = 0;
-  bool is_stuck_ = false;
-  Discontinuity surprise_;  // The step that changed phi the most, and by much else than expected.
-  double largest_surprise_ = 0.0;
+  Answer answer_;
 };
 
 }  // namespace bilevel
