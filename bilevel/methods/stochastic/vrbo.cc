@@ -46,10 +46,10 @@ void Vrbo::Iterate(Oracle& o, State& s) {
   }
   MoveX(o, s, options_.x, v_now_);
   const double beta = options_.y.At(o.iteration);
-  for (int t = 0; t < options_.num_lower_steps && o.ok(); ++t) {
+  for (int t = 0; t <= options_.num_lower_steps && o.ok(); ++t) {
+    if (t > 0) MoveY(o, s, beta, u_now_);
     Draw(o, &samples_);
     Update(o, s, Lower(o, kY), false);
-    MoveY(o, s, beta, u_now_);
   }
 }
 

@@ -13,10 +13,10 @@ namespace bilevel {
 ///
 ///   every q-th iteration:  u and v anew, over large batches
 ///   x+ = x - alpha v
-///   T times, fresh small batches at both points:
-///     u += g_y(x+, y_s) - g_y(x', y'),  v likewise;   (x', y') is the point before: first (x, y)
-///     y <- y - beta u
+///   u and v at (x+, y);  T times:  y <- y - beta u,  u and v at (x+, y)
 ///
+/// "at" is over fresh small batches at this point and the one before:
+/// u += g_y(x+, y) - g_y(x', y'), v likewise. x thus moves along the v of the point it moves from.
 /// Constant steps. Dense.
 class Vrbo : public NeumannMethod {
  public:

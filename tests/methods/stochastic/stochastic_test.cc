@@ -250,7 +250,7 @@ TEST(DeterministicLimit, NeumannMethods) {
   });
 }
 
-TEST(DeterministicLimit, SustainMrboAndVrbo) {
+TEST(DeterministicLimit, SustainAndMrbo) {
   // y and x at once, from (x, y)_k.
   const auto recursion = [](int k, Exact* e) {
     const Vector u = e->gy(e->y), v = e->Truncated(10, 0.1);
@@ -265,15 +265,45 @@ TEST(DeterministicLimit, SustainMrboAndVrbo) {
     e->y -= Decay(0.1, k, 1.0 / 3.0) * u;
     e->x -= Decay(0.1, k, 1.0 / 3.0) * v;
   });
-  Vector v;  // At the last point an inner step was taken from.
-  ExpectSameAsRecursion<Vrbo>(Everything<Vrbo::Options>(), [&](int k, Exact* e) {
-    if (k % 3 == 0) v = e->Truncated(10, 0.1);
-    e->x -= 0.1 * v;
-    for (int t = 0; t < 3; ++t) {
-      v = e->Truncated(10, 0.1);
-      e->y -= 0.1 * e->gy(e->y);
+}
+
+// Algorithm 2 of the paper to the letter: T = m + 1, and y_{k+1} is the last point at which u and v
+// were taken.
+TEST(DeterministicLimit, Vrbo) {
+  Vrbo::Options options = Everything<Vrbo::Options>();
+  options.period = 4;
+  QuadraticSum sum(12, 4, 5, 0.4);
+  sum.x.setConstant(0.7);
+  sum.y.setConstant(-0.2);
+  const auto u_at = [&](const Vector& x, const Vector& y) -> Vector {
+    return sum.mean_h * y - sum.mean_c * x - sum.mean_d;
+  };
+  const auto v_at = [&](const Vector& x, const Vector& y) -> Vector {
+    Vector w = y - sum.mean_b, z = 0.1 * w;
+    for (int q = 0; q < 10; ++q) z += 0.1 * (w -= 0.1 * sum.mean_h * w);
+    return sum.rho * x + sum.mean_c.transpose() * z;
+  };
+  Vector x = sum.x, y = sum.y, u, v;
+  for (int k = 0; k < 20; ++k) {
+    if (k % 4 == 0) {
+      u = u_at(x, y);
+      v = v_at(x, y);
     }
-  });
+    Vector x_before = x, y_before = y, y_next = y;
+    x -= 0.1 * v;
+    for (int t = 0; t <= options.num_lower_steps; ++t) {
+      y = y_next;
+      u += u_at(x, y) - u_at(x_before, y_before);
+      v += v_at(x, y) - v_at(x_before, y_before);
+      y_next = y - 0.1 * u;
+      x_before = x;
+      y_before = y;
+    }
+  }
+  const Solver::Summary summary = RunMethod(std::make_shared<Vrbo>(options), 20, &sum);
+  ASSERT_TRUE(summary.IsSolutionUsable()) << summary.FullReport();
+  EXPECT_LT((sum.x - x).lpNorm<Eigen::Infinity>(), 1e-12);
+  EXPECT_LT((sum.y - y).lpNorm<Eigen::Infinity>(), 1e-12);
 }
 
 TEST(DeterministicLimit, Amigo) {
