@@ -16,7 +16,7 @@ std::string Saba::CheckOptions(const Oracle& oracle) const {
   }
   for (const auto& [level, size] : {std::make_pair(&oracle.g, options_.lower_batch),
                                     std::make_pair(&oracle.f, options_.upper_batch)}) {
-    if (NumBlocks(*level, size) > 0) continue;
+    if (NumBlocks(*level, BatchSize(*level, size)) > 0) continue;
     return "saba needs a finite sum of one length in each level for its tables";
   }
   const std::string complaint = options_.lower.Check("saba.lower");
@@ -25,16 +25,16 @@ std::string Saba::CheckOptions(const Oracle& oracle) const {
 
 double Saba::TableBytes(const Oracle& o) const {
   const double m = o.program().x.tangent_size(), n = o.program().y.tangent_size();
-  return 8.0 * (NumBlocks(o.g, options_.lower_batch) * (2.0 * n + m) +
-                NumBlocks(o.f, options_.upper_batch) * (m + n));
+  return 8.0 * (NumBlocks(o.g, BatchSize(o.g, options_.lower_batch)) * (2.0 * n + m) +
+                NumBlocks(o.f, BatchSize(o.f, options_.upper_batch)) * (m + n));
 }
 
 void Saba::Start(Oracle& o, State& s) {
   const int m = s.x.dim(), n = s.y.dim();
-  lower_.Start(NumBlocks(o.g, options_.lower_batch), 2 * n + m);
-  upper_.Start(NumBlocks(o.f, options_.upper_batch), m + n);
-  lower_terms_ = options_.lower_batch > 0 ? o.g.DrawnFrom()[0] : 0;
-  upper_terms_ = options_.upper_batch > 0 ? o.f.DrawnFrom()[0] : 0;
+  lower_.Start(NumBlocks(o.g, lower_batch()), 2 * n + m);
+  upper_.Start(NumBlocks(o.f, upper_batch()), m + n);
+  lower_terms_ = lower_batch() > 0 ? o.g.DrawnFrom()[0] : 0;
+  upper_terms_ = upper_batch() > 0 ? o.f.DrawnFrom()[0] : 0;
   g_.resize(2 * n + m);
   f_.resize(m + n);
 }
@@ -43,12 +43,7 @@ void Saba::Iterate(Oracle& o, State& s) {
   const int m = s.x.dim(), n = s.y.dim();
   Vector& z = s.Get("z", n);
   const int i = Entry(Lower(o, kY), lower_terms_), j = Entry(Upper(o, kF), upper_terms_);
-  Note(d_.Evaluate(o,
-                   Batch::Block(options_.lower_batch, i),
-                   Batch::Block(options_.upper_batch, j),
-                   s.x,
-                   s.y,
-                   z));
+  Note(d_.Evaluate(o, Batch::Block(lower_batch(), i), Batch::Block(upper_batch(), j), s.x, s.y, z));
   if (!o.ok()) return;
   g_ << d_.g_y.dense(), d_.h_z.dense(), d_.j_z.dense();
   f_ << d_.f_x.dense(), d_.f_y.dense();

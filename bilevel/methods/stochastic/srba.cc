@@ -70,7 +70,7 @@ void Srba::Start(Oracle& o, State& s) {
   period_ = own_.period;
   if (own_.period > 0) return;
   const double terms = static_cast<double>(o.g.num_terms() + o.f.num_terms());
-  const int batch = own_.lower_batch + own_.upper_batch;
+  const int batch = lower_batch() + upper_batch();
   period_ = std::max<uint64_t>(
       1, batch > 0 ? static_cast<uint64_t>(std::ceil(own_.fraction * terms / batch)) : 1);
 }

@@ -22,9 +22,10 @@ constexpr double kFar = 1e8;
 
 std::string CheckBatch(const LevelView& level,
                        const std::string& level_name,
-                       int size,
+                       std::optional<int> given,
                        Batch::Sampling sampling,
                        const std::string& option) {
+  const int size = BatchSize(level, given);
   if (size < 0) return option + " must not be negative (0: all terms)";
   const std::vector<int> sums = level.DrawnFrom();
   const bool stream = std::count(sums.begin(), sums.end(), Objective::kStream) > 0;
@@ -48,6 +49,21 @@ std::string CheckBatch(const LevelView& level,
     return "sampling must be kIndependent: terms of the " + level_name + " have sampling weights";
   }
   return "";
+}
+
+int BatchSize(const LevelView& level, std::optional<int> given) {
+  constexpr int kDefault = 64;
+  if (given) return *given;
+  const std::vector<int> sums = level.DrawnFrom();
+  const bool stream = std::count(sums.begin(), sums.end(), Objective::kStream) > 0;
+  int size = sums.empty() ? 0 : kDefault;
+  bool all = !stream;  // A batch of as many terms as there are is better without chance.
+  for (const int n : sums) {
+    if (n == Objective::kStream) continue;
+    size = std::min(size, n);
+    all = all && n <= kDefault;
+  }
+  return all ? 0 : size;
 }
 
 int NumBlocks(const LevelView& level, int size) {
@@ -96,6 +112,8 @@ Method::Outcome StochasticMethod::Minimize(Oracle& o,
                                            std::string* message) {
   start_x_ = s.x;
   start_y_ = s.y;
+  lower_batch_ = BatchSize(o.g, common_.lower_batch);
+  upper_batch_ = BatchSize(o.f, common_.upper_batch);
   next_.fill(0);
   upper_sum_ = step_norm_ = 0.0;
   num_upper_ = 0;
@@ -198,7 +216,7 @@ std::string StochasticMethod::WhyDiverged(Oracle& o) {
   Batch batch = Batch::All();
   const std::vector<int> sums = o.g.DrawnFrom();
   if (std::count(sums.begin(), sums.end(), Objective::kStream) > 0) {
-    batch = o.Draw(common_.lower_batch, kY, 0, common_.sampling);
+    batch = o.Draw(lower_batch_, kY, 0, common_.sampling);
   }
   const Curvature curvature = EstimateCurvature(o, batch, start_x_, start_y_, metric(), kProducts);
   if (!o.Clear().empty() || !(curvature.largest > 0.0)) return "";

@@ -4,6 +4,7 @@
 #include <array>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -36,8 +37,8 @@ struct EarlyStopping {
 /// What all methods on minibatches understand.
 struct StochasticOptions {
   /// Terms of g and of f in a minibatch. 0: all of them; with both 0 a method is its deterministic
-  /// limit.
-  int lower_batch = 64, upper_batch = 64;
+  /// limit. Where none is given: 64, or all of them where a sum has no more.
+  std::optional<int> lower_batch, upper_batch;
   Batch::Sampling sampling = Batch::kIndependent;
 
   /// Costs one linearisation of all of g each time it is made, and a factorisation (kGaussNewton).
@@ -81,11 +82,14 @@ class StochasticMethod : public Method {
   enum Stream { kY, kZ, kJ, kF, kP, kW, kNumStreams };
   /// The next batch of a stream, of terms of g and of f.
   Batch Lower(const Oracle& oracle, Stream stream) {
-    return oracle.Draw(common_.lower_batch, stream, next_[stream]++, common_.sampling);
+    return oracle.Draw(lower_batch_, stream, next_[stream]++, common_.sampling);
   }
   Batch Upper(const Oracle& oracle, Stream stream) {
-    return oracle.Draw(common_.upper_batch, stream, next_[stream]++, common_.sampling);
+    return oracle.Draw(upper_batch_, stream, next_[stream]++, common_.sampling);
   }
+  /// The sizes of the batches once the run has begun.
+  int lower_batch() const { return lower_batch_; }
+  int upper_batch() const { return upper_batch_; }
 
   /// y <- y - step M^-1 d; d is overwritten.
   void MoveY(Oracle& oracle, State& state, double step, SparseVector* d);
@@ -116,6 +120,7 @@ class StochasticMethod : public Method {
 
   std::string name_;
   StochasticOptions common_;
+  int lower_batch_ = 0, upper_batch_ = 0;
   std::unique_ptr<Metric> metric_;
   std::array<uint64_t, kNumStreams> next_{};
   double upper_sum_ = 0.0, step_norm_ = 0.0;
@@ -128,9 +133,12 @@ class StochasticMethod : public Method {
 /// Sentence on a batch size or a way of sampling that the level does not allow; empty if nothing.
 std::string CheckBatch(const LevelView& level,
                        const std::string& level_name,
-                       int size,
+                       std::optional<int> size,
                        Batch::Sampling sampling,
                        const std::string& option);
+
+/// The size of a minibatch: the one given, else the default for this level.
+int BatchSize(const LevelView& level, std::optional<int> given);
 
 /// The number of blocks of `size` neighbours a level is made of, for tables by block; 0 where its
 /// sums differ in length or are streams.
