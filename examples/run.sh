@@ -17,7 +17,7 @@ HELP
 esac
 
 install_requirements
-if [[ -n ${1:-} && -f examples/$1.cc ]]; then
+if [[ -n $(ls examples/{,studies/,papers/}"${1:-}.cc" 2>/dev/null) ]]; then
   name=$1
   shift
   build "$name"
