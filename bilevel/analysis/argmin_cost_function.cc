@@ -104,7 +104,7 @@ ArgminCostFunction::ArgminCostFunction(const Solver::Options& options,
   s.problem_mutex = MutexOf(problem);
   std::lock_guard<std::mutex> lock(*s.problem_mutex);
   PreparedProblem::Needs needs;
-  needs.upper_level = false;
+  needs.compile.need_upper_level = false;
   needs.derivative = true;
   s.prepared = PreparedProblem::Create(options, needs, problem, &s.error);
   if (!s.prepared) return;

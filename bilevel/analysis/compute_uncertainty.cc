@@ -22,8 +22,7 @@ std::string Compute(const Solver::Options& options,
   needs.derivative = true;
   const auto prepared = PreparedProblem::Create(options, needs, problem, &error);
   if (!prepared) return error;
-  LowerSolver* const lower = &prepared->lower();
-  Oracle oracle(&prepared->program(), lower, options.seed);
+  Oracle& oracle = prepared->oracle();
   const State start = prepared->Start();
   const Point& x = start.x;
   HyperObjective phi(&oracle, start.y);
@@ -36,7 +35,7 @@ std::string Compute(const Solver::Options& options,
   Matrix second;
   if (oracle.f.IsLeastSquares()) {
     Matrix jacobian;
-    oracle.f.Linearize(x, phi.y(), lower->dy_dx(), &residuals, &jacobian);
+    oracle.f.Linearize(x, phi.y(), oracle.lower().dy_dx(), &residuals, &jacobian);
     if (!oracle.ok()) return oracle.error();
     squared_residuals = residuals.squaredNorm();
     num_residuals = static_cast<int>(residuals.size());

@@ -50,7 +50,6 @@ HypergradientChecker::Result HypergradientChecker::Check(Problem* problem, const
   const auto prepared = PreparedProblem::Create(solver, needs, problem, &error);
   if (!prepared) return fail(error);
   Program* const program = &prepared->program();
-  Oracle oracle(program, &prepared->lower(), options.seed);
   const State start = prepared->Start();
   const Point& x = start.x;
   Point moved;
@@ -64,7 +63,7 @@ HypergradientChecker::Result HypergradientChecker::Check(Problem* problem, const
                   " is closer than largest_step to a bound, beyond which phi cannot be evaluated");
     }
   }
-  HyperObjective phi(&oracle, start.y);
+  HyperObjective phi(&prepared->oracle(), start.y);
   Vector gradient;
   try {
     if (!phi.Evaluate(x, &result.objective, &gradient)) return fail(phi.message());

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <exception>
 #include <sstream>
+#include <utility>
 
 #include "bilevel/analysis/internal/sensitivity_implementation.h"
 
@@ -36,6 +37,37 @@ void Sensitivity::ScaleNoise(const std::vector<ceres::ResidualBlockId>& residual
   implementation_->scales.push_back({residual_blocks, log_sigma});
 }
 
+// Opens the problem with the noise scaled and with Newton's method below.
+bool Sensitivity::Implementation::Prepare(Problem* problem) {
+  prepared.reset();
+  program = nullptr;
+  solver = nullptr;
+  PreparedProblem::Needs needs;
+  needs.compile.need_upper_level = false;
+  if (!ScaleLosses(problem, &needs.compile)) return false;
+  scaled_losses = needs.compile.lower_losses;
+  NewtonLowerSolver::Options newton;
+  newton.use_ceres = false;
+  newton.hessian = options.hessian;
+  newton.singular_handling = options.singular_handling;
+  newton.tolerance = std::min(1e-10, options.stationarity_tolerance);
+  newton.fixed_blocks = options.fixed_blocks;
+  Solver::Options solver_options;
+  solver_options.num_threads = options.num_threads;
+  solver_options.lower_solver = [newton](Program* of) {
+    return std::make_unique<NewtonLowerSolver>(of, newton);
+  };
+  std::string error;
+  prepared = PreparedProblem::Create(solver_options, needs, problem, &error);
+  if (!prepared) return Fail(error);
+  program = &prepared->program();
+  solver = static_cast<NewtonLowerSolver*>(&prepared->lower());
+  State start = prepared->Start();
+  x = std::move(start.x);
+  y = std::move(start.y);
+  return true;
+}
+
 bool Sensitivity::Compute(Problem* problem, const std::vector<const double*>& upper_blocks) {
   Implementation& s = *implementation_;
   s.ready = false;
@@ -43,16 +75,9 @@ bool Sensitivity::Compute(Problem* problem, const std::vector<const double*>& up
   std::string error;
   if (!problem) return s.Fail("the problem is null");
   if (!s.options.IsValid(&error)) return s.Fail(error);
-  Problem::CompileOptions compile;
-  compile.num_threads = s.options.num_threads;
-  compile.need_upper_level = false;
-  if (!s.ScaleLosses(problem, &compile)) return false;
-  s.scaled_losses = compile.lower_losses;
   s.last_observation = nullptr;
   s.owner.clear();
-  s.solver.reset();
-  s.program = problem->Compile(compile, &error);
-  if (!s.program) return s.Fail(error);
+  if (!s.Prepare(problem)) return false;
   for (size_t i = 0; i < s.program->scenarios.size(); ++i) {
     if (!s.program->scenarios[i]->lower) continue;
     std::vector<ceres::ResidualBlockId> ids;
@@ -70,22 +95,11 @@ bool Sensitivity::Compute(Problem* problem, const std::vector<const double*>& up
     s.computed[index] = 1;
   }
 
-  NewtonLowerSolver::Options options;
-  options.use_ceres = false;
-  options.hessian = s.options.hessian;
-  options.singular_handling = s.options.singular_handling;
-  options.tolerance = std::min(1e-10, s.options.stationarity_tolerance);
-  options.fixed_blocks = s.options.fixed_blocks;
   for (const double* block : s.options.fixed_blocks) {
     if (s.program->y.Find(block) < 0) {
       return s.Fail("fixed_blocks has a block that is not variable in the lower level");
     }
   }
-  s.solver = std::make_unique<NewtonLowerSolver>(s.program.get(), options);
-  s.x = Point(&s.program->x);
-  s.y = Point(&s.program->y);
-  s.program->x.ReadUser(s.x.value().data());
-  s.program->y.ReadUser(s.y.value().data());
   try {
     if (s.options.polish && !s.solver->Solve(s.x, &s.y)) return s.Fail(s.solver->message());
     if (!s.solver->Differentiate(s.x, s.y)) return s.Fail(s.solver->message());

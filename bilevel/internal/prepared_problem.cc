@@ -43,24 +43,13 @@ std::unique_ptr<PreparedProblem> PreparedProblem::Create(const Solver::Options& 
   };
   if (!problem) return fail("the problem is null");
   if (!options.IsValid(error)) return nullptr;
-  Problem::CompileOptions compile;
+  Problem::CompileOptions compile = needs.compile;
   compile.num_threads = options.num_threads;
-  compile.need_upper_level = needs.upper_level;
   std::string what;
-  std::unique_ptr<PreparedProblem> prepared(new PreparedProblem);
+  std::unique_ptr<PreparedProblem> prepared(new PreparedProblem(options, needs.scenario_groups));
   prepared->program_ = problem->Compile(compile, &what);
   if (!prepared->program_) return fail(what);
-  Program* const program = prepared->program_.get();
-  const auto make_lower = [&options](Program* of) { return MakeLowerSolver(options, of); };
-  const int per_iteration = options.num_scenarios_per_iteration;
-  if (needs.scenario_groups && per_iteration > 0 &&
-      per_iteration < static_cast<int>(program->scenarios.size())) {
-    auto groups = std::make_unique<ScenarioGroups>(program, per_iteration, make_lower);
-    prepared->groups_ = groups.get();
-    prepared->lower_ = std::move(groups);
-  } else {
-    prepared->lower_ = make_lower(program);
-  }
+  prepared->Restart();
   const LowerSolver* const lower = prepared->lower_.get();
   if (!lower) return fail("options.lower_solver returned no lower solver");
   if (what = lower->CheckOptions(); !what.empty()) return fail(what);
@@ -70,6 +59,26 @@ std::unique_ptr<PreparedProblem> PreparedProblem::Create(const Solver::Options& 
   return prepared;
 }
 
+void PreparedProblem::Restart() {
+  oracle_.reset();
+  groups_ = nullptr;
+  const auto make_lower = [this](Program* of) { return MakeLowerSolver(options_, of); };
+  const int per_iteration = options_.num_scenarios_per_iteration;
+  if (in_groups_ && per_iteration > 0 &&
+      per_iteration < static_cast<int>(program_->scenarios.size())) {
+    auto groups = std::make_unique<ScenarioGroups>(program_.get(), per_iteration, make_lower);
+    groups_ = groups.get();
+    lower_ = std::move(groups);
+  } else {
+    lower_ = make_lower(program_.get());
+  }
+}
+
+Oracle& PreparedProblem::oracle() {
+  if (!oracle_) oracle_ = std::make_unique<Oracle>(program_.get(), lower_.get(), options_.seed);
+  return *oracle_;
+}
+
 State PreparedProblem::Start() const {
   State state;
   state.x = Point(&program_->x);
@@ -77,6 +86,11 @@ State PreparedProblem::Start() const {
   program_->x.ReadUser(state.x.value().data());
   program_->y.ReadUser(state.y.value().data());
   return state;
+}
+
+void PreparedProblem::WriteUser(const Point& x, const Point& y) const {
+  program_->x.WriteUser(x.value().data());
+  program_->y.WriteUser(y.value().data());
 }
 
 }  // namespace bilevel

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "bilevel/oracle/lower_solver.h"
+#include "bilevel/oracle/oracle.h"
 #include "bilevel/oracle/scenario_groups.h"
 #include "bilevel/problem.h"
 #include "bilevel/program/program.h"
@@ -15,13 +16,14 @@ namespace bilevel {
 /// The one policy for y*(x): what `options` ask for, with no solution of its own yet.
 std::unique_ptr<LowerSolver> MakeLowerSolver(const Solver::Options& options, Program* program);
 
-/// A problem made ready for solving: compiled, with its lower solver, x and y where the user has
-/// them. Solve, ComputeUncertainty, HypergradientChecker and ArgminCostFunction all open one, so
-/// that what one of them can solve the others can.
+/// A problem made ready for solving: compiled, with its lower solver, an oracle, and x and y where
+/// the user has them. Whatever solves, analyses or searches a problem opens one, so that what one
+/// of them can solve the others can. Made once, it may solve many times.
 class PreparedProblem {
  public:
   struct Needs {
-    bool upper_level = true;
+    /// Its num_threads is the options'.
+    Problem::CompileOptions compile;
     /// Whether the lower solver is to be in groups of options.num_scenarios_per_iteration.
     bool scenario_groups = false;
     /// Why the lower solver has no derivative is an error.
@@ -34,20 +36,31 @@ class PreparedProblem {
                                                  Problem* problem,
                                                  std::string* error);
 
-  /// The user's x and y.
+  /// x and y as they stand in the user's memory.
   State Start() const;
+  /// Puts x and y there.
+  void WriteUser(const Point& x, const Point& y) const;
+
+  /// Makes the lower solver and the oracle anew: the next lower solve is a cold one.
+  void Restart();
 
   Program& program() { return *program_; }
   LowerSolver& lower() { return *lower_; }
+  /// Over lower(), with options.seed; made when first asked for.
+  Oracle& oracle();
   /// nullptr: there is but one group.
   ScenarioGroups* groups() { return groups_; }
 
  private:
-  PreparedProblem() = default;
+  PreparedProblem(const Solver::Options& options, bool in_groups)
+      : options_(options), in_groups_(in_groups) {}
 
+  const Solver::Options options_;
+  const bool in_groups_;
   std::unique_ptr<Program> program_;
   std::unique_ptr<LowerSolver> lower_;
   ScenarioGroups* groups_ = nullptr;
+  std::unique_ptr<Oracle> oracle_;
 };
 
 }  // namespace bilevel

@@ -8,7 +8,7 @@
 #include <random>
 #include <utility>
 
-#include "bilevel/program/program.h"
+#include "bilevel/internal/prepared_problem.h"
 
 namespace bilevel {
 namespace {
@@ -52,39 +52,28 @@ void SolveFromManyStarts(const MultiStartOptions& multi_start,
   *summary = Solver::Summary();
   if (starts) starts->clear();
   if (!multi_start.IsValid(&summary->message)) return;
-  if (!problem) {
-    summary->message = "the problem is null";
-    return;
-  }
-  const std::unique_ptr<Program> program =
-      problem->Compile(Problem::CompileOptions(), &summary->message);
-  if (!program) return;
-  Point x(&program->x), y(&program->y);
-  program->x.ReadUser(x.value().data());
-  program->y.ReadUser(y.value().data());
+  const auto prepared = PreparedProblem::Create(options, {}, problem, &summary->message);
+  if (!prepared) return;
+  const State given = prepared->Start();
 
   struct Start {
     Point x;
     double objective = kNaN, refined = kNaN;
   };
-  const Matrix offsets = LatinHypercube(x.dim(), multi_start.num_starts, multi_start.seed);
+  const Matrix offsets = LatinHypercube(given.x.dim(), multi_start.num_starts, multi_start.seed);
   std::vector<Start> all(1);
-  all[0].x = x;
+  all[0].x = given.x;
   for (int k = 0; k < multi_start.num_starts; ++k) {
-    Start start{x};
+    Start start{given.x};
     if (start.x.Move(multi_start.radius * offsets.col(k))) all.push_back(std::move(start));
   }
-  const auto write = [&](const Point& at_x, const Point& at_y) {
-    program->x.WriteUser(at_x.value().data());
-    program->y.WriteUser(at_y.value().data());
-  };
   Solver::Options look = options;
   look.max_num_iterations = 0;
   look.minimizer_progress_to_stdout = false;
   look.callbacks.clear();
   LowerSolverCounts counts;
   for (Start& start : all) {
-    write(start.x, y);
+    prepared->WriteUser(start.x, given.y);
     Solver::Summary there;
     Solve(look, problem, &there);
     counts += there.lower_solver;
@@ -97,12 +86,12 @@ void SolveFromManyStarts(const MultiStartOptions& multi_start,
     return rank(a.objective) < rank(b.objective);
   });
 
-  Point best_x = x, best_y = y;
+  State best_state = given;
   double best = std::numeric_limits<double>::infinity();
   const int refined = std::min<int>(multi_start.num_refined, static_cast<int>(all.size()));
   int same = 0;
   for (int k = 0; k < refined; ++k) {
-    write(all[k].x, y);
+    prepared->WriteUser(all[k].x, given.y);
     Solver::Summary there;
     Solve(options, problem, &there);
     counts += there.lower_solver;
@@ -110,13 +99,12 @@ void SolveFromManyStarts(const MultiStartOptions& multi_start,
     if (k == 0 || rank(all[k].refined) < best) {
       if (rank(all[k].refined) < best) {
         best = all[k].refined;
-        program->x.ReadUser(best_x.value().data());
-        program->y.ReadUser(best_y.value().data());
+        best_state = prepared->Start();
       }
       *summary = there;
     }
   }
-  write(best_x, best_y);
+  prepared->WriteUser(best_state.x, best_state.y);
   for (int k = 0; k < refined; ++k) {
     same += std::abs(rank(all[k].refined) - best) <= 1e-3 * std::abs(best);
   }

@@ -6,7 +6,7 @@
 #include <cstdio>
 #include <limits>
 
-#include "bilevel/program/program.h"
+#include "bilevel/internal/prepared_problem.h"
 
 namespace bilevel {
 
@@ -59,20 +59,15 @@ bool SearchSteps(const StepSearch& search,
                  std::string* error) {
   *result = StepSearchResult();
   if (!search.IsValid(error)) return false;
-  if (!problem) {
-    if (error) *error = "the problem is null";
-    return false;
-  }
-  const std::unique_ptr<Program> program = problem->Compile({}, error);
-  if (!program) return false;
+  Solver::Options run = options;
+  run.method = Solver::Options().method;  // Until a trial brings its own.
+  run.max_num_iterations = search.num_iterations;
+  run.callbacks.clear();
+  run.minimizer_progress_to_stdout = run.update_state_every_iteration = false;
+  const auto prepared = PreparedProblem::Create(run, {}, problem, error);
+  if (!prepared) return false;
   const auto start = std::chrono::steady_clock::now();
-  Point x(&program->x), y(&program->y);
-  program->x.ReadUser(x.value().data());
-  program->y.ReadUser(y.value().data());
-  const auto restore = [&] {
-    program->x.WriteUser(x.value().data());
-    program->y.WriteUser(y.value().data());
-  };
+  const State given = prepared->Start();
   std::vector<StepSearchResult::Trial>& trials = result->trials;
   size_t combinations = 1;
   for (const auto& grid : search.grids) combinations *= grid.size();
@@ -85,10 +80,6 @@ bool SearchSteps(const StepSearch& search,
     }
     trials.push_back(std::move(trial));
   }
-  Solver::Options run = options;
-  run.max_num_iterations = search.num_iterations;
-  run.callbacks.clear();
-  run.minimizer_progress_to_stdout = run.update_state_every_iteration = false;
   size_t left = trials.size();
   for (;;) {
     for (size_t i = 0; i < left; ++i) {
@@ -111,7 +102,7 @@ bool SearchSteps(const StepSearch& search,
         }
       }
       trial.held_out = std::isfinite(value) ? value : std::numeric_limits<double>::infinity();
-      restore();
+      prepared->WriteUser(given.x, given.y);
     }
     std::stable_sort(trials.begin(), trials.begin() + left, [](const auto& a, const auto& b) {
       return a.held_out < b.held_out;

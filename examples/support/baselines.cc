@@ -21,43 +21,42 @@ Phi::Phi(const bilevel::Solver::Options& options,
          std::function<double()> score,
          bilevel::Problem* problem)
     : coordinates_(std::move(coordinates)), score_(std::move(score)) {
-  bilevel::Problem::CompileOptions compile;
-  compile.num_threads = options.num_threads;
-  compile.need_upper_level = !score_;
-  program_ = problem->Compile(compile, &error_);
-  if (!program_) return;
-  lower_options_ = options.LowerSolverOptions();
-  x_ = bilevel::Point(&program_->x);
-  start_ = bilevel::Point(&program_->y);
-  y_ = start_;
-  program_->y.ReadUser(start_.value().data());
-  first_ = start_;
-  Restart();
+  bilevel::PreparedProblem::Needs needs;
+  needs.compile.need_upper_level = !score_;
+  prepared_ = bilevel::PreparedProblem::Create(options, needs, problem, &error_);
+  if (!prepared_) return;
+  state_ = prepared_->Start();
+  first_ = start_ = state_.y;
 }
 
 void Phi::Restart() {
   counts_ = counts();
-  // Another lower solver, for its first solve to be a cold one.
-  lower_ = std::make_unique<bilevel::NewtonLowerSolver>(program_.get(), lower_options_);
-  oracle_ = std::make_unique<bilevel::Oracle>(program_.get(), lower_.get(), 0);
+  prepared_->Restart();
   start_ = first_;
   started_ = false;
 }
 
 void Phi::StartHere() {
   Restart();
-  program_->y.ReadUser(start_.value().data());
+  start_ = prepared_->Start().y;
 }
 
 bilevel::LowerSolverCounts Phi::counts() const {
   bilevel::LowerSolverCounts all = counts_;
-  if (lower_) all += lower_->counts();
+  if (prepared_) all += prepared_->lower().counts();
   return all;
 }
 
 void Phi::Continue() {
-  start_ = y_;
+  start_ = state_.y;
   started_ = false;
+}
+
+// Whatever of x is not searched stays as it stands in the user's memory.
+void Phi::MoveTo(const std::vector<double>& x) {
+  for (size_t i = 0; i < coordinates_.size(); ++i) *coordinates_[i] = x[i];
+  state_.x = prepared_->Start().x;
+  state_.y = start_;
 }
 
 std::string Phi::FindJump(const std::vector<double>& a, const std::vector<double>& b, int steps) {
@@ -65,37 +64,36 @@ std::string Phi::FindJump(const std::vector<double>& a, const std::vector<double
   bilevel::Discontinuity pair;
   bilevel::Point last;
   double last_phi = 0.0;
+  std::vector<double> at(a.size());
+  bilevel::Oracle& oracle = prepared_->oracle();
   for (int k = 0; k <= steps; ++k) {
-    for (size_t i = 0; i < coordinates_.size(); ++i) {
-      *coordinates_[i] = a[i] + (b[i] - a[i]) * k / steps;
-    }
-    program_->x.ReadUser(x_.value().data());
-    y_ = start_;
-    const double phi = oracle_->Solve(x_, &y_) ? oracle_->f.Value(x_, y_) : std::nan("");
-    oracle_->Clear();
-    if (k > 0) pair.Add(last, last_phi, x_, phi, start_);
-    last = x_;
+    for (size_t i = 0; i < at.size(); ++i) at[i] = a[i] + (b[i] - a[i]) * k / steps;
+    MoveTo(at);
+    const bool solved = oracle.Solve(state_.x, &state_.y);
+    const double phi = solved ? oracle.f.Value(state_.x, state_.y) : std::nan("");
+    oracle.Clear();
+    if (k > 0) pair.Add(last, last_phi, state_.x, phi, start_);
+    last = state_.x;
     last_phi = phi;
   }
-  const std::string jump = pair.FindJump(*oracle_);
+  const std::string jump = pair.FindJump(oracle);
   seconds_ += Now() - begin;
   return jump;
 }
 
 double Phi::operator()(const std::vector<double>& x) {
   const double begin = Now();
-  for (size_t i = 0; i < coordinates_.size(); ++i) *coordinates_[i] = x[i];
-  program_->x.ReadUser(x_.value().data());
-  y_ = start_;
+  MoveTo(x);
+  bilevel::Oracle& oracle = prepared_->oracle();
   double phi = kInfinity;
-  if (oracle_->Solve(x_, &y_)) {
-    if (!started_) start_ = y_;
+  if (oracle.Solve(state_.x, &state_.y)) {
+    if (!started_) start_ = state_.y;
     started_ = true;
-    program_->y.WriteUser(y_.value().data());
-    phi = score_ ? score_() : oracle_->f.Value(x_, y_);
+    prepared_->WriteUser(state_.x, state_.y);
+    phi = score_ ? score_() : oracle.f.Value(state_.x, state_.y);
   }
-  if (!oracle_->ok()) {
-    oracle_->Clear();
+  if (!oracle.ok()) {
+    oracle.Clear();
     phi = kInfinity;
   }
   seconds_ += Now() - begin;

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "bilevel/bilevel.h"
-#include "bilevel/program/program.h"
+#include "bilevel/internal/prepared_problem.h"
 
 /// Searches without derivatives, to hold what was learned against, and a test of whether one
 /// estimate is better than another.
@@ -44,15 +44,15 @@ class Phi {
   double seconds() const { return seconds_; }
 
  private:
+  void MoveTo(const std::vector<double>& x);
+
   std::vector<double*> coordinates_;
   std::function<double()> score_;
   std::string error_;
-  bilevel::NewtonLowerSolver::Options lower_options_;
+  std::unique_ptr<bilevel::PreparedProblem> prepared_;
   bilevel::LowerSolverCounts counts_;  // Of earlier lower solvers.
-  std::unique_ptr<bilevel::Program> program_;
-  std::unique_ptr<bilevel::NewtonLowerSolver> lower_;
-  std::unique_ptr<bilevel::Oracle> oracle_;
-  bilevel::Point x_, first_, start_, y_;
+  bilevel::Point first_, start_;       // Of y.
+  bilevel::State state_;
   bool started_ = false;
   double seconds_ = 0.0;
 };

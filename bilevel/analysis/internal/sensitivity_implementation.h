@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bilevel/analysis/sensitivity.h"
+#include "bilevel/internal/prepared_problem.h"
 #include "bilevel/learnable/losses.h"
 #include "bilevel/lower_level/newton_lower_solver.h"
 #include "bilevel/program/program.h"
@@ -24,8 +25,9 @@ struct Sensitivity::Implementation {
   };
   std::vector<Scale> scales;
   std::vector<std::unique_ptr<ceres::LossFunction>> losses;
-  std::unique_ptr<Program> program;
-  std::unique_ptr<NewtonLowerSolver> solver;
+  std::unique_ptr<PreparedProblem> prepared;
+  Program* program = nullptr;           // The prepared problem's, as the next.
+  NewtonLowerSolver* solver = nullptr;  // Has calls that not every lower solver has.
   Point x, y;
   std::vector<char> computed;  // By block of x.
   bool ready = false;
@@ -48,6 +50,7 @@ struct Sensitivity::Implementation {
   mutable ceres::ResidualBlockId last_observation = nullptr;
   mutable Matrix last_sensitivity;
 
+  bool Prepare(Problem* problem);
   bool Look(ceres::ResidualBlockId id, bool with_jacobian, Observation* observation) const;
   bool ScatterAndSolve(const Observation& observation,
                        const Matrix& columns,
