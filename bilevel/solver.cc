@@ -28,7 +28,7 @@ class Run {
       : options_(options),
         method_(*options.method),
         summary_(*summary),
-        oracle_(&prepared->program(), &prepared->lower(), options.seed),
+        oracle_(prepared->oracle()),
         recorder_(options, &oracle_, summary),
         start_(prepared->Start()) {
     oracle_.SetScenarioGroups(prepared->groups());
@@ -242,7 +242,7 @@ class Run {
   const Solver::Options& options_;
   Method& method_;
   Summary& summary_;
-  Oracle oracle_;
+  Oracle& oracle_;
   Recorder recorder_;
   const State start_;
 };
