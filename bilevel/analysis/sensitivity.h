@@ -7,7 +7,7 @@
 
 #include "bilevel/lower_level/hessian_system.h"
 #include "bilevel/problem.h"
-#include "bilevel/program/level_evaluator.h"
+#include "bilevel/types.h"
 
 namespace bilevel {
 

@@ -5,6 +5,7 @@
 #include "Eigen/Eigenvalues"
 #include "Eigen/LU"
 #include "bilevel/analysis/internal/sensitivity_implementation.h"
+#include "bilevel/program/level_evaluator.h"
 
 namespace bilevel {
 

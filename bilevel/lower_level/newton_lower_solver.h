@@ -7,8 +7,8 @@
 
 #include "bilevel/lower_level/hessian_system.h"
 #include "bilevel/oracle/lower_solver.h"
-#include "bilevel/program/level_evaluator.h"
 #include "bilevel/program/program.h"
+#include "bilevel/types.h"
 #include "ceres/solver.h"
 
 namespace bilevel {

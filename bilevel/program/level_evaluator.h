@@ -1,6 +1,7 @@
 #ifndef BILEVEL_PROGRAM_LEVEL_EVALUATOR_H_
 #define BILEVEL_PROGRAM_LEVEL_EVALUATOR_H_
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,12 @@
 #include "bilevel/types.h"
 
 namespace bilevel {
+
+class Assembly;
+class ResidualBlockEvaluator;
+class TangentFrames;
+class TermEvaluator;
+struct Evaluation;
 
 /// Evaluates a LevelFunction. Owns all scratch: one a thread of control; allocates nothing after
 /// the first call of a kind. Sums are made in the order of the terms, whatever the number of
@@ -43,8 +50,8 @@ class LevelEvaluator {
                           double* gy,
                           double* yy_v,
                           double* xy_v);
-  /// Value, gradient in y, and the two second derivatives into matrices of the function's
-  /// patterns; yx may be nullptr.
+  /// Value, gradient in y, and the two second derivatives into matrices of the function's patterns;
+  /// yx may be nullptr.
   bool Hessian(const double* x,
                const double* y,
                HessianKind kind,
@@ -65,85 +72,39 @@ class LevelEvaluator {
   /// and it looks only at the blocks of touched_x() and touched_y(): it costs what it touches.
   void SetSparse(bool sparse) { sparse_ = sparse; }
   /// The blocks that the last evaluation with derivatives depended on.
-  const std::vector<int>& touched_x() const { return touched_x_; }
-  const std::vector<int>& touched_y() const { return touched_y_; }
+  const std::vector<int>& touched_x() const;
+  const std::vector<int>& touched_y() const;
   /// And the parts of other blocks of x, see Objective::block_of_terms.
-  const std::vector<SparseVector::Range>& touched_parts_of_x() const { return touched_parts_; }
+  const std::vector<SparseVector::Range>& touched_parts_of_x() const;
 
   const std::string& error() const { return error_; }
 
  private:
-  struct Scratch;
-  struct Guard;
-  enum class Order { kValue, kGradient, kProduct, kBoth, kHessian, kRows };
-  bool Begin(const Batch& batch, bool derivatives);
-  static std::string CheckBatch(const Batch& batch, int num_terms);
-  bool Touch(bool is_x, int block);
-  const double* PlusJacobian(const LevelFunction::Argument& argument) const;
-  void FindArguments(int index, bool want_x, bool want_y, Scratch* scratch);
-  bool EvaluateCost(int index, bool derivatives, internal::Recording* recording, Scratch* scratch);
-  bool EvaluateResidual(Order order, int index, Scratch* scratch, double* slot);
-  void LiftDirection(int index, Scratch* scratch) const;
-  bool MultiplyHessian(int index, Scratch* scratch);
-  bool MultiplyDirections(int index, internal::Recording* recording, Scratch* scratch);
-  void FillHessian(int index, double* ambient_gradient, Scratch* scratch);
-  bool AddGradient(int index, double scale, double* value);
-  bool AddGradient(int index, internal::Recording* recording, double scale, double* value);
-  const double* Value(const LevelFunction::Argument& argument) const;
-  int PartlyTouched(const LevelFunction::Term& term, const Batch& batch) const;
-  double* Target(int argument, double* out_x, double* out_y, double* scratch) const;
-  void AddTangent(const LevelFunction::Term& term,
-                  const double* scratch,
-                  double* out_x,
-                  double* out_y);
-  bool EvaluateTerm(Order order, int index, const Batch& batch, double* value);
-  bool DifferenceTerm(const LevelFunction::Term& term, const Batch& batch, double* to);
-  bool FillTermHessian(int index, double* value);
-  bool RunResiduals(Order order, const Batch& batch, double* value);
-  bool RunTerms(Order order, const Batch& batch, double* value);
-  void Reduce(Order order, int first, int num, int first_slot, const double* slot, double scale);
-  bool FinishCurvature(Order order);
-  bool Run(Order order, const double* x, const double* y, const Batch& batch, double* value);
+  bool Run(const Evaluation& evaluation, const Batch& batch, double* value);
+  bool Draw(const Batch& batch);
+  bool Touch(const Batch& batch);
+  bool SumResidualBlocks(const Batch& batch, double* value);
+  bool SumTerms(const Batch& batch, double* value);
+  bool CheckFinite(const Batch& batch, double value);
+  bool FailDerivative(const Batch& batch, const Space::Block& block);
   bool Fail(const std::string& what);
-  bool FailResidual(int index, const char* what, Scratch* scratch);
-  bool FailTerm(int index, const Batch& batch, const char* what);
-  bool FailDerivative(const Batch& batch, bool is_x, int block);
 
   const LevelFunction& function_;
   ThreadPool* pool_;
-  std::vector<Scratch> scratch_;
-  std::vector<double> slots_;
-  std::vector<char> slot_ok_;
-  // The evaluation under way.
-  const double* x_ = nullptr;
-  const double* y_ = nullptr;
-  const double* direction_ = nullptr;
-  double* gx_ = nullptr;
-  double* gy_ = nullptr;          // The gradient, or the product.
-  double* gradient_y_ = nullptr;  // Where both are asked for.
   bool sparse_ = false;
-  SparseMatrix* yy_ = nullptr;
-  SparseMatrix* yx_ = nullptr;
-  Vector* rows_r_ = nullptr;
-  RowSparseMatrix* rows_jx_ = nullptr;
-  RowSparseMatrix* rows_jy_ = nullptr;
-  HessianKind kind_ = HessianKind::kExact;
-  std::vector<double> plus_x_, plus_y_;
-  std::vector<int> plus_offset_x_, plus_offset_y_;
-  std::vector<unsigned> stamp_x_, stamp_y_;
-  unsigned stamp_ = 0;
-  std::vector<int> touched_x_, touched_y_, drawn_;
-  std::vector<SparseVector::Range> touched_parts_;
-  std::vector<char> is_alone_;  // By argument: a block of x that is no other's, and flat.
+  // The evaluation under way, and what makes it.
+  std::unique_ptr<Evaluation> evaluation_;
+  std::unique_ptr<TangentFrames> frames_;
+  std::unique_ptr<Assembly> assembly_;
+  std::vector<ResidualBlockEvaluator> residual_blocks_;  // One a thread.
+  std::unique_ptr<TermEvaluator> terms_;
+  // The drawn residual blocks, and what each counts for.
+  std::vector<int> drawn_;
   std::vector<double> drawn_weights_;
-  // By argument of general terms: nothing is added to its block before.
-  std::vector<char> is_first_, is_first_in_all_;
-  Vector ambient_gradient_;  // Of y, for the curvature of its manifolds.
-  std::vector<double> curvature_, shifted_, difference_, saved_x_, saved_y_;
-  std::vector<const double*> term_direction_;
-  std::vector<double*> term_pointers_, difference_pointers_;
-  Vector term_gradient_, term_column_;
-  double probe_ = 0.0;  // NaN once something not finite was added to gx or gy.
+  std::vector<double> derivatives_;  // Of blocks not summed yet.
+  std::vector<char> is_evaluated_;
+  std::vector<double> saved_x_, saved_y_;  // The user's, while a callback's evaluation lasts.
+  double probe_ = 0.0;                     // NaN once something not finite was added serially.
   std::string error_;
 };
 

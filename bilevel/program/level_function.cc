@@ -85,7 +85,6 @@ LevelFunction::Argument LevelFunction::Resolve(double* user, int size, int* loca
     argument.offset = block.offset;
     argument.tangent_offset = block.tangent_offset;
     argument.has_manifold = block.manifold != nullptr;
-    has_manifolds_ = has_manifolds_ || argument.has_manifold;
   }
   *local += argument.tangent_size;
   *ambient += size;
@@ -128,11 +127,11 @@ void LevelFunction::AddResidual(const ceres::CostFunction* cost,
   }
   residual.theta_size = ambient - residual.ambient_size;
   residual.local_size = local;
-  max_ambient_ = std::max(max_ambient_, ambient);
-  max_local_ = std::max(max_local_, local);
-  max_residuals_ = std::max(max_residuals_, residual.num_residuals);
-  max_arguments_ = std::max(max_arguments_, residual.num_arguments + residual.num_thetas);
-  max_theta_ = std::max(max_theta_, residual.theta_size);
+  largest_.ambient = std::max(largest_.ambient, ambient);
+  largest_.local = std::max(largest_.local, local);
+  largest_.residuals = std::max(largest_.residuals, residual.num_residuals);
+  largest_.arguments = std::max(largest_.arguments, residual.num_arguments + residual.num_thetas);
+  largest_.theta = std::max(largest_.theta, residual.theta_size);
   residuals_.push_back(residual);
 }
 
@@ -145,9 +144,6 @@ void LevelFunction::AddTerm(const Objective* objective,
     arguments_.push_back(Resolve(blocks[i], sizes[i], &term.local_size, &term.ambient_size));
   }
   if (term.local_size > kMaxDenseTerm) has_sparse_hessian_ = false;
-  max_ambient_ = std::max(max_ambient_, term.ambient_size);
-  max_local_ = std::max(max_local_, term.local_size);
-  max_arguments_ = std::max(max_arguments_, term.num_arguments);
   terms_.push_back(term);
 }
 

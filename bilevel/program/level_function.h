@@ -114,11 +114,34 @@ class LevelFunction {
   /// False where a general term is too long for an assembled Hessian.
   bool has_sparse_hessian() const { return has_sparse_hessian_; }
 
- private:
-  friend class LevelEvaluator;
-  Argument Resolve(double* user, int size, int* local, int* ambient);
+  /// What an evaluation reads. The arguments of all residual blocks and terms stand one after the
+  /// other, each term's from its `first` on.
+  const std::vector<Argument>& arguments() const { return arguments_; }
+  const std::vector<Residual>& residuals() const { return residuals_; }
+  const std::vector<Term>& terms() const { return terms_; }
+  /// The residual blocks that minibatches draw from, how often (nullptr: all equally), and those in
+  /// every batch.
+  const std::vector<int>& drawn() const { return drawn_; }
+  const Importance* importance() const { return importance_.get(); }
+  const std::vector<int>& always() const { return always_; }
+  ceres::EvaluationCallback* callback() const { return callback_; }  ///< nullptr: none.
+  /// The patterns of Linearize's Jacobians.
+  const RowSparseMatrix& rows_x() const { return rows_x_; }
+  const RowSparseMatrix& rows_y() const { return rows_y_; }
+  /// The largest of each kind over all residual blocks.
+  struct Largest {
+    int ambient = 0, local = 0, residuals = 0, arguments = 0, theta = 0;
+  };
+  const Largest& largest() const { return largest_; }
+  /// Calls body(p, q, in_yy) for every stored block of the Hessian of a term with these arguments,
+  /// in a fixed order: that of `slots` from its first_slot on.
   template <typename Body>
   void ForEachHessianBlock(int first, int num, Body body) const;
+  /// Where each of them begins within the first column it crosses of a pattern.
+  const std::vector<int>& slots() const { return slots_; }
+
+ private:
+  Argument Resolve(double* user, int size, int* local, int* ambient);
 
   const Space* x_;
   const Space* y_;
@@ -130,16 +153,15 @@ class LevelFunction {
   std::vector<double> sampling_weights_;    // Of drawn_.
   std::unique_ptr<Importance> importance_;  // nullptr: uniform.
   std::vector<char> uses_x_, uses_y_;
-  std::vector<int> slots_;  // Offset of each local Hessian block within its first column.
+  std::vector<int> slots_;
   SparseMatrix yy_, yx_;
   RowSparseMatrix rows_x_, rows_y_;
   int num_rows_ = 0;
-  int max_ambient_ = 0, max_local_ = 0, max_residuals_ = 0, max_arguments_ = 0, max_theta_ = 0;
-  bool learnable_ = false, has_sparse_hessian_ = true, has_manifolds_ = false;
+  Largest largest_;
+  bool learnable_ = false, has_sparse_hessian_ = true;
   ceres::EvaluationCallback* callback_ = nullptr;
 };
 
-// Calls body(p, q, in_yy) for every stored block of a term's local Hessian, in a fixed order.
 template <typename Body>
 void LevelFunction::ForEachHessianBlock(int first, int num, Body body) const {
   for (int p = first; p < first + num; ++p) {

@@ -11,6 +11,7 @@
 
 #include "bilevel/lower_level/internal/secant_correction.h"
 #include "bilevel/lower_level/newton_lower_solver.h"
+#include "bilevel/program/level_evaluator.h"
 
 namespace bilevel {
 
