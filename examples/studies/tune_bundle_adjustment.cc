@@ -557,226 +557,195 @@ examples::Json ToJson(const Result& r) {
   return json;
 }
 
-bool Draw(const Level& level,
-          const bilevel::LearnableLoss& cauchy,
-          const bilevel::LearnableLoss* barron,
-          const CameraNoise& noise,
-          const std::vector<Result>& grid,
-          const Result& learned) {
-  const double size = NumObservations(level.sets[0]);
-  examples::Series at_grid{"grid search", "linespoints", {}, {}};
-  for (const Result& r : grid) {
-    at_grid.x.push_back(r.scale);
-    at_grid.y.push_back(r.validation);
+// ------------------------------------------------------------------------------------------------
+
+// The steps of the study, in the order in which they run and print.
+class Study {
+ public:
+  int Run();
+
+ private:
+  bool Read();
+  bool SolveWithoutLoss();
+  void LearnCauchy();
+  bool LearnBarron();
+  bool LearnCameraNoise();
+  void SearchGrid();
+  void PrintScores();
+  void PrintCameraNoise();
+  void PrintGrid() const;
+  void PrintCost() const;
+  void Paste() const;
+  bool Write();
+  bool WriteSummary() const;
+  examples::Json GridJson() const;
+  examples::Json NoiseJson() const;
+  bool Draw() const;
+  std::vector<examples::Panel> DrawLearning() const;
+  std::vector<examples::Panel> DrawLosses() const;
+  examples::Panel DrawNoise() const;
+
+  // The lower level at a fixed scale.
+  Result SolveAt(const std::string& name, double scale) {
+    graduation_->Begin(scale);
+    Result result = cauchy_level_.Solve(name, 0, memory_);
+    if (scale < kNoLoss) result.scale = scale;
+    return result;
   }
-  examples::Series iterates{"iterations", "linespoints", {}, {}};
-  examples::Series by_iteration{"validation score (left)", "linespoints", {}, {}};
-  examples::Series scale{"Cauchy scale (right)", "linespoints", {}, {}, true};
-  for (const auto& it : learned.summary.iterations) {
-    if (!it.step_is_successful) continue;
-    iterates.x.push_back(std::exp(it.x[0]));
-    iterates.y.push_back(it.objective / size);
-    by_iteration.x.push_back(it.iteration);
-    by_iteration.y.push_back(it.objective / size);
-    scale.x.push_back(it.iteration);
-    scale.y.push_back(std::exp(it.x[0]));
-  }
-  // The residuals' density, and the losses and weights at the same sizes.
-  constexpr int kBins = 60;
-  constexpr double kWidth = 0.1;
-  std::vector<double> counts(kBins, 0.0);
-  double residual[2];
-  const auto training = level.Training();
-  for (const auto& r : training) {
-    r.cost->Evaluate(r.blocks.data(), residual, nullptr);
-    const int bin = static_cast<int>(std::hypot(residual[0], residual[1]) / kWidth);
-    if (bin < kBins) counts[bin] += 1.0;
-  }
-  examples::Series density{"training residuals (left)", "boxes", {}, {}};
-  examples::Series cauchy_loss{"learned Cauchy (right)", "lines", {}, {}, true};
-  examples::Series barron_loss{"learned Barron (right)", "lines", {}, {}, true};
-  examples::Series square{"no loss", "lines", {}, {}};
-  examples::Series cauchy_weight{"learned Cauchy", "lines", {}, {}};
-  examples::Series barron_weight{"learned Barron", "lines", {}, {}};
-  for (int k = 0; k < kBins; ++k) {
-    const double r = (k + 0.5) * kWidth;
-    density.x.push_back(r);
-    density.y.push_back(100.0 * counts[k] / static_cast<double>(training.size()));
-    const auto add =
-        [&](const bilevel::LearnableLoss& loss, examples::Series* value, examples::Series* weight) {
-          double rho[3];
-          loss.Evaluate(r * r, rho);
-          value->x.push_back(r);
-          value->y.push_back(0.5 * rho[0]);
-          weight->x.push_back(r);
-          weight->y.push_back(rho[1]);
-        };
-    add(cauchy, &cauchy_loss, &cauchy_weight);
-    if (barron) add(*barron, &barron_loss, &barron_weight);
-    square.x.push_back(r);
-    square.y.push_back(1.0);
-  }
-  std::vector<examples::Panel> panels(4);
-  panels[0] = {
-      "Validation score against the scale", "Cauchy scale [px]", "mean score [px^2]", true};
-  panels[0].series = {at_grid, iterates};
-  panels[1] = {"Convergence", "iteration", "mean score [px^2]"};
-  panels[1].series = {by_iteration, scale};
-  panels[1].right_label = "Cauchy scale [px]";
-  panels[2] = {"Training residuals and the learned loss", "|r| [px]", "share of residuals [%]"};
-  panels[2].series = {density, cauchy_loss};
-  panels[2].right_label = "loss / 2 [px^2]";
-  panels[3] = {"Weight of a residual in the lower level", "|r| [px]", "rho'(|r|^2)"};
-  panels[3].series = {square, cauchy_weight};
-  if (barron) {
-    panels[2].series.push_back(barron_loss);
-    panels[3].series.push_back(barron_weight);
-  }
-  if (noise.learned.solved) {
-    examples::Series levels{"learned", "points", {}, {}},
-        intervals{"95 % interval", "lines", {}, {}};
-    for (size_t g = 0; g < noise.log_sigma.size(); ++g) {
-      const double camera = (static_cast<double>(g) + 0.5) * FLAGS_share - 0.5;
-      levels.x.push_back(camera);
-      levels.y.push_back(std::exp(noise.log_sigma[g]));
-      for (const double side : {-1.96, 1.96, std::nan("")}) {
-        intervals.x.push_back(camera);
-        intervals.y.push_back(std::exp(noise.log_sigma[g] + side * noise.errors[g]));
-      }
-    }
-    panels[3] = {"Noise of the cameras", "camera", "relative to their mean"};
-    panels[3].series = {intervals, levels};
-  }
-  return examples::Plot(FLAGS_plot, "Learning the robust loss of bundle adjustment", panels);
+
+  Memory memory_;
+  Level cauchy_level_, barron_level_;
+  double log_scale_ = 0.0, barron_[2] = {0.0, 0.0};
+  bilevel::LearnableLoss *cauchy_ = nullptr, *barron_loss_ = nullptr;
+  std::unique_ptr<Graduation> graduation_;
+  double graduation_seconds_ = 0.0;  // Of the start.
+  int graduation_solves_ = 0;
+
+  Result no_loss_, by_hand_, learned_, learned_barron_;
+  double learned_log_scale_ = 0.0;
+  std::string cauchy_line_;
+  CameraNoise noise_;
+  Comparison gain_{{0.0, 0.0}, ""};  // Of the cameras' noise over a loss set by hand.
+
+  std::vector<Result> grid_;
+  Result best_;  // Of the grid.
+  long grid_factorizations_ = 0, grid_solves_ = 0;
+  double grid_seconds_ = 0.0, seconds_before_grid_ = 0.0;
+};
+
+int Study::Run() {
+  const double begin = Now();
+  if (!Read() || !SolveWithoutLoss()) return 1;
+  LearnCauchy();
+  if (learned_.solved && !(FLAGS_per_camera ? LearnCameraNoise() : LearnBarron())) return 1;
+  by_hand_ = SolveAt("Cauchy set by hand", 1.0);
+  if (noise_.learned.solved && FLAGS_simplex > 0) noise_.SearchWithSimplex(&memory_);
+  if (FLAGS_grid) SearchGrid();
+  PrintScores();
+  if (noise_.learned.solved) PrintCameraNoise();
+  if (FLAGS_grid) PrintGrid();
+  PrintCost();
+  if (learned_.solved) Paste();
+  std::printf("\n%.0f s in all.\n", Now() - begin);
+  return Write() && learned_.solved ? 0 : 1;
 }
 
-int Run() {
-  const double begin = Now();
-  Memory memory;
+bool Study::Read() {
   std::string error;
-  if (!examples::ReadScene(FLAGS_bal, &memory.scene, &error)) {
+  if (!examples::ReadScene(FLAGS_bal, &memory_.scene, &error)) {
     std::fprintf(stderr, "%s.\nexamples/fetch_bal.sh fetches the scene.\n", error.c_str());
-    return 1;
+    return false;
   }
   if (!(FLAGS_start > 0.0) || FLAGS_share < 1 || !(FLAGS_prior >= 0.0) ||
       (!ByTrack() && FLAGS_holdout != "observation")) {
     std::fprintf(stderr,
                  "--start and --share must be positive, --prior not negative, --holdout "
                  "\"observation\" or \"track\".\n");
-    return 1;
+    return false;
   }
-  if (FLAGS_quick) memory.scene = examples::Cut(memory.scene, 6, 1200);
+  if (FLAGS_quick) memory_.scene = examples::Cut(memory_.scene, 6, 1200);
 
-  Level cauchy_level;
-  double log_scale = 0.0;
-  auto* cauchy = cauchy_level.problem.Own(std::make_unique<bilevel::CauchyLoss>(&log_scale));
-  cauchy_level.problem.SetParameterName(&log_scale, "log scale");
-  const size_t num_cameras = memory.scene.cameras.size();
-  const std::vector<bilevel::LearnableLoss*> equal(num_cameras, cauchy);
-  if (!Build(equal, &memory, &cauchy_level.problem, &cauchy_level.sets)) return 1;
+  bilevel::Problem& problem = cauchy_level_.problem;
+  cauchy_ = problem.Own(std::make_unique<bilevel::CauchyLoss>(&log_scale_));
+  problem.SetParameterName(&log_scale_, "log scale");
+  const std::vector<bilevel::LearnableLoss*> equal(memory_.scene.cameras.size(), cauchy_);
+  if (!Build(equal, &memory_, &problem, &cauchy_level_.sets)) return false;
   std::printf(
       "%zu cameras, %zu points, %zu observations: %d for training, %zu %s for validation, "
       "%zu for test.\n",
-      memory.scene.cameras.size(),
-      memory.scene.points.size(),
-      memory.scene.observations.size(),
-      cauchy_level.problem.lower()->NumResidualBlocks(),
-      cauchy_level.sets[0].size(),
+      memory_.scene.cameras.size(),
+      memory_.scene.points.size(),
+      memory_.scene.observations.size(),
+      problem.lower()->NumResidualBlocks(),
+      cauchy_level_.sets[0].size(),
       ByTrack() ? "tracks" : "observations",
-      cauchy_level.sets[1].size());
+      cauchy_level_.sets[1].size());
+  return true;
+}
 
-  // Lower levels at fixed scales, from large to small so that graduation is shared.
-  Graduation graduation(&memory, &cauchy_level.problem, &log_scale);
-  const auto solve_at = [&](const std::string& name, double scale) {
-    graduation.Begin(scale);
-    Result result = cauchy_level.Solve(name, 0, memory);
-    if (scale < kNoLoss) result.scale = scale;
-    return result;
-  };
-  const Result no_loss = solve_at("no loss", kNoLoss);
-  if (!no_loss.solved) {
-    std::fprintf(
-        stderr, "Bundle adjustment failed without any loss: %s.\n", no_loss.message.c_str());
-    return 1;
-  }
+bool Study::SolveWithoutLoss() {
+  graduation_ = std::make_unique<Graduation>(&memory_, &cauchy_level_.problem, &log_scale_);
+  no_loss_ = SolveAt("no loss", kNoLoss);
+  if (no_loss_.solved) return true;
+  std::fprintf(
+      stderr, "Bundle adjustment failed without any loss: %s.\n", no_loss_.message.c_str());
+  return false;
+}
 
-  // Learned.
-  graduation.Begin(FLAGS_start);
+void Report(const Result& result) {
+  std::printf("%s\n", result.summary.BriefReport().c_str());
+  if (!result.solved) std::printf("FAILURE: %s.\n", result.message.c_str());
+}
+
+void Study::LearnCauchy() {
+  graduation_->Begin(FLAGS_start);
   std::printf("\nLearning a Cauchy loss from %g px.\n", FLAGS_start);
-  Result learned = cauchy_level.Solve("learned Cauchy", 50, memory);
-  const double graduation_seconds = graduation.seconds();
-  const int graduation_solves = graduation.num_solves();
-  const double learned_log_scale = log_scale;
-  if (learned.solved && learned.validation > (1.0 + 1e-6) * no_loss.validation) {
-    learned.solved = false;
-    learned.message = Format(
+  learned_ = cauchy_level_.Solve("learned Cauchy", 50, memory_);
+  graduation_seconds_ = graduation_->seconds();
+  graduation_solves_ = graduation_->num_solves();
+  learned_log_scale_ = log_scale_;
+  // Barron's family contains Cauchy's loss, at alpha = 0 and c = a / sqrt(2), and begins there.
+  barron_[1] = log_scale_ - 0.5 * std::log(2.0);
+  cauchy_line_ = cauchy_->Describe();
+  if (learned_.solved && learned_.validation > (1.0 + 1e-6) * no_loss_.validation) {
+    learned_.solved = false;
+    learned_.message = Format(
         "it ends at %.3g px, in a basin that scores worse than no loss; start "
         "from a larger scale",
-        std::exp(log_scale));
+        std::exp(log_scale_));
   }
-  if (learned.solved) learned.scale = std::exp(log_scale);
-  std::printf("%s\n", learned.summary.BriefReport().c_str());
-  if (!learned.solved) std::printf("FAILURE: %s.\n", learned.message.c_str());
-  const std::string cauchy_line = cauchy->Describe();
+  if (learned_.solved) learned_.scale = std::exp(log_scale_);
+  Report(learned_);
+}
 
-  // Barron's family contains Cauchy's loss: alpha = 0 and c = a / sqrt(2). Begin there.
-  Level barron_level;
-  double barron[2] = {0.0, learned_log_scale - 0.5 * std::log(2.0)};
-  auto* barron_loss =
-      barron_level.problem.Own(std::make_unique<bilevel::BarronLoss>(&barron[0], &barron[1]));
-  Result learned_barron;
-  if (!FLAGS_per_camera) learned_barron.name = "learned Barron";
-  if (learned.solved && !FLAGS_per_camera) {
-    std::printf("\nLearning Barron's loss from there.\n");
-    const std::vector<bilevel::LearnableLoss*> losses(num_cameras, barron_loss);
-    if (!Build(losses, &memory, &barron_level.problem, &barron_level.sets)) return 1;
-    auto& problem = barron_level.problem;
-    problem.SetParameterLowerBound(&barron[0], 0, -2.0);
-    problem.SetParameterUpperBound(&barron[0], 0, 1.9);
-    problem.SetParameterLowerBound(&barron[1], 0, std::log(0.3));
-    problem.SetParameterUpperBound(&barron[1], 0, std::log(30.0));
-    barron[1] = std::min(std::max(barron[1], std::log(0.3)), std::log(30.0));
-    learned_barron = barron_level.Solve("learned Barron", 50, memory);
-    std::printf("%s\n", learned_barron.summary.BriefReport().c_str());
-    if (!learned_barron.solved) std::printf("FAILURE: %s.\n", learned_barron.message.c_str());
+bool Study::LearnBarron() {
+  std::printf("\nLearning Barron's loss from there.\n");
+  bilevel::Problem& problem = barron_level_.problem;
+  barron_loss_ = problem.Own(std::make_unique<bilevel::BarronLoss>(&barron_[0], &barron_[1]));
+  const std::vector<bilevel::LearnableLoss*> losses(memory_.scene.cameras.size(), barron_loss_);
+  if (!Build(losses, &memory_, &problem, &barron_level_.sets)) return false;
+  problem.SetParameterLowerBound(&barron_[0], 0, -2.0);
+  problem.SetParameterUpperBound(&barron_[0], 0, 1.9);
+  problem.SetParameterLowerBound(&barron_[1], 0, std::log(0.3));
+  problem.SetParameterUpperBound(&barron_[1], 0, std::log(30.0));
+  barron_[1] = std::min(std::max(barron_[1], std::log(0.3)), std::log(30.0));
+  learned_barron_ = barron_level_.Solve("learned Barron", 50, memory_);
+  Report(learned_barron_);
+  return true;
+}
+
+bool Study::LearnCameraNoise() {
+  std::printf("\nLearning the noise of cameras and the scale together from there.\n");
+  if (!noise_.Build(&memory_, cauchy_level_.Variance(learned_.validation))) return false;
+  const size_t num_held_out = noise_.level.sets[0].size();
+  if (2 * noise_.log_sigma.size() > num_held_out) {
+    std::printf("Little to learn %zu noise levels from: %zu %s; try --share or --holdout.\n",
+                noise_.log_sigma.size(),
+                num_held_out,
+                ByTrack() ? "tracks" : "observations");
   }
+  noise_.Learn(learned_log_scale_, memory_);
+  Report(noise_.learned);
+  return true;
+}
 
-  CameraNoise noise;
-  if (learned.solved && FLAGS_per_camera) {
-    const double variance = cauchy_level.Variance(learned.validation);
-    std::printf("\nLearning the noise of cameras and the scale together from there.\n");
-    if (!noise.Build(&memory, variance)) return 1;
-    if (2 * noise.log_sigma.size() > noise.level.sets[0].size()) {
-      std::printf("Little to learn %zu noise levels from: %zu %s; try --share or --holdout.\n",
-                  noise.log_sigma.size(),
-                  noise.level.sets[0].size(),
-                  ByTrack() ? "tracks" : "observations");
-    }
-    noise.Learn(learned_log_scale, memory);
-    std::printf("%s\n", noise.learned.summary.BriefReport().c_str());
-    if (!noise.learned.solved) std::printf("FAILURE: %s.\n", noise.learned.message.c_str());
+// From large to small scales, so that graduation is shared.
+void Study::SearchGrid() {
+  seconds_before_grid_ = graduation_->seconds();
+  for (int k = 12; k >= 0; --k) {
+    grid_.push_back(SolveAt("best of the grid", std::pow(10.0, -1.0 + 0.25 * k)));
+    const Result& r = grid_.back();
+    grid_factorizations_ += r.factorizations;
+    grid_solves_ += r.lower_solves;
+    grid_seconds_ += r.seconds;
+    if (r.solved && !(r.validation >= best_.validation)) best_ = r;
   }
+  std::reverse(grid_.begin(), grid_.end());
+}
 
-  const Result by_hand = solve_at("Cauchy set by hand", 1.0);
-  if (noise.learned.solved && FLAGS_simplex > 0) noise.SearchWithSimplex(&memory);
-  std::vector<Result> grid;
-  Result best;
-  best.name = "best of the grid";
-  long grid_factorizations = 0, grid_solves = 0;
-  double grid_seconds = 0.0;
-  const double before_grid = graduation.seconds();
-  if (FLAGS_grid) {
-    for (int k = 12; k >= 0; --k) {
-      grid.push_back(solve_at("best of the grid", std::pow(10.0, -1.0 + 0.25 * k)));
-      const Result& r = grid.back();
-      grid_factorizations += r.factorizations;
-      grid_solves += r.lower_solves;
-      grid_seconds += r.seconds;
-      if (r.solved && !(r.validation >= best.validation)) best = r;
-    }
-    std::reverse(grid.begin(), grid.end());
-  }
-
+void Study::PrintScores() {
+  best_.name = "best of the grid";
+  if (!FLAGS_per_camera) learned_barron_.name = "learned Barron";
   std::printf("\nMean score of an observation, Huber(1 px)%s [px^2]\n\n",
               ByTrack() ? ", held out: of a track's RMS error" : "");
   examples::Table table({"",
@@ -787,9 +756,14 @@ int Run() {
                          "test, to no loss",
                          "in 95 %",
                          "behind camera"});
-  for (const Result* r : std::vector<const Result*>{
-           &no_loss, &by_hand, &best, &learned, &learned_barron, &noise.simplex, &noise.learned}) {
-    if (!r->name.empty() && (r != &best || FLAGS_grid)) table.Add(Row(*r, no_loss));
+  for (const Result* r : {&no_loss_,
+                          &by_hand_,
+                          &best_,
+                          &learned_,
+                          &learned_barron_,
+                          &noise_.simplex,
+                          &noise_.learned}) {
+    if (!r->name.empty() && (r != &best_ || FLAGS_grid)) table.Add(Row(*r, no_loss_));
   }
   std::printf("%s", table.ToString().c_str());
   std::printf(
@@ -798,126 +772,232 @@ int Run() {
     std::printf(
         "Behind camera: of the %zu held-out observations, those whose point has moved behind the "
         "camera.\n",
-        cauchy_level.sets[0].size() + cauchy_level.sets[1].size());
+        cauchy_level_.sets[0].size() + cauchy_level_.sets[1].size());
   }
-  Comparison gain{{0.0, 0.0}, ""};
-  if (noise.learned.solved) {
-    gain = Verdict(noise.learned, by_hand);
-    std::printf(
-        "\nRMS of the test errors, learned noise and scale less Cauchy set by hand: 95 %% interval "
-        "%+.4f to %+.4f px, %s.\n",
-        gain.interval.low,
-        gain.interval.high,
-        gain.word.c_str());
-    if (noise.simplex_evaluations > 0) {
-      std::printf("Objective on the validation part: learned %.6g, simplex %.6g in %d solves.\n",
-                  noise.objective,
-                  noise.simplex_objective,
-                  noise.simplex_evaluations);
-    }
-    noise.Print(memory);
+}
+
+void Study::PrintCameraNoise() {
+  gain_ = Verdict(noise_.learned, by_hand_);
+  std::printf(
+      "\nRMS of the test errors, learned noise and scale less Cauchy set by hand: 95 %% interval "
+      "%+.4f to %+.4f px, %s.\n",
+      gain_.interval.low,
+      gain_.interval.high,
+      gain_.word.c_str());
+  if (noise_.simplex_evaluations > 0) {
+    std::printf("Objective on the validation part: learned %.6g, simplex %.6g in %d solves.\n",
+                noise_.objective,
+                noise_.simplex_objective,
+                noise_.simplex_evaluations);
   }
-  if (FLAGS_grid) {
-    std::printf("\nThe grid\n\n");
-    examples::Table grid_table(
-        {"scale [px]", "validation", "test", "factorisations", "seconds", ""});
-    for (const Result& r : grid) {
-      grid_table.Add({Format("%.3g", r.scale),
-                      r.solved ? Format("%.5f", r.validation) : kFree,
-                      r.solved ? Format("%.5f", r.test) : kFree,
-                      std::to_string(r.factorizations),
-                      Format("%.1f", r.seconds),
-                      r.solved ? "" : "rejected"});
-    }
-    std::printf("%s", grid_table.ToString().c_str());
+  noise_.Print(memory_);
+}
+
+void Study::PrintGrid() const {
+  std::printf("\nThe grid\n\n");
+  examples::Table table({"scale [px]", "validation", "test", "factorisations", "seconds", ""});
+  for (const Result& r : grid_) {
+    table.Add({Format("%.3g", r.scale),
+               r.solved ? Format("%.5f", r.validation) : kFree,
+               r.solved ? Format("%.5f", r.test) : kFree,
+               std::to_string(r.factorizations),
+               Format("%.1f", r.seconds),
+               r.solved ? "" : "rejected"});
   }
+  std::printf("%s", table.ToString().c_str());
+}
+
+void Study::PrintCost() const {
   std::printf("\nCost\n\n");
-  examples::Table cost({"", "lower solves", "factorisations", "seconds"});
-  const auto add_cost = [&](const char* name, long solves, long factorizations, double seconds) {
-    cost.Add({name,
-              std::to_string(solves),
-              factorizations < 0 ? kFree : std::to_string(factorizations),
-              Format("%.1f", seconds)});
+  examples::Table table({"", "lower solves", "factorisations", "seconds"});
+  const auto add = [&](const std::string& name, long solves, long factorizations, double seconds) {
+    table.Add({name,
+               std::to_string(solves),
+               factorizations < 0 ? kFree : std::to_string(factorizations),
+               Format("%.1f", seconds)});
   };
-  add_cost("graduation of the start", graduation_solves, -1, graduation_seconds);
-  add_cost("learned Cauchy", learned.lower_solves, learned.factorizations, learned.seconds);
-  for (const Result* r : {&learned_barron, &noise.learned, &noise.simplex}) {
-    if (r->solved) add_cost(r->name.c_str(), r->lower_solves, r->factorizations, r->seconds);
+  add("graduation of the start", graduation_solves_, -1, graduation_seconds_);
+  add("learned Cauchy", learned_.lower_solves, learned_.factorizations, learned_.seconds);
+  for (const Result* r : {&learned_barron_, &noise_.learned, &noise_.simplex}) {
+    if (r->solved) add(r->name, r->lower_solves, r->factorizations, r->seconds);
   }
   if (FLAGS_grid) {
-    add_cost("grid search", grid_solves, grid_factorizations, grid_seconds);
-    add_cost("graduation of the grid",
-             graduation.num_solves() - graduation_solves,
-             -1,
-             graduation.seconds() - before_grid);
+    add("grid search", grid_solves_, grid_factorizations_, grid_seconds_);
+    add("graduation of the grid",
+        graduation_->num_solves() - graduation_solves_,
+        -1,
+        graduation_->seconds() - seconds_before_grid_);
   }
-  std::printf("%s", cost.ToString().c_str());
+  std::printf("%s", table.ToString().c_str());
+}
 
-  if (learned.solved) {
-    std::printf("\nTo paste into a Ceres program:\n\n  %s\n", cauchy_line.c_str());
-    if (learned_barron.solved) std::printf("  %s\n", barron_loss->Describe().c_str());
-    if (noise.learned.solved) std::printf("%s\n", noise.Describe().c_str());
+void Study::Paste() const {
+  std::printf("\nTo paste into a Ceres program:\n\n  %s\n", cauchy_line_.c_str());
+  if (learned_barron_.solved) std::printf("  %s\n", barron_loss_->Describe().c_str());
+  if (noise_.learned.solved) std::printf("%s\n", noise_.Describe().c_str());
+}
+
+bool Study::Write() {
+  bool ok = WriteSummary();
+  if (!FLAGS_write.empty() && learned_.solved) {
+    const std::vector<bilevel::LearnableLoss*> equal(memory_.scene.cameras.size(), cauchy_);
+    memory_.Set(noise_.learned.solved ? noise_.learned.y : learned_.y);
+    log_scale_ = learned_log_scale_;
+    ok = WriteAdjusted(noise_.learned.solved ? noise_.losses : equal, &memory_) && ok;
   }
-  std::printf("\n%.0f s in all.\n", Now() - begin);
+  ok = examples::WriteFile(FLAGS_trace_csv, learned_.summary.Csv()) && ok;
+  if (!FLAGS_plot.empty() && learned_.solved) {
+    memory_.Set(learned_.y);
+    log_scale_ = learned_log_scale_;
+    ok = Draw() && ok;
+  }
+  return ok;
+}
 
-  examples::Json json, grid_json;
+bool Study::WriteSummary() const {
+  examples::Json json;
+  json.Add("start", FLAGS_start)
+      .Add("observations", static_cast<double>(memory_.scene.observations.size()))
+      .Add("graduation_solves", graduation_solves_)
+      .Add("graduation_seconds", graduation_seconds_)
+      .Add("no_loss", ToJson(no_loss_))
+      .Add("by_hand", ToJson(by_hand_))
+      .Add("best_of_grid", ToJson(best_))
+      .Add("cauchy", ToJson(learned_))
+      .Add("barron", ToJson(learned_barron_))
+      .Add("barron_alpha", barron_[0])
+      .Add("barron_scale", std::exp(barron_[1]))
+      .Add("per_camera", NoiseJson())
+      .Add("free_directions", learned_.summary.num_free_directions)
+      .Add("loss", cauchy_line_)
+      .Add("grid", GridJson())
+      .AddRaw("summary", learned_.summary.Json());
+  return examples::WriteFile(FLAGS_summary_json, json.ToString());
+}
+
+examples::Json Study::GridJson() const {
   std::vector<double> scales, validation, test;
-  for (const Result& r : grid) {
+  for (const Result& r : grid_) {
     scales.push_back(r.scale);
     validation.push_back(r.validation);
     test.push_back(r.test);
   }
-  grid_json.Add("scale", scales).Add("validation", validation).Add("test", test);
-  grid_json.Add("factorizations", static_cast<double>(grid_factorizations))
-      .Add("seconds", grid_seconds);
-  examples::Json noise_json = ToJson(noise.learned);
-  if (noise.learned.solved) {
-    std::vector<double> sigma;
-    for (const double value : noise.log_sigma) sigma.push_back(std::exp(value));
-    noise_json.Add("noise", sigma)
-        .Add("standard_errors_of_log", noise.errors)
-        .Add("objective", noise.objective)
-        .Add("simplex_objective", noise.simplex_objective)
-        .Add("simplex_evaluations", noise.simplex_evaluations)
-        .Add("interval_to_by_hand", std::vector<double>{gain.interval.low, gain.interval.high})
-        .Add("flat_directions",
-             static_cast<double>(noise.learned.summary.flat_upper_directions.size()));
+  examples::Json json;
+  return json.Add("scale", scales)
+      .Add("validation", validation)
+      .Add("test", test)
+      .Add("factorizations", static_cast<double>(grid_factorizations_))
+      .Add("seconds", grid_seconds_);
+}
+
+examples::Json Study::NoiseJson() const {
+  examples::Json json = ToJson(noise_.learned);
+  if (!noise_.learned.solved) return json;
+  std::vector<double> sigma;
+  for (const double value : noise_.log_sigma) sigma.push_back(std::exp(value));
+  return json.Add("noise", sigma)
+      .Add("standard_errors_of_log", noise_.errors)
+      .Add("objective", noise_.objective)
+      .Add("simplex_objective", noise_.simplex_objective)
+      .Add("simplex_evaluations", noise_.simplex_evaluations)
+      .Add("interval_to_by_hand", std::vector<double>{gain_.interval.low, gain_.interval.high})
+      .Add("flat_directions",
+           static_cast<double>(noise_.learned.summary.flat_upper_directions.size()));
+}
+
+bool Study::Draw() const {
+  std::vector<examples::Panel> panels = DrawLearning();
+  for (examples::Panel& panel : DrawLosses()) panels.push_back(std::move(panel));
+  if (noise_.learned.solved) panels.back() = DrawNoise();
+  return examples::Plot(FLAGS_plot, "Learning the robust loss of bundle adjustment", panels);
+}
+
+std::vector<examples::Panel> Study::DrawLearning() const {
+  const double size = NumObservations(cauchy_level_.sets[0]);
+  examples::Series at_grid{"grid search", "linespoints", {}, {}};
+  for (const Result& r : grid_) {
+    at_grid.x.push_back(r.scale);
+    at_grid.y.push_back(r.validation);
   }
-  json.Add("start", FLAGS_start)
-      .Add("observations", static_cast<double>(memory.scene.observations.size()))
-      .Add("graduation_solves", graduation_solves)
-      .Add("graduation_seconds", graduation_seconds)
-      .Add("no_loss", ToJson(no_loss))
-      .Add("by_hand", ToJson(by_hand))
-      .Add("best_of_grid", ToJson(best))
-      .Add("cauchy", ToJson(learned))
-      .Add("barron", ToJson(learned_barron))
-      .Add("barron_alpha", barron[0])
-      .Add("barron_scale", std::exp(barron[1]))
-      .Add("per_camera", noise_json)
-      .Add("free_directions", learned.summary.num_free_directions)
-      .Add("loss", cauchy_line)
-      .Add("grid", grid_json)
-      .AddRaw("summary", learned.summary.Json());
-  bool ok = examples::WriteFile(FLAGS_summary_json, json.ToString());
-  if (!FLAGS_write.empty() && learned.solved) {
-    memory.Set(noise.learned.solved ? noise.learned.y : learned.y);
-    log_scale = learned_log_scale;
-    ok = WriteAdjusted(noise.learned.solved ? noise.losses : equal, &memory) && ok;
+  examples::Series iterates{"iterations", "linespoints", {}, {}};
+  examples::Series by_iteration{"validation score (left)", "linespoints", {}, {}};
+  examples::Series scale{"Cauchy scale (right)", "linespoints", {}, {}, true};
+  for (const auto& it : learned_.summary.iterations) {
+    if (!it.step_is_successful) continue;
+    iterates.x.push_back(std::exp(it.x[0]));
+    iterates.y.push_back(it.objective / size);
+    by_iteration.x.push_back(it.iteration);
+    by_iteration.y.push_back(it.objective / size);
+    scale.x.push_back(it.iteration);
+    scale.y.push_back(std::exp(it.x[0]));
   }
-  ok = examples::WriteFile(FLAGS_trace_csv, learned.summary.Csv()) && ok;
-  if (!FLAGS_plot.empty() && learned.solved) {
-    memory.Set(learned.y);
-    log_scale = learned_log_scale;
-    ok = Draw(cauchy_level,
-              *cauchy,
-              learned_barron.solved ? barron_loss : nullptr,
-              noise,
-              grid,
-              learned) &&
-         ok;
+  std::vector<examples::Panel> panels = {
+      {"Validation score against the scale", "Cauchy scale [px]", "mean score [px^2]", true},
+      {"Convergence", "iteration", "mean score [px^2]"}};
+  panels[0].series = {at_grid, iterates};
+  panels[1].series = {by_iteration, scale};
+  panels[1].right_label = "Cauchy scale [px]";
+  return panels;
+}
+
+// The residuals' density, and the losses and weights at the same sizes.
+std::vector<examples::Panel> Study::DrawLosses() const {
+  constexpr int kBins = 60;
+  constexpr double kWidth = 0.1;
+  std::vector<double> counts(kBins, 0.0);
+  double residual[2];
+  const auto training = cauchy_level_.Training();
+  for (const auto& r : training) {
+    r.cost->Evaluate(r.blocks.data(), residual, nullptr);
+    const int bin = static_cast<int>(std::hypot(residual[0], residual[1]) / kWidth);
+    if (bin < kBins) counts[bin] += 1.0;
   }
-  return ok && learned.solved ? 0 : 1;
+  std::vector<examples::Panel> panels = {
+      {"Training residuals and the learned loss", "|r| [px]", "share of residuals [%]"},
+      {"Weight of a residual in the lower level", "|r| [px]", "rho'(|r|^2)"}};
+  panels[0].right_label = "loss / 2 [px^2]";
+  panels[0].series = {{"training residuals (left)", "boxes", {}, {}}};
+  panels[1].series = {{"no loss", "lines", {}, {}}};
+  const auto size = [](int bin) { return (bin + 0.5) * kWidth; };
+  for (int k = 0; k < kBins; ++k) {
+    panels[0].series[0].x.push_back(size(k));
+    panels[0].series[0].y.push_back(100.0 * counts[k] / static_cast<double>(training.size()));
+    panels[1].series[0].x.push_back(size(k));
+    panels[1].series[0].y.push_back(1.0);
+  }
+  const auto add = [&](const bilevel::LearnableLoss& loss, const std::string& name) {
+    examples::Series value{name + " (right)", "lines", {}, {}, true}, weight{name, "lines", {}, {}};
+    for (int k = 0; k < kBins; ++k) {
+      const double r = size(k);
+      double rho[3];
+      loss.Evaluate(r * r, rho);
+      value.x.push_back(r);
+      value.y.push_back(0.5 * rho[0]);
+      weight.x.push_back(r);
+      weight.y.push_back(rho[1]);
+    }
+    panels[0].series.push_back(value);
+    panels[1].series.push_back(weight);
+  };
+  add(*cauchy_, "learned Cauchy");
+  if (learned_barron_.solved) add(*barron_loss_, "learned Barron");
+  return panels;
+}
+
+examples::Panel Study::DrawNoise() const {
+  examples::Series levels{"learned", "points", {}, {}}, intervals{"95 % interval", "lines", {}, {}};
+  for (size_t g = 0; g < noise_.log_sigma.size(); ++g) {
+    const double camera = (static_cast<double>(g) + 0.5) * FLAGS_share - 0.5;
+    levels.x.push_back(camera);
+    levels.y.push_back(std::exp(noise_.log_sigma[g]));
+    for (const double side : {-1.96, 1.96, std::nan("")}) {
+      intervals.x.push_back(camera);
+      intervals.y.push_back(std::exp(noise_.log_sigma[g] + side * noise_.errors[g]));
+    }
+  }
+  examples::Panel panel{"Noise of the cameras", "camera", "relative to their mean"};
+  panel.series = {intervals, levels};
+  return panel;
 }
 
 }  // namespace
@@ -942,5 +1022,5 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "--num_threads must be positive.\n");
     return 1;
   }
-  return Run();
+  return Study().Run();
 }

@@ -18,6 +18,7 @@
 #include <cmath>
 #include <cstdio>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <string>
 #include <utility>
@@ -432,94 +433,156 @@ Data Simulate() {
   return data;
 }
 
-int Run() {
+// The steps of the study, in the order in which they run and print.
+class Study {
+ public:
+  int Run();
+
+ private:
+  bool Read();
+  bool CalibrateFirst();
+  void CompareOnOuterFolds();
+  void PrintComparison();
+  void LearnFromAllViews();
+  std::vector<double> LeftOut(const std::vector<int>& groups);
+  void ChooseTerms();
+  void PrintTerms();
+  void MeasureNoise();
+  void Paste();
+  void Write(double seconds);
+  examples::Panel ErrorsByView() const;
+  examples::Panel RadialDistortion() const;
+  examples::Panel Sizes() const;
+  examples::Panel Convergence() const;
+
+  bool is_kept(int group) const {
+    return std::find(kept_.begin(), kept_.end(), group) != kept_.end();
+  }
+  double Rms(const Choice& choice) const { return choice.Rms(num_corners_ * partitions_); }
+  int num_views() const { return static_cast<int>(all_.size()); }
+
+  Data data_;
+  bool simulated_ = false;
+  std::vector<int> all_;  // Views.
+  double num_corners_ = 0.0;
+  bool ok_ = true;  // Nothing has failed so far.
+
+  const int partitions_ = FLAGS_quick ? 1 : FLAGS_partitions;
+  std::vector<Choice> choices_;  // The usual ones.
+  Choice learned_choice_;
+  double best_rms_ = HUGE_VAL;  // Of the usual ones, in hindsight.
+  std::string best_name_;
+  Change to_best_;
+
+  Learned learned_;                       // From all views,
+  Calibration calibration_, paste_;       // all terms under its priors, and those kept alone.
+  std::vector<int> kept_ = {0, 1, 2, 3};  // Groups of terms.
+  std::array<Change, kGroups> changes_;
+  examples::Json verdicts_;
+  double noise_ratio_ = 0.0;  // Right over left.
+};
+
+int Study::Run() {
   const double begin = Now();
-  Data data;
+  if (!Read() || !CalibrateFirst()) return 1;
+  CompareOnOuterFolds();
+  PrintComparison();
+  LearnFromAllViews();
+  ChooseTerms();
+  PrintTerms();
+  MeasureNoise();
+  Paste();
+  Write(Now() - begin);
+  return ok_ ? 0 : 1;
+}
+
+bool Study::Read() {
   std::string error;
-  const bool simulated = !examples::ReadStereoCorners(FLAGS_corners, &data.corners, &error);
-  if (simulated) {
+  simulated_ = !examples::ReadStereoCorners(FLAGS_corners, &data_.corners, &error);
+  if (simulated_) {
     if (std::FILE* file = std::fopen(FLAGS_corners.c_str(), "r")) {  // There, but not in order.
       std::fclose(file);
       std::fprintf(stderr, "%s.\n", error.c_str());
-      return 1;
+      return false;
     }
     std::printf("%s: simulated corners take its place.\n", error.c_str());
-    data = Simulate();
+    data_ = Simulate();
   }
-  if (!examples::GuessCalibration(data.corners, &data.guess, &error)) {
+  if (!examples::GuessCalibration(data_.corners, &data_.guess, &error)) {
     std::fprintf(stderr, "No calibration to start from: %s.\n", error.c_str());
-    return 1;
+    return false;
   }
-  const int num_views = static_cast<int>(data.corners.views.size());
-  if (num_views < 6 || !(FLAGS_start > 0.0) || FLAGS_folds < 2 || FLAGS_partitions < 1 ||
+  all_.resize(data_.corners.views.size());
+  std::iota(all_.begin(), all_.end(), 0);
+  if (num_views() < 6 || !(FLAGS_start > 0.0) || FLAGS_folds < 2 || FLAGS_partitions < 1 ||
       FLAGS_seed < 1) {
     std::fprintf(stderr,
                  "Six views at least, --start, --partitions and --seed positive, --folds 2 or "
                  "more.\n");
-    return 1;
+    return false;
   }
-  data.displacement = CornerDisplacement(data.corners, data.guess.intrinsics[0][0]);
-  std::vector<int> all(num_views);
-  for (int v = 0; v < num_views; ++v) all[v] = v;
-  {  // Poses to start from, for left-out views too, from a first calibration.
-    const std::vector<int> radial = {0};
-    Calibration first;
-    if (!Calibrate(data, all, nullptr, &radial, &first)) {
-      std::fprintf(stderr, "The first calibration failed.\n");
-      return 1;
-    }
-    data.guess.boards = first.boards;
-    data.guess.intrinsics = first.k;
-    data.guess.right_from_left = first.right_from_left;
-  }
-  const double corners = NumCorners(data, all);
-  std::printf("%d stereo views, %.0f corners.\n", num_views, corners);
+  data_.displacement = CornerDisplacement(data_.corners, data_.guess.intrinsics[0][0]);
+  return true;
+}
 
-  // The comparison. Of an outer fold neither calibration nor learning, with folds of its own
-  // within the other views, sees anything.
-  const int partitions = FLAGS_quick ? 1 : FLAGS_partitions;
-  const std::vector<double> zeros(num_views, 0.0);
-  std::vector<Choice> choices = {{"no distortion", {}, zeros},
-                                 {"k1", {0}, zeros},
-                                 {"k1, k2", {0, 1}, zeros},
-                                 {"k1, k2, p1, p2", {0, 1, 2, 3}, zeros},
-                                 {"k1, k2, p1, p2, k3", {0, 1, 2, 3, 4}, zeros}};
-  Choice learned_choice{"learned", {}, zeros};
-  bool ok = true;
-  for (int p = 0; p < partitions; ++p) {
+// Poses to start from, for left-out views too.
+bool Study::CalibrateFirst() {
+  const std::vector<int> radial = {0};
+  Calibration first;
+  if (!Calibrate(data_, all_, nullptr, &radial, &first)) {
+    std::fprintf(stderr, "The first calibration failed.\n");
+    return false;
+  }
+  data_.guess.boards = first.boards;
+  data_.guess.intrinsics = first.k;
+  data_.guess.right_from_left = first.right_from_left;
+  num_corners_ = NumCorners(data_, all_);
+  std::printf("%d stereo views, %.0f corners.\n", num_views(), num_corners_);
+  return true;
+}
+
+// Of an outer fold neither calibration nor learning, with folds of its own within the other views,
+// sees anything.
+void Study::CompareOnOuterFolds() {
+  const std::vector<double> zeros(num_views(), 0.0);
+  choices_ = {{"no distortion", {}, zeros},
+              {"k1", {0}, zeros},
+              {"k1, k2", {0, 1}, zeros},
+              {"k1, k2, p1, p2", {0, 1, 2, 3}, zeros},
+              {"k1, k2, p1, p2, k3", {0, 1, 2, 3, 4}, zeros}};
+  learned_choice_ = {"learned", {}, zeros};
+  for (int p = 0; p < partitions_; ++p) {
     const std::vector<Split> outer =
-        Folds(all, std::min(FLAGS_quick ? 3 : FLAGS_folds, num_views), FLAGS_seed + p);
-    for (Choice& choice : choices) {
+        Folds(all_, std::min(FLAGS_quick ? 3 : FLAGS_folds, num_views()), FLAGS_seed + p);
+    for (Choice& choice : choices_) {
       const double start = Now();
-      CrossValidate(data, outer, nullptr, &choice.free, &choice.by_view);
+      CrossValidate(data_, outer, nullptr, &choice.free, &choice.by_view);
       choice.seconds += Now() - start;
     }
     const double start = Now();
     for (const Split& fold : outer) {
-      Learned learned = Learn(data, fold.training);
-      ok = ok && learned.ok;
+      Learned learned = Learn(data_, fold.training);
+      ok_ = ok_ && learned.ok;
       if (!learned.ok) std::printf("FAILURE: %s.\n", learned.summary.message.c_str());
-      CrossValidate(data, {fold}, &learned.x, nullptr, &learned_choice.by_view);
+      CrossValidate(data_, {fold}, &learned.x, nullptr, &learned_choice_.by_view);
     }
-    learned_choice.seconds += Now() - start;
+    learned_choice_.seconds += Now() - start;
   }
+}
 
+void Study::PrintComparison() {
   std::printf(
       "\nViews of outer folds, which neither calibration nor learning has seen: RMS reprojection "
       "[px]\n\n");
   examples::Table table({"free terms", "RMS [px]", "to learned", "standard error", "seconds"});
-  const double learned_rms = learned_choice.Rms(corners * partitions);
-  double best_rms = HUGE_VAL;
-  std::string best_name;
-  Change to_best;
-  for (size_t i = 0; i < choices.size(); ++i) {
-    const Choice& choice = choices[i];
-    const Change change = Compare(choice.by_view, learned_choice.by_view);
-    const double rms = choice.Rms(corners * partitions);
-    if (i >= 1 && rms < best_rms) {
-      best_rms = rms;
-      best_name = choice.name;
-      to_best = change;
+  const double learned_rms = Rms(learned_choice_);
+  for (const Choice& choice : choices_) {
+    const Change change = Compare(choice.by_view, learned_choice_.by_view);
+    const double rms = Rms(choice);
+    if (!choice.free.empty() && rms < best_rms_) {
+      best_rms_ = rms;
+      best_name_ = choice.name;
+      to_best_ = change;
     }
     table.Add({choice.name,
                Format("%.5f", rms),
@@ -528,48 +591,53 @@ int Run() {
                Format("%.1f", choice.seconds)});
   }
   table.Add(
-      {"learned", Format("%.5f", learned_rms), "", "", Format("%.1f", learned_choice.seconds)});
+      {"learned", Format("%.5f", learned_rms), "", "", Format("%.1f", learned_choice_.seconds)});
   std::printf("%s\n", table.ToString().c_str());
+}
 
-  // The answer: from all views.
-  Learned final = Learn(data, all);
-  ok = ok && final.ok;
-  std::printf("%s\n", final.summary.BriefReport().c_str());
-  Calibration c;
-  ok = Calibrate(data, all, &final.x, nullptr, &c) && ok;
+void Study::LearnFromAllViews() {
+  learned_ = Learn(data_, all_);
+  ok_ = ok_ && learned_.ok;
+  std::printf("%s\n", learned_.summary.BriefReport().c_str());
+  ok_ = Calibrate(data_, all_, &learned_.x, nullptr, &calibration_) && ok_;
+}
 
-  // Which terms: from all of them, free, the one that left-out views miss least goes first, as long
-  // as they do not tell that it matters.
-  const auto left_out = [&](const std::vector<int>& groups) {
-    std::vector<int> free;
-    std::vector<double> by_view = zeros;
-    for (const int g : groups) {
-      free.insert(free.end(), kGroupTerms[g].begin(), kGroupTerms[g].end());
-    }
-    for (int p = 0; p < (FLAGS_quick ? 2 : FLAGS_partitions); ++p) {
-      const auto folds = Folds(all, std::min(6, num_views), FLAGS_seed + p);
-      CrossValidate(data, folds, &final.x, &free, &by_view);
-    }
-    return by_view;
-  };
-  std::vector<int> kept = {0, 1, 2, 3};
-  std::array<Change, kGroups> changes;
-  for (std::vector<double> with = left_out(kept); !kept.empty();) {
+// Left-out views' sums of squares where these groups of terms are free and the others zero.
+std::vector<double> Study::LeftOut(const std::vector<int>& groups) {
+  std::vector<int> free;
+  std::vector<double> by_view(num_views(), 0.0);
+  for (const int g : groups) {
+    free.insert(free.end(), kGroupTerms[g].begin(), kGroupTerms[g].end());
+  }
+  for (int p = 0; p < (FLAGS_quick ? 2 : FLAGS_partitions); ++p) {
+    const auto folds = Folds(all_, std::min(6, num_views()), FLAGS_seed + p);
+    CrossValidate(data_, folds, &learned_.x, &free, &by_view);
+  }
+  return by_view;
+}
+
+// From all terms, free, the one that left-out views miss least goes first, as long as they do not
+// tell that it matters.
+void Study::ChooseTerms() {
+  for (std::vector<double> with = LeftOut(kept_); !kept_.empty();) {
     std::vector<double> least_missed;
     int least = -1;
-    for (const int g : kept) {
-      std::vector<int> others = kept;
+    for (const int g : kept_) {
+      std::vector<int> others = kept_;
       others.erase(std::find(others.begin(), others.end(), g));
-      const std::vector<double> without = left_out(others);
-      changes[g] = Compare(without, with);
-      if (least >= 0 && changes[g].mean >= changes[least].mean) continue;
+      const std::vector<double> without = LeftOut(others);
+      changes_[g] = Compare(without, with);
+      if (least >= 0 && changes_[g].mean >= changes_[least].mean) continue;
       least = g;
       least_missed = without;
     }
-    if (changes[least].matters()) break;
-    kept.erase(std::find(kept.begin(), kept.end(), least));
+    if (changes_[least].matters()) break;
+    kept_.erase(std::find(kept_.begin(), kept_.end(), least));
     with = least_missed;
   }
+}
+
+void Study::PrintTerms() {
   examples::Table terms({"term",
                          "expected [px]",
                          "left [px]",
@@ -577,34 +645,31 @@ int Run() {
                          "RMS without it",
                          "standard error",
                          "keep?"});
-  std::vector<int> keep;
-  examples::Json verdicts;
   for (int g = 0; g < kGroups; ++g) {
-    const bool is_kept = std::find(kept.begin(), kept.end(), g) != kept.end();
-    if (is_kept) keep.insert(keep.end(), kGroupTerms[g].begin(), kGroupTerms[g].end());
     double size[2] = {0.0, 0.0};
     for (int side = 0; side < 2; ++side) {
       for (const int j : kGroupTerms[g]) {
-        size[side] = std::hypot(size[side], data.displacement[j] * c.d[side][j]);
+        size[side] = std::hypot(size[side], data_.displacement[j] * calibration_.d[side][j]);
       }
     }
-    const Change& change = changes[g];
+    const Change& change = changes_[g];
+    const double tau = std::exp(learned_.x.log_tau[g]);
     terms.Add({kGroupNames[g],
-               Format("%.3g", std::exp(final.x.log_tau[g])),
+               Format("%.3g", tau),
                Format("%.2f", size[0]),
                Format("%.2f", size[1]),
                Format("%+.2f %%", 100.0 * change.mean),
                Format("%.2f %%", 100.0 * change.error),
-               is_kept                                                      ? "yes"
+               is_kept(g)                                                   ? "yes"
                : change.mean < -2.0 * change.error && change.mean < -kWorth ? "no, it harms"
                : change.mean > change.error && change.mean > kWorth ? "no, though it may help"
                                                                     : "no"});
-    verdicts.Add(kGroupNames[g],
-                 examples::Json()
-                     .Add("tau", std::exp(final.x.log_tau[g]))
-                     .Add("rms_change", change.mean)
-                     .Add("standard_error", change.error)
-                     .Add("keep", is_kept ? 1 : 0));
+    verdicts_.Add(kGroupNames[g],
+                  examples::Json()
+                      .Add("tau", tau)
+                      .Add("rms_change", change.mean)
+                      .Add("standard_error", change.error)
+                      .Add("keep", is_kept(g) ? 1 : 0));
   }
   std::printf(
       "Which distortion terms should I keep? Those that left-out views miss by more than two "
@@ -612,41 +677,45 @@ int Run() {
       "the learned priors.\n\n%s\n",
       100.0 * kWorth,
       terms.ToString().c_str());
+}
 
-  // Only ratios of sigma and tau matter below; the level is that of the residuals.
-  std::array<double, 2> sigma{};
-  {
-    std::array<double, 2> squares{}, count{};
-    for (int v = 0; v < num_views; ++v) {
-      const auto cost = LeftOutView(data.corners.views[v], c.boards[v]);
-      const double* blocks[] = {
-          c.k[0].data(), c.d[0].data(), c.k[1].data(), c.d[1].data(), c.right_from_left.data()};
-      Eigen::VectorXd r(cost->num_residuals());
-      if (!cost->Evaluate(blocks, r.data(), nullptr)) continue;
-      const auto left = static_cast<Eigen::Index>(2 * data.corners.views[v][0].size());
-      squares[0] += r.head(left).squaredNorm();
-      squares[1] += r.tail(r.size() - left).squaredNorm();
-      count[0] += static_cast<double>(left);
-      count[1] += static_cast<double>(r.size() - left);
-    }
-    for (int side = 0; side < 2; ++side) sigma[side] = std::sqrt(squares[side] / count[side]);
+// Only ratios of sigma and tau matter below; the level is that of the residuals.
+void Study::MeasureNoise() {
+  const Calibration& c = calibration_;
+  std::array<double, 2> squares{}, count{};
+  for (const int v : all_) {
+    const auto cost = LeftOutView(data_.corners.views[v], c.boards[v]);
+    const double* blocks[] = {
+        c.k[0].data(), c.d[0].data(), c.k[1].data(), c.d[1].data(), c.right_from_left.data()};
+    Eigen::VectorXd r(cost->num_residuals());
+    if (!cost->Evaluate(blocks, r.data(), nullptr)) continue;
+    const auto left = static_cast<Eigen::Index>(2 * data_.corners.views[v][0].size());
+    squares[0] += r.head(left).squaredNorm();
+    squares[1] += r.tail(r.size() - left).squaredNorm();
+    count[0] += static_cast<double>(left);
+    count[1] += static_cast<double>(r.size() - left);
   }
-  const double ratio = std::exp(final.x.log_sigma[1] - final.x.log_sigma[0]);
+  noise_ratio_ = std::exp(learned_.x.log_sigma[1] - learned_.x.log_sigma[0]);
   std::printf(
       "Corner noise: right over left %.2f, outliers from %.1f sigma; RMS residuals %.3f and %.3f "
       "px.\n",
-      ratio,
-      std::exp(final.x.log_tail),
-      sigma[0],
-      sigma[1]);
+      noise_ratio_,
+      std::exp(learned_.x.log_tail),
+      std::sqrt(squares[0] / count[0]),
+      std::sqrt(squares[1] / count[1]));
+}
 
-  // The kept terms alone, free: what to paste.
-  Calibration paste;
-  ok = Calibrate(data, all, &final.x, &keep, &paste) && ok;
+// The kept terms alone, free.
+void Study::Paste() {
+  std::vector<int> free;
+  for (int g = 0; g < kGroups; ++g) {
+    if (is_kept(g)) free.insert(free.end(), kGroupTerms[g].begin(), kGroupTerms[g].end());
+  }
+  ok_ = Calibrate(data_, all_, &learned_.x, &free, &paste_) && ok_;
   std::printf("\nTo paste, the kept terms alone (OpenCV's order k1 k2 p1 p2 k3):\n\n");
   for (int side = 0; side < 2; ++side) {
-    const Intrinsics& k = paste.k[side];
-    const Distortion& d = paste.d[side];
+    const Intrinsics& k = paste_.k[side];
+    const Distortion& d = paste_.d[side];
     std::printf(
         "  // %s\n  cv::Matx33d(%.4f, 0, %.4f, 0, %.4f, %.4f, 0, 0, 1)\n"
         "  cv::Vec<double, 5>(%.6f, %.6f, %.6f, %.6f, %.6f)\n",
@@ -661,77 +730,97 @@ int Run() {
         d[3],
         d[4]);
   }
+  const double learned_rms = Rms(learned_choice_);
   std::printf(
       "\nBest of the usual choices on unseen views, in hindsight: %s, %.5f px, %+.2f %% (standard "
       "error %.2f %%)\nto the learned %.5f px.\n",
-      best_name.c_str(),
-      best_rms,
-      100.0 * (best_rms / learned_rms - 1.0),
-      100.0 * to_best.error,
+      best_name_.c_str(),
+      best_rms_,
+      100.0 * (best_rms_ / learned_rms - 1.0),
+      100.0 * to_best_.error,
       learned_rms);
-  std::printf("%.0f s in all.\n", Now() - begin);
+}
 
+void Study::Write(double seconds) {
+  std::printf("%.0f s in all.\n", seconds);
   examples::Json json;
-  json.Add("simulated", simulated ? 1 : 0)
-      .Add("views", num_views)
-      .Add("learned_rms", learned_rms)
-      .Add("best_hand_rms", best_rms)
-      .Add("best_hand", best_name)
-      .Add("standard_error", to_best.error)
-      .Add("no_distortion_rms", choices[0].Rms(corners * partitions))
-      .Add("noise_ratio", ratio)
-      .Add("outliers_from", std::exp(final.x.log_tail))
-      .Add("left_focal", paste.k[0][0])
-      .Add("left_k1", paste.d[0][0])
-      .Add("terms", verdicts)
-      .AddRaw("summary", final.summary.Json());
-  ok = examples::WriteFile(FLAGS_summary_json, json.ToString()) && ok;
-  ok = examples::WriteFile(FLAGS_trace_csv, final.summary.Csv()) && ok;
-  if (!FLAGS_plot.empty()) {
-    examples::Panel bars{"Unseen views, by view", "view", "RMS reprojection [px]"};
-    for (const Choice* choice :
-         std::vector<const Choice*>{&choices[1], &choices[4], &learned_choice}) {
-      examples::Series series{choice->name, "linespoints", {}, {}};
-      for (int v = 0; v < num_views; ++v) {
-        series.x.push_back(v + 1);
-        series.y.push_back(std::sqrt(choice->by_view[v] / (partitions * NumCorners(data, {v}))));
-      }
-      bars.series.push_back(series);
+  json.Add("simulated", simulated_ ? 1 : 0)
+      .Add("views", num_views())
+      .Add("learned_rms", Rms(learned_choice_))
+      .Add("best_hand_rms", best_rms_)
+      .Add("best_hand", best_name_)
+      .Add("standard_error", to_best_.error)
+      .Add("no_distortion_rms", Rms(choices_[0]))
+      .Add("noise_ratio", noise_ratio_)
+      .Add("outliers_from", std::exp(learned_.x.log_tail))
+      .Add("left_focal", paste_.k[0][0])
+      .Add("left_k1", paste_.d[0][0])
+      .Add("terms", verdicts_)
+      .AddRaw("summary", learned_.summary.Json());
+  ok_ = examples::WriteFile(FLAGS_summary_json, json.ToString()) && ok_;
+  ok_ = examples::WriteFile(FLAGS_trace_csv, learned_.summary.Csv()) && ok_;
+  if (FLAGS_plot.empty()) return;
+  ok_ = examples::Plot(FLAGS_plot,
+                       "Which distortion terms to keep",
+                       {ErrorsByView(), RadialDistortion(), Convergence(), Sizes()}) &&
+        ok_;
+}
+
+examples::Panel Study::ErrorsByView() const {
+  examples::Panel bars{"Unseen views, by view", "view", "RMS reprojection [px]"};
+  for (const Choice* choice : {&choices_[1], &choices_[4], &learned_choice_}) {
+    examples::Series series{choice->name, "linespoints", {}, {}};
+    for (const int v : all_) {
+      series.x.push_back(v + 1);
+      series.y.push_back(std::sqrt(choice->by_view[v] / (partitions_ * NumCorners(data_, {v}))));
     }
-    examples::Panel curve{"Radial distortion of the left camera",
-                          "distance from the centre [px]",
-                          "displacement [px]"};
-    for (const auto& [name, d, k] : std::vector<std::tuple<std::string, Distortion, Intrinsics>>{
-             {"learned priors", c.d[0], c.k[0]}, {"kept terms alone", paste.d[0], paste.k[0]}}) {
-      examples::Series series{name, "lines", {}, {}};
-      for (int i = 0; i <= 40; ++i) {
-        const double r = 10.0 * i / k[0];
-        series.x.push_back(10.0 * i);
-        series.y.push_back(k[0] * r * r * r * (d[0] + r * r * (d[1] + r * r * d[4])));
-      }
-      curve.series.push_back(series);
-    }
-    examples::Panel convergence{"Learning from all views", "iteration", "left-out RMS [px]"};
-    examples::Panel sizes{"Expected sizes of the terms", "iteration", "[px] at the image's corner"};
-    sizes.log_y = true;
-    examples::Series objective{"left-out views", "linespoints", {}, {}};
-    for (int g = 0; g < kGroups; ++g)
-      sizes.series.push_back({kGroupNames[g], "linespoints", {}, {}});
-    for (const auto& it : final.summary.iterations) {
-      if (!it.step_is_successful) continue;
-      objective.x.push_back(it.iteration);
-      objective.y.push_back(std::sqrt(2.0 * it.objective));
-      for (int g = 0; g < kGroups; ++g) {
-        sizes.series[g].x.push_back(it.iteration);
-        sizes.series[g].y.push_back(std::exp(it.x[2 + g]));
-      }
-    }
-    convergence.series.push_back(objective);
-    ok = examples::Plot(
-             FLAGS_plot, "Which distortion terms to keep", {bars, curve, convergence, sizes}) &&
-         ok;
+    bars.series.push_back(series);
   }
-  return ok ? 0 : 1;
+  return bars;
+}
+
+examples::Panel Study::RadialDistortion() const {
+  examples::Panel curve{
+      "Radial distortion of the left camera", "distance from the centre [px]", "displacement [px]"};
+  for (const auto& [name, c] : {std::make_pair("learned priors", &calibration_),
+                                std::make_pair("kept terms alone", &paste_)}) {
+    const double focal = c->k[0][0];
+    const Distortion& d = c->d[0];
+    examples::Series series{name, "lines", {}, {}};
+    for (int i = 0; i <= 40; ++i) {
+      const double r = 10.0 * i / focal;
+      series.x.push_back(10.0 * i);
+      series.y.push_back(focal * r * r * r * (d[0] + r * r * (d[1] + r * r * d[4])));
+    }
+    curve.series.push_back(series);
+  }
+  return curve;
+}
+
+examples::Panel Study::Convergence() const {
+  examples::Panel convergence{"Learning from all views", "iteration", "left-out RMS [px]"};
+  examples::Series objective{"left-out views", "linespoints", {}, {}};
+  for (const auto& it : learned_.summary.iterations) {
+    if (!it.step_is_successful) continue;
+    objective.x.push_back(it.iteration);
+    objective.y.push_back(std::sqrt(2.0 * it.objective));
+  }
+  convergence.series.push_back(objective);
+  return convergence;
+}
+
+examples::Panel Study::Sizes() const {
+  examples::Panel sizes{"Expected sizes of the terms", "iteration", "[px] at the image's corner"};
+  sizes.log_y = true;
+  for (int g = 0; g < kGroups; ++g) {
+    sizes.series.push_back({kGroupNames[g], "linespoints", {}, {}});
+    for (const auto& it : learned_.summary.iterations) {
+      if (!it.step_is_successful) continue;
+      sizes.series[g].x.push_back(it.iteration);
+      sizes.series[g].y.push_back(std::exp(it.x[2 + g]));
+    }
+  }
+  return sizes;
 }
 
 }  // namespace
@@ -751,5 +840,5 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "--num_threads must be positive.\n");
     return 1;
   }
-  return Run();
+  return Study().Run();
 }

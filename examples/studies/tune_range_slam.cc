@@ -656,55 +656,95 @@ bool ReadOrSimulate(std::vector<Recording>* recordings) {
   return true;
 }
 
-int Run() {
+// The steps of the study, in the order in which they run and print.
+class Study {
+ public:
+  int Run();
+
+ private:
+  bool Read();
+  void CompareBySurvey(Model model);
+  void LearnBlind();
+  void TestElsewhere(Model model) const;
+  bool Write();
+
+  std::vector<Recording> recordings_, unseen_;  // Nothing is learned from the unseen ones.
+  RangeSlam train_, test_;                      // Halves of the first recording.
+  // By model, the plain one first.
+  std::vector<std::vector<Outcome>> outcomes_;
+  std::string lines_[2];
+  bilevel::Solver::Summary summaries_[2];
+  examples::Json json_;
+  bool ok_ = true;  // Nothing has failed so far.
+};
+
+int Study::Run() {
   const double begin = Now();
-  std::vector<Recording> recordings;
-  if (!ReadOrSimulate(&recordings)) return 1;
-  const double half = FLAGS_quick ? 0.25 : 0.5;
-  const RangeSlam train = Cut(recordings[0].data, 0.0, half);
-  const RangeSlam test = Cut(recordings[0].data, 0.5, 0.5 + half);
-  if (train.ranges.size() < 20 || test.ranges.size() < 20) {
-    std::fprintf(stderr, "There are fewer than 20 ranges to learn on or to test on.\n");
-    return 1;
+  if (!Read()) return 1;
+  CompareBySurvey(kPlain);
+  CompareBySurvey(kCalibrated);
+  LearnBlind();
+  json_.Add("more", LearnMore(train_, unseen_));
+  if (!FLAGS_quick) {
+    std::printf("\nLearned on one (rows), tested on another (columns)\n");
+    TestElsewhere(kPlain);
+    TestElsewhere(kCalibrated);
   }
+  for (int k : {0, 1}) {
+    std::printf("\nTo paste (%s):\n\n%s", k == 0 ? "plain" : "calibrated", lines_[k].c_str());
+  }
+  std::printf("\n%.0f s in all.\n", Now() - begin);
+  return Write() ? 0 : 1;
+}
+
+bool Study::Read() {
+  if (!ReadOrSimulate(&recordings_)) return false;
+  const double half = FLAGS_quick ? 0.25 : 0.5;
+  train_ = Cut(recordings_[0].data, 0.0, half);
+  test_ = Cut(recordings_[0].data, 0.5, 0.5 + half);
+  if (train_.ranges.size() < 20 || test_.ranges.size() < 20) {
+    std::fprintf(stderr, "There are fewer than 20 ranges to learn on or to test on.\n");
+    return false;
+  }
+  unseen_ = {{recordings_[0].name + ", second half", test_}};
+  if (!FLAGS_quick) unseen_.push_back(recordings_[1]);
   std::printf(
       "%s: learning on %zu ranges, testing on %zu later ones. Position errors are mean "
       "(RMS).\n\n",
-      recordings[0].name.c_str(),
-      train.ranges.size(),
-      test.ranges.size());
-  examples::Json json;
-  bool ok = true;
-  std::vector<std::vector<Outcome>> outcomes;
-  std::string lines[2];
-  bilevel::Solver::Summary summaries[2];
-  for (const Model model : {kPlain, kCalibrated}) {
-    const bool plain = !model.calibrated;
-    std::printf(plain ? "Plain: sigma of translation [m], turn [rad], range [m], Cauchy's scale.\n"
-                      : "\nCalibrated: sigma forward, sideways [m], turn [rad], range [m], "
-                        "Cauchy's scale.\n");
-    const int k = plain ? 0 : 1;
-    outcomes.push_back(Compare(train, test, model, &lines[k], &summaries[k]));
-    Print(outcomes.back(), model);
-    std::printf("%s\n", summaries[k].BriefReport().c_str());
-    ok = ok && summaries[k].IsSolutionUsable() && !outcomes.back()[1].test.empty();
-    if (!ok) std::printf("\nFAILURE: %s.\n", summaries[k].message.c_str());
-    examples::Json group;
-    const char* names[] = {"by_hand", "learned", "grid", "nelder_mead"};
-    for (size_t i = 0; i < outcomes.back().size(); ++i) {
-      group.Add(names[i], ToJson(outcomes.back()[i]));
-    }
-    json.Add(plain ? "plain" : "calibrated", group);
-  }
+      recordings_[0].name.c_str(),
+      train_.ranges.size(),
+      test_.ranges.size());
+  return true;
+}
 
+void Study::CompareBySurvey(Model model) {
+  const bool plain = !model.calibrated;
+  std::printf(plain ? "Plain: sigma of translation [m], turn [rad], range [m], Cauchy's scale.\n"
+                    : "\nCalibrated: sigma forward, sideways [m], turn [rad], range [m], "
+                      "Cauchy's scale.\n");
+  bilevel::Solver::Summary& summary = summaries_[plain ? 0 : 1];
+  outcomes_.push_back(Compare(train_, test_, model, &lines_[plain ? 0 : 1], &summary));
+  const std::vector<Outcome>& outcomes = outcomes_.back();
+  Print(outcomes, model);
+  std::printf("%s\n", summary.BriefReport().c_str());
+  ok_ = ok_ && summary.IsSolutionUsable() && !outcomes[1].test.empty();
+  if (!ok_) std::printf("\nFAILURE: %s.\n", summary.message.c_str());
+  examples::Json group;
+  const char* names[] = {"by_hand", "learned", "grid", "nelder_mead"};
+  for (size_t i = 0; i < outcomes.size(); ++i) group.Add(names[i], ToJson(outcomes[i]));
+  json_.Add(plain ? "plain" : "calibrated", group);
+}
+
+// What ranges tell without a survey, by what is held out together.
+void Study::LearnBlind() {
   std::printf("\nWithout the survey (plain): ranges predicted where they were held out.\n");
-  examples::Table blind({"held out", "settings", "train [m]", "test [m]", "cold", "warm", "s"});
+  examples::Table table({"held out", "settings", "train [m]", "test [m]", "cold", "warm", "s"});
   std::string error;
   for (const auto& [score, name, key] :
        {std::tuple(Score::kBeacons, "one beacon at a time", "beacons"),
         std::tuple(Score::kRandom, "random quarters", "random"),
         std::tuple(Score::kTime, "quarters of time", "time")}) {
-    Estimator e(train, kPlain, Settings());
+    Estimator e(train_, kPlain, Settings());
     Outcome o;
     const bool solved = e.ScoreBy(score, &error) && e.Solve(50);
     if (solved) e.Normalise();
@@ -713,62 +753,53 @@ int Run() {
     SetCounts(e.summary().lower_solver, e.seconds(), &o);
     if (solved) {
       o.train = e.Errors();
-      o.test = Test(test, kPlain, o.settings);
+      o.test = Test(test_, kPlain, o.settings);
     }
-    blind.Add({name,
+    table.Add({name,
                Row(o.settings, kPlain),
                Cell(o.train),
                Cell(o.test),
                std::to_string(o.cold),
                std::to_string(o.warm),
                Format("%.2f", o.seconds)});
-    json.Add(key, ToJson(o));
+    json_.Add(key, ToJson(o));
     if (FLAGS_quick) break;
   }
-  std::printf("%s", blind.ToString().c_str());
-  if (!FLAGS_quick) {
-    std::printf(
-        "Ranges close in time share an error: held out at random, their neighbours foretell it, "
-        "and "
-        "the\nestimate that follows the error scores best. What shares an error is held out "
-        "together.\n");
-  }
+  std::printf("%s", table.ToString().c_str());
+  if (FLAGS_quick) return;
+  std::printf(
+      "Ranges close in time share an error: held out at random, their neighbours foretell it, and "
+      "the\nestimate that follows the error scores best. What shares an error is held out "
+      "together.\n");
+}
 
-  const RangeSlam& other = recordings[1].data;
-  std::vector<Recording> unseen = {{recordings[0].name + ", second half", test}};
-  if (!FLAGS_quick) unseen.push_back({recordings[1].name, other});
-  json.Add("more", LearnMore(train, unseen));
-  if (!FLAGS_quick) {
-    std::printf("\nLearned on one (rows), tested on another (columns)\n");
-    const std::vector<Recording> sets = {
-        {recordings[0].name + ", first half", train}, unseen[0], unseen[1]};
-    for (const Model model : {kPlain, kCalibrated}) {
-      examples::Table table(
-          {model.calibrated ? "calibrated" : "plain", sets[0].name, sets[1].name, sets[2].name});
-      for (int from = -1; from < 3; ++from) {
-        Settings settings;
-        if (from >= 0) {
-          Estimator e(sets[from].data, model, Settings());
-          e.ScoreBy(Score::kTruth, &error);
-          e.Solve(50);
-          settings = e.settings();
-        }
-        std::vector<std::string> row = {from < 0 ? "set by hand" : sets[from].name};
-        for (const Recording& to : sets) row.push_back(Cell(Test(to.data, model, settings)));
-        table.Add(row);
-      }
-      std::printf("%s\n", table.ToString().c_str());
+void Study::TestElsewhere(Model model) const {
+  const std::vector<Recording> sets = {
+      {recordings_[0].name + ", first half", train_}, unseen_[0], unseen_[1]};
+  examples::Table table(
+      {model.calibrated ? "calibrated" : "plain", sets[0].name, sets[1].name, sets[2].name});
+  for (int from = -1; from < 3; ++from) {
+    Settings settings;
+    if (from >= 0) {
+      Estimator e(sets[from].data, model, Settings());
+      std::string error;
+      e.ScoreBy(Score::kTruth, &error);
+      e.Solve(50);
+      settings = e.settings();
     }
+    std::vector<std::string> row = {from < 0 ? "set by hand" : sets[from].name};
+    for (const Recording& to : sets) row.push_back(Cell(Test(to.data, model, settings)));
+    table.Add(row);
   }
-  for (int k : {0, 1}) {
-    std::printf("\nTo paste (%s):\n\n%s", k == 0 ? "plain" : "calibrated", lines[k].c_str());
-  }
-  std::printf("\n%.0f s in all.\n", Now() - begin);
-  json.Add("lines", lines[0] + lines[1]).AddRaw("summary", summaries[0].Json());
-  ok = examples::WriteFile(FLAGS_summary_json, json.ToString()) && ok;
-  ok = examples::WriteFile(FLAGS_trace_csv, summaries[0].Csv()) && ok;
-  if (!FLAGS_plot.empty()) ok = Draw(test, outcomes[0], outcomes[1][1]) && ok;
-  return ok ? 0 : 1;
+  std::printf("%s\n", table.ToString().c_str());
+}
+
+bool Study::Write() {
+  json_.Add("lines", lines_[0] + lines_[1]).AddRaw("summary", summaries_[0].Json());
+  bool ok = examples::WriteFile(FLAGS_summary_json, json_.ToString()) && ok_;
+  ok = examples::WriteFile(FLAGS_trace_csv, summaries_[0].Csv()) && ok;
+  if (!FLAGS_plot.empty()) ok = Draw(test_, outcomes_[0], outcomes_[1][1]) && ok;
+  return ok;
 }
 
 }  // namespace
@@ -789,5 +820,5 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "--num_threads must be positive.\n");
     return 1;
   }
-  return Run();
+  return Study().Run();
 }
