@@ -11,6 +11,9 @@ namespace bilevel {
 /// else build/data/ of the checkout (examples/fetch_bal.sh); empty where it is in neither.
 std::string DataPath(const std::string& relative_path);
 
+/// The path of a file of the checkout.
+std::string SourcePath(const std::string& relative_path);
+
 }  // namespace bilevel
 
 /// Skips the test, with the reason, where the data file is absent.
