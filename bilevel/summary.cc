@@ -189,12 +189,12 @@ std::string Solver::Summary::Csv() const {
   }
   const size_t size = iterations.empty() ? 0 : iterations.front().x.size();
   for (size_t i = 0; i < size; ++i) out << ",x" << i;
-  // Of the answer, the last iterate accepted; not numbers elsewhere.
+  // Standard errors are those of the answer, the last iterate accepted.
   const Uncertainty& uncertainty = assessment.uncertainty;
   const Vector errors = uncertainty.available() ? uncertainty.standard_errors() : Vector();
   for (int i = 0; i < errors.size(); ++i) out << ",standard_error" << i;
   out << "\n";
-  const auto answer =
+  const auto last_accepted =
       std::find_if(iterations.rbegin(), iterations.rend(), [](const IterationSummary& it) {
         return it.step_is_successful;
       });
@@ -203,7 +203,7 @@ std::string Solver::Summary::Csv() const {
       out << Format(&field == &IterationFields().front() ? "%.17g" : ",%.17g", field.value(it));
     }
     for (double x : it.x) out << Format(",%.17g", x);
-    const bool is_answer = answer != iterations.rend() && &it == &*answer;
+    const bool is_answer = last_accepted != iterations.rend() && &it == &*last_accepted;
     for (double error : errors) out << Format(",%.17g", is_answer ? error : std::nan(""));
     out << "\n";
   }

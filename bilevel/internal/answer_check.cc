@@ -23,9 +23,11 @@ constexpr double kRoundingOfPhi = 1e-12;
 constexpr double kNewDirection = 1e-8;
 // Relative to 1 + |x|: how far a curvature, the sides of a kink, and those of a direction x never
 // moved along are looked at.
-constexpr double kCurvatureWay = 1e-4, kKinkWay = 1e-6, kUnexploredWay = 1e-3;
+constexpr double kCurvatureWay = 1e-4, kShortestWay = 1e-10, kKinkWay = 1e-6, kUnexploredWay = 1e-3;
 // phi jumps where it changes by so many times what its gradients say.
 constexpr double kJump = 1e3;
+// A gradient that has fallen to this share of the largest is on its way to zero.
+constexpr double kHasFallen = 1e-2;
 // The share of the way back to the start at which a gradient must be felt, and of the decrease.
 constexpr double kBack = 1e-2, kFlat = 1e-9;
 
@@ -93,20 +95,23 @@ class Check {
     return beside.norm() * back.norm() <= kFlat * (evidence_.first_phi - phi_);
   }
 
-  // Whether a Newton step along the gradient, by its change a little way down, promises too little
-  // to be worth it. Beside a kink the slope turns within any way, and the shorter that is, the less
-  // is promised.
+  // Whether a Newton step along the gradient, by the curvature of phi a little way down, promises too
+  // little to be worth it. Beside a kink that curvature grows as the way gets shorter: no answer.
   bool PromisesLittle() {
     const double norm = gradient_.norm();
+    double value, before = 0.0;
     Vector beside;
-    double value, slope = -1.0;
-    for (double way = kCurvatureWay; slope < 0.0 && way > 1e-14; way *= 0.1) {
+    for (double way = kCurvatureWay; way > kShortestWay; way *= 0.1) {
       Point x = end_.x;
       const double length = way * size_ / norm;
       if (!x.Move(-length * gradient_) || !at_.Evaluate(x, &value, &beside)) return false;
-      slope = gradient_.dot(beside);
-      const double curvature = (norm * norm - slope) / length;  // Times norm^2.
-      if (curvature > 0.0 && 0.5 * std::pow(norm, 4) / curvature <= negligible_) return true;
+      ClearHeld(x, beside, &beside);
+      const double curvature = gradient_.dot(gradient_ - beside) / length;  // Times norm^2.
+      if (!(curvature > 0.0)) return false;
+      if (std::abs(curvature - before) <= 0.5 * curvature) {
+        return 0.5 * std::pow(norm, 4) / curvature <= negligible_;
+      }
+      before = curvature;
     }
     return false;
   }
@@ -226,7 +231,7 @@ void Path::Add(const Point& x) {
   if (x.dim() > kVeryShort) return;
   if (explored_.rows() != x.dim()) explored_.resize(x.dim(), 0);
   Vector step(x.dim());
-  if (last_ && x.space().Minus(x.value().data(), last_->value().data(), step.data())) {
+  if (explored_.cols() < x.dim() && last_ && x.space().Minus(x.value().data(), last_->value().data(), step.data())) {
     const double length = step.norm();
     step -= explored_ * (explored_.transpose() * step);
     if (step.norm() > kNewDirection * length) {
@@ -257,6 +262,7 @@ void Evidence::Add(const State& state, const Progress& progress) {
   if (!progress.step_is_successful) return;
   phi = progress.objective;
   gradient_max_norm = progress.y_is_solved ? progress.gradient_max_norm : Progress::kUnknown;
+  if (gradient_max_norm > largest_gradient) largest_gradient = gradient_max_norm;
   if (progress.step_norm > 0.0) last_step = progress.step_norm;
   path.Add(state.x);
 }
@@ -273,6 +279,7 @@ AnswerCheck CheckAnswer(Oracle& oracle,
   const double promised = evidence.gradient_max_norm * evidence.last_step;
   const bool promises_little =
       evidence.last_step > 0.0 &&
+      evidence.gradient_max_norm <= kHasFallen * evidence.largest_gradient &&
       promised <= Negligible(tolerances.function_tolerance(), evidence.phi, evidence.first_phi);
   const bool has_moved_everywhere =
       !end.flat_directions.empty() || evidence.path.Unexplored(end.x.dim()).cols() == 0;

@@ -98,7 +98,9 @@ Method::Outcome Auto::Minimize(Oracle& oracle,
     } else {
       const AnswerCheck check = CheckAnswer(oracle, *monitor, watch.evidence(), state);
       if (check.doubt.empty()) return Outcome::kConverged;
-      if (check.better && !check.is_at_kink && ++num_restarts <= kMaxRestarts) {
+      if (check.kind == AnswerKind::kUndetermined) {
+        next = AfterRefusal(oracle, state);
+      } else if (check.better && !check.is_at_kink && ++num_restarts <= kMaxRestarts) {
         state.x = check.better->x;
         state.y = check.better->y;
         next = first_;
@@ -112,17 +114,19 @@ Method::Outcome Auto::Minimize(Oracle& oracle,
   }
 }
 
-// Whether the lower level leaves directions free, and may: kRefuse wants no such choice.
-bool Auto::MayChooseAmongSolutions(Oracle& oracle, const State& state) {
-  Point y = state.y;
-  return optimistic_ && oracle.Solve(state.x, &y) && oracle.Differentiate(state.x, y) &&
-         oracle.lower().Report().num_free_directions > 0 && optimistic_->Check(oracle).empty();
-}
-
+// Where the lower level leaves directions free, and may: kRefuse wants no choice among solutions.
 Method* Auto::AfterRefusal(Oracle& oracle, const State& state) {
-  if (last_ == first_ && MayChooseAmongSolutions(oracle, state)) return optimistic_.get();
-  if (last_ != optimistic_.get()) return nullptr;
-  oracle.SetLower(nullptr);  // The path's own had no solution.
+  if (last_ == optimistic_.get()) {
+    oracle.SetLower(nullptr);  // The path's own had no solution.
+  } else {
+    Point y = state.y;
+    const bool is_set = optimistic_ && last_ != &bome_ && oracle.Solve(state.x, &y) &&
+                        oracle.Differentiate(state.x, y) &&
+                        oracle.lower().Report().num_free_directions > 0;
+    oracle.Clear();
+    if (!is_set) return nullptr;
+    if (optimistic_->Check(oracle).empty()) return optimistic_.get();
+  }
   return bome_.Check(oracle).empty() ? &bome_ : nullptr;
 }
 

@@ -40,7 +40,6 @@ class Auto : public Method {
   class Watch;
   // A path for lower levels with sets of solutions does not take it once more.
   explicit Auto(bool may_be_set);
-  bool MayChooseAmongSolutions(Oracle& oracle, const State& state);
   Method* AfterRefusal(Oracle& oracle, const State& state);
   Method* AfterKink(const State& state);
 
