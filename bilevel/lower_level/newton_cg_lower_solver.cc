@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/internal/rounding.h"
 #include "bilevel/program/level_evaluator.h"
 
 namespace bilevel {
@@ -160,7 +161,7 @@ NewtonCgLowerSolver::Curvature NewtonCgLowerSolver::Conjugate(
     if (k == options_.max_num_linear_iterations) break;
     if (!multiply(p)) return Curvature::kFailed;
     const double curvature = p.dot(hp);
-    if (!(curvature > 1e-14 * p.norm() * hp.norm())) {
+    if (!(curvature > kRoundingOfCurvature * p.norm() * hp.norm())) {
       if (k == 0 && from_zero) *s = curvature == 0.0 ? p : Vector(rr / std::abs(curvature) * p);
       return Curvature::kNegative;
     }
@@ -176,7 +177,6 @@ NewtonCgLowerSolver::Curvature NewtonCgLowerSolver::Conjugate(
 }
 
 bool NewtonCgLowerSolver::Minimize(const double* x, PerScenario* part) {
-  constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
   constexpr int kMostHalvings = 40;
   Vector& gradient = part->gradient;
   if (!Evaluate(x, part->y, part, &gradient)) return false;
@@ -206,7 +206,7 @@ bool NewtonCgLowerSolver::Minimize(const double* x, PerScenario* part) {
                         Scientific(part->relative_decrement) + ")");
     }
     // Below the rounding of the value, the gradient decides.
-    const bool hidden = convex && decrement2 < 1e3 * kEpsilon * std::abs(value);
+    const bool hidden = convex && IsHiddenInValue(decrement2, std::abs(value));
     bool moved = false;
     double length = 1.0;
     for (int k = 0; k < kMostHalvings && !moved; ++k, length *= 0.5) {

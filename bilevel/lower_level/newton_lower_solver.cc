@@ -1,32 +1,21 @@
-// From a start to y*(x).
+// From a start to y*(x), scenario by scenario.
 #include "bilevel/lower_level/newton_lower_solver.h"
 
 #include <algorithm>
 #include <cmath>
 #include <exception>
-#include <limits>
 #include <optional>
 #include <utility>
 
 #include "bilevel/base/internal/bookkeeping.h"
-#include "bilevel/lower_level/internal/make_blocks_positive_definite.h"
 #include "bilevel/lower_level/internal/newton_lower_solver_scenario.h"
 #include "bilevel/lower_level/internal/one_openmp_thread.h"
 
 namespace bilevel {
 namespace {
 
-constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
-constexpr double kFirstDamping = 1e-4;
-constexpr double kMostDamping = 1e12;
-// An indefinite Hessian that needs more than this is far from a minimum.
-constexpr double kFarDamping = 1e-2;
 // A bound's multiplier below this share of the gradient's size is about zero.
 constexpr double kWeakMultiplier = 1e-6;
-// The last step is to be at most so many tolerances long, relative to y.
-constexpr double kStepTolerances = 100.0;
-// A new factorisation costs as much as about so many steps with an old one.
-constexpr double kFactorizationInSteps = 15.0;
 
 }  // namespace
 
@@ -190,235 +179,12 @@ bool NewtonLowerSolver::FindActive(PerScenario* part) const {
       part->unstable.push_back(j);
       continue;
     }
+    // Unlike Space::IsHeld: where nothing drives y off a bound, it stays.
     part->fixed[j] = (at_lower && g >= 0.0) || (at_upper && g <= 0.0);
     part->any_fixed = part->any_fixed || part->fixed[j];
     if (is_weak) part->weakly_active.push_back(j);
   }
   return part->any_fixed;
-}
-
-// Newton's steps with a Hessian factorised earlier, corrected by secants: a gradient and a
-// back-substitution each. False: they have become too slow, or cannot be taken; y is the best
-// point.
-bool NewtonLowerSolver::Follow(PerScenario* part, const double* x) {
-  // Bounds change the matrix with the active set.
-  if (!part->kept || part->scenario->y.has_bounds()) return false;
-  const auto gradient = [&](const Point& y, double* value, Vector* g) {
-    Stopwatch watch(&part->counts.seconds_in_evaluation);
-    return part->g.Gradient(x, y.value().data(), Batch::All(), value, nullptr, g->data());
-  };
-  const bool at_same_x = part->x == Eigen::Map<const Vector>(x, program_->x.size());
-  part->factorized = part->evaluated = false;
-  part->secant.Clear();
-  if (!gradient(part->y, &part->value, &part->gradient)) return false;
-  double previous = std::numeric_limits<double>::infinity();
-  for (;;) {
-    {
-      Stopwatch watch(&part->counts.seconds_in_linear_algebra);
-      part->secant.Apply(
-          part->gradient,
-          [&](const Vector& b, Vector* solution) {
-            part->system.factorization().Solve(b, solution);
-          },
-          &part->step);
-    }
-    part->step = -part->step;
-    const double decrement2 = -part->gradient.dot(part->step);
-    if (!(decrement2 >= 0.0)) return false;
-    part->decrement = std::sqrt(decrement2);
-    part->SetRelativeDecrement();
-    const double rounding = part->Rounding();
-    part->trial.value() = part->y.value();
-    if (!part->trial.Move(part->step)) return false;
-    // Newton's last step overshoots the tolerance by far; so does this, the last step included.
-    const double target = std::max(1e-2 * tolerance_ * part->Unit(), rounding);
-    if (part->decrement <= target) {
-      // So says the Hessian of another x. What has seen the gradient fall may be believed.
-      if (!at_same_x && part->decrement > 0.0 &&
-          !(std::isfinite(previous) && part->decrement <= 0.5 * previous)) {
-        double unused = 0.0;
-        if (!gradient(part->trial, &unused, &part->trial_gradient)) return false;
-        const double curvature = part->step.dot(part->trial_gradient - part->gradient);
-        if (!(curvature >= 0.5 * decrement2)) return false;
-      }
-      part->unconfirmed = !at_same_x;
-      std::swap(part->y, part->trial);
-      return true;
-    }
-    // At the rate of the last step, how many more?
-    const double rate = std::log(part->decrement / previous);
-    if (!(kFactorizationInSteps * rate < std::log(target / part->decrement))) return false;
-    previous = part->decrement;
-    double trial_value = 0.0;
-    if (!gradient(part->trial, &trial_value, &part->trial_gradient)) return false;
-    ++part->counts.chord_steps;
-    const double rounding_of_value = 1e4 * kEpsilon * part->Summands(rounding);
-    if (!(trial_value <= part->value - 1e-4 * decrement2 + rounding_of_value)) return false;
-    part->product = part->trial_gradient - part->gradient;
-    part->secant.Add(part->step, part->product);
-    std::swap(part->y, part->trial);
-    std::swap(part->gradient, part->trial_gradient);
-    part->value = trial_value;
-  }
-}
-
-bool NewtonLowerSolver::Newton(PerScenario* part, const double* x, bool may_run_ceres) {
-  const Space& space = part->scenario->y;
-  Factorization& factorization = part->system.factorization();
-  bool mended = false;  // The Hessian is no longer that of y.
-  const auto factorize = [&](double damping) {
-    Stopwatch watch(&part->counts.seconds_in_linear_algebra);
-    ++part->counts.factorizations;
-    if (damping > kSingularDamping) ++part->counts.damped_factorizations;
-    const auto status = factorization.Factorize(part->yy, damping, part->Fixed());
-    part->kept = damping <= kSingularDamping && !mended &&
-                 status == Factorization::Status::kPositiveDefinite;
-    part->factorized = damping == 0.0 && status == Factorization::Status::kPositiveDefinite;
-    return status;
-  };
-  double damping = 0.0, floor = part->singular ? kSingularDamping : 0.0;
-  damping = floor;
-  double previous_decrement = std::numeric_limits<double>::infinity();
-  double previous_length = previous_decrement;
-  std::string trouble;  // With the last trial.
-  bool full_step = false, left_bounds = false;
-  const double first_norm = part->y.value().norm();
-  if (Follow(part, x)) return true;
-  if (!Evaluate(part, x)) return false;
-  for (int iteration = 0;; ++iteration) {
-    FindActive(part);
-    auto status = factorize(damping);
-    if (damping == 0.0 && status == Factorization::Status::kNotPositiveDefinite) {
-      // Singular, perhaps: a little damping is then enough.
-      status = factorize(kSingularDamping);
-      if (status == Factorization::Status::kPositiveDefinite) {
-        floor = damping = kSingularDamping;
-        part->singular = true;
-      }
-    }
-    bool indefinite = mended || status != Factorization::Status::kPositiveDefinite;
-    // A robust loss makes few blocks indefinite: mending those leaves the others their full steps.
-    if (status == Factorization::Status::kNotPositiveDefinite &&
-        MakeBlocksPositiveDefinite(space, &part->yy)) {
-      mended = true;
-      part->evaluated = false;
-      status = factorize(damping = std::max(damping, kSingularDamping));
-    }
-    while (status != Factorization::Status::kPositiveDefinite) {
-      if (status == Factorization::Status::kNotFinite || damping > kMostDamping) {
-        part->message = "its Hessian is not finite";
-        return false;
-      }
-      damping = std::max(kFirstDamping, 4.0 * damping);  // More would creep off a saddle.
-      status = factorize(damping);
-      if (!may_run_ceres || damping < kFarDamping) continue;
-      // The prediction was poor: Ceres' steps are cheaper than a chain of strongly damped ones.
-      may_run_ceres = false;
-      if (!RunCeres(part)) continue;
-      if (!Evaluate(part, x)) return false;
-      mended = false;
-      FindActive(part);
-      damping = floor;
-      status = factorize(damping);
-      indefinite = status != Factorization::Status::kPositiveDefinite;
-    }
-    {
-      Stopwatch watch(&part->counts.seconds_in_linear_algebra);
-      factorization.Solve(part->gradient, &part->step);
-    }
-    part->step = -part->step;
-    const double decrement2 = -part->gradient.dot(part->step);
-    const double decrement = part->decrement = std::sqrt(std::max(0.0, decrement2));
-    part->SetRelativeDecrement();
-    const double rounding = part->Rounding(), unit = part->Unit();
-    const double summands = part->Summands(rounding);
-    const double target = std::max(tolerance_ * unit, rounding);
-    const bool stalled = full_step && decrement > 0.5 * previous_decrement &&
-                         decrement <= 1e5 * options_.tolerance * unit + 1e4 * rounding;
-    // A step longer than that asks for one more, where it is not noise of an ill-conditioned
-    // system.
-    const double length = part->singular ? 0.0 : part->RelativeStep();
-    const bool is_long = !indefinite && damping <= floor && length > kStepTolerances * tolerance_ &&
-                         length < 0.5 * previous_length &&
-                         iteration < options_.max_num_newton_iterations;
-    previous_length = length;
-    if (!is_long && (decrement <= target || stalled)) {
-      if (!indefinite && damping <= floor) return true;
-      if (indefinite && !left_bounds && part->LeaveBounds()) {
-        left_bounds = true;
-        if (!Evaluate(part, x)) return false;
-        mended = full_step = false;
-        damping = floor;
-        continue;
-      }
-      if (indefinite) {
-        part->message =
-            "its stationary point is a saddle: the Hessian has a negative eigenvalue there";
-        return false;
-      }
-      damping = floor;  // Stationary already: look at the undamped Hessian.
-      full_step = false;
-      if (iteration < options_.max_num_newton_iterations) continue;
-    }
-    if (iteration >= options_.max_num_newton_iterations) {
-      part->message = "no stationary point after " + std::to_string(iteration) +
-                      " Newton iterations (relative decrement " +
-                      Scientific(part->relative_decrement) + ")" + trouble;
-      if (part->y.value().norm() > 1e6 * (1.0 + first_norm)) {
-        part->message += "; it seems unbounded below: y has grown to a norm of " +
-                         Number(part->y.value().norm());
-      }
-      return false;
-    }
-
-    // The step within the bounds, and what the quadratic model expects of it.
-    if (space.has_bounds()) {
-      for (int j = 0; j < space.tangent_size(); ++j) {
-        const int i = space.AmbientIndex(j);
-        if (i < 0) continue;
-        const double value = part->y.value()[i];
-        part->step[j] = std::min(std::max(part->step[j], space.LowerBound(j) - value),
-                                 space.UpperBound(j) - value);
-      }
-    }
-    part->product = part->yy.selfadjointView<Eigen::Lower>() * part->step;
-    const double expected = -part->gradient.dot(part->step) - 0.5 * part->step.dot(part->product);
-    part->trial.value() = part->y.value();
-    double trial_value = 0.0;
-    bool usable = expected > 0.0 && part->trial.Move(part->step);
-    if (usable) {
-      Stopwatch watch(&part->counts.seconds_in_evaluation);
-      usable = part->g.Value(x, part->trial.value().data(), Batch::All(), &trial_value);
-      trouble = usable ? "" : "; " + part->g.error();
-    }
-    // Below the rounding of the value itself, the decrement decides.
-    const bool too_small_to_see =
-        decrement2 < 1e3 * kEpsilon * summands || decrement <= 1e3 * rounding;
-    const double ratio = usable ? (part->value - trial_value) / expected : -1.0;
-    const double allowance = too_small_to_see ? 1e4 * kEpsilon * summands + decrement2 : 0.0;
-    if (usable && (ratio > 1e-4 || (too_small_to_see && trial_value <= part->value + allowance))) {
-      full_step = damping <= floor;
-      previous_decrement = decrement;
-      std::swap(part->y, part->trial);
-      if (ratio > 0.75 || too_small_to_see) {
-        damping /= 100.0;
-        if (damping < std::max(1e-7, floor)) damping = floor;
-      } else if (ratio < 0.25) {
-        damping = std::max(kFirstDamping, 4.0 * damping);
-      }
-      if (full_step && Follow(part, x)) return true;
-      if (!Evaluate(part, x)) return false;
-      mended = false;
-      continue;
-    }
-    full_step = false;
-    damping = std::max(kFirstDamping, 10.0 * damping);
-    if (damping > kMostDamping) {
-      part->message = usable ? "no step decreases its cost"
-                             : "it cannot be evaluated near y: " + part->g.error();
-      return false;
-    }
-  }
 }
 
 }  // namespace bilevel

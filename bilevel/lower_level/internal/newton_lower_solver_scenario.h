@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "bilevel/base/internal/rounding.h"
 #include "bilevel/lower_level/internal/secant_correction.h"
 #include "bilevel/lower_level/newton_lower_solver.h"
 #include "bilevel/program/level_evaluator.h"
@@ -17,6 +18,8 @@ namespace bilevel {
 
 // One scenario's solver.
 struct NewtonLowerSolver::PerScenario {
+  class DampedNewton;
+
   PerScenario(Program* program, Program::Scenario* s)
       : scenario(s),
         g(s->g.get(), &program->pool),
@@ -76,13 +79,13 @@ struct NewtonLowerSolver::PerScenario {
       squared += block.manifold ? scale.cwiseAbs2().maxCoeff() * values.squaredNorm()
                                 : scale.cwiseProduct(values).squaredNorm();
     }
-    return kRounding * std::sqrt(squared);
+    return kRoundingOfPoint * std::sqrt(squared);
   }
   // The size of what the value is summed from: its rounding is relative to that. Of residual blocks
   // the value itself; general terms may cancel, as 1 - cos(y) does, and are taken to be as large as
   // y in the Hessian's norm, which Rounding() measures.
   double Summands(double rounding) const {
-    const double y_size = scenario->g->num_terms() > 0 ? rounding / kRounding : 0.0;
+    const double y_size = scenario->g->num_terms() > 0 ? rounding / kRoundingOfPoint : 0.0;
     return std::abs(value) + y_size * y_size;
   }
   // By the system as it stands.
@@ -122,7 +125,6 @@ struct NewtonLowerSolver::PerScenario {
     }
     return !unstable.empty();
   }
-  static constexpr double kRounding = 16.0 * std::numeric_limits<double>::epsilon();
 };
 
 }  // namespace bilevel

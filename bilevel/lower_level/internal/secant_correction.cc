@@ -2,11 +2,13 @@
 
 #include <algorithm>
 
+#include "bilevel/base/internal/rounding.h"
+
 namespace bilevel {
 
 void SecantCorrection::Add(const Vector& step, const Vector& change) {
   const double curvature = step.dot(change);
-  if (!(curvature > 1e-12 * step.norm() * change.norm())) return;
+  if (!(curvature > kLeastCurvature * step.norm() * change.norm())) return;
   if (steps_.size() == 0) {
     steps_.resize(step.size(), kMostPairs);
     changes_.resize(step.size(), kMostPairs);

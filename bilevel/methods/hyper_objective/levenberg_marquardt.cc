@@ -8,6 +8,7 @@
 
 #include "Eigen/Cholesky"
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/internal/rounding.h"
 #include "bilevel/methods/hyper_objective/internal/flat_directions.h"
 #include "bilevel/methods/hyper_objective/internal/linearization.h"
 #include "bilevel/methods/hyper_objective/internal/secant_hessian.h"
@@ -18,10 +19,6 @@
 namespace bilevel {
 namespace {
 
-// Relative changes of phi below this are as much y's distance to y*(x) as x's.
-constexpr double kRoundingOfPhi = 1e-12;
-// A step that is expected to change phi by less than this, relatively, is judged by the gradient.
-constexpr double kHidden = 1e-13;
 // A step is taken if phi falls by this share of what was expected.
 constexpr double kSufficient = 1e-4;
 // A step that changes phi by so many times what was expected may have crossed a jump.
@@ -226,7 +223,7 @@ class LevenbergMarquardt::Run {
       }
     }
     t.ratio = t.is_solved ? (at_.phi - t.phi) / t.expected : -1.0;
-    t.is_hidden = t.is_solved && std::abs(t.expected) < kHidden * std::abs(at_.phi) &&
+    t.is_hidden = t.is_solved && std::abs(t.expected) < kHiddenInPhi * std::abs(at_.phi) &&
                   std::abs(t.phi - at_.phi) < kRoundingOfPhi * std::abs(at_.phi);
     LookForJump();
     return true;

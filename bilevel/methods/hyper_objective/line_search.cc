@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "Eigen/Cholesky"
+#include "bilevel/base/internal/rounding.h"
 #include "bilevel/oracle/hyper_objective.h"
 #include "bilevel/oracle/lower_solver.h"
 #include "ceres/gradient_problem.h"
@@ -14,7 +15,7 @@
 namespace bilevel {
 namespace {
 
-constexpr double kRoundingOfPhi = 1e-13, kRoundingOfGradient = 1e-8;
+constexpr double kRoundingOfGradient = 1e-8;  // Relative to the first.
 
 // x with its product manifold, as ceres::GradientProblem wants it.
 class WholeSpace final : public ceres::Manifold {
@@ -150,7 +151,7 @@ class Forward final : public ceres::IterationCallback {
   bool has_reported() const { return num_iterations_ > 0; }
   // Whether a line search that fails from here fails because phi is rounding.
   bool IsAtRounding() const {
-    return num_iterations_ > 1 && (last_change_ <= kRoundingOfPhi * std::abs(value_) ||
+    return num_iterations_ > 1 && (last_change_ <= kHiddenInPhi * std::abs(value_) ||
                                    gradient_norm_ <= kRoundingOfGradient * first_gradient_norm_);
   }
 

@@ -4,14 +4,9 @@
 #include <vector>
 
 #include "Eigen/Eigenvalues"
+#include "bilevel/base/internal/rounding.h"
 
 namespace bilevel {
-namespace {
-
-// An eigenvalue below this share of the largest is rounding of the product J'J.
-constexpr double kFlat = 1e-12;
-
-}  // namespace
 
 Directions SplitDirections(const Matrix& j, const Vector& r, const Vector& gradient) {
   const Eigen::SelfAdjointEigenSolver<Matrix> eigen(j.transpose() * j);
@@ -20,8 +15,8 @@ Directions SplitDirections(const Matrix& j, const Vector& r, const Vector& gradi
   std::vector<int> flat, learnable;
   for (int i = 0; i < values.size(); ++i) {
     const double slope = std::abs(eigen.eigenvectors().col(i).dot(gradient));
-    const bool is_flat =
-        values[i] <= kFlat * largest && slope <= std::sqrt(kFlat * largest) * r.norm();
+    const bool is_flat = values[i] <= kRoundingOfProduct * largest &&
+                         slope <= std::sqrt(kRoundingOfProduct * largest) * r.norm();
     (is_flat ? flat : learnable).push_back(i);
   }
   return {eigen.eigenvectors()(Eigen::all, flat), eigen.eigenvectors()(Eigen::all, learnable)};

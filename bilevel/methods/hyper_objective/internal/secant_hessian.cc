@@ -3,13 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "bilevel/base/internal/rounding.h"
+
 namespace bilevel {
-namespace {
-
-// A cosine between the step and the gradient's change that is only rounding.
-constexpr double kNoCurvature = 1e-14;
-
-}  // namespace
 
 void SecantHessian::Update(const Vector& step,
                            const Vector& gradient_change,
@@ -18,7 +14,7 @@ void SecantHessian::Update(const Vector& step,
   const double have = step.dot(s_ * step), want = step.dot(target);
   if (have != 0.0) s_ *= std::min(1.0, std::abs(want) / std::abs(have));
   const double curvature = change.dot(step);
-  if (!(std::abs(curvature) > kNoCurvature * change.norm() * step.norm())) return;
+  if (!(std::abs(curvature) > kRoundingOfCurvature * change.norm() * step.norm())) return;
   const Vector error = target - s_ * step;
   s_ += (error * change.transpose() + change * error.transpose()) / curvature -
         (error.dot(step) / (curvature * curvature)) * change * change.transpose();

@@ -1,0 +1,49 @@
+#ifndef BILEVEL_BASE_INTERNAL_ROUNDING_H_
+#define BILEVEL_BASE_INTERNAL_ROUNDING_H_
+
+#include <limits>
+
+namespace bilevel {
+
+// What is only rounding, for all solvers and methods.
+
+constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
+
+/// A point is known to this share of its size.
+constexpr double kRoundingOfPoint = 16.0 * kEpsilon;
+
+/// Relative changes of phi below this are as much y's distance to y*(x) as x's.
+constexpr double kRoundingOfPhi = 1e-12;
+/// And below this phi itself cannot tell a step from rounding.
+constexpr double kHiddenInPhi = 1e-13;
+
+/// An eigenvalue of a product J'J below this share of the largest.
+constexpr double kRoundingOfProduct = 1e-12;
+
+/// A curvature s'Hs below this share of |s| |Hs| is as good as none.
+constexpr double kRoundingOfCurvature = 1e-14;
+/// Below this it is not to be divided by, in a Hessian that must stay positive definite.
+constexpr double kLeastCurvature = 1e-12;
+
+/// What of a value, summed from parts of this size, a comparison must allow for.
+inline double RoundingOfValue(double size) { return 1e4 * kEpsilon * size; }
+
+/// Whether a decrease of a value, summed from parts of this size, cannot be seen in it.
+inline bool IsHiddenInValue(double decrease, double size) {
+  return decrease < 1e3 * kEpsilon * size;
+}
+
+/// Whether a Newton decrement is near what rounding of the point makes of it, `rounding`.
+inline bool IsNearRounding(double decrement, double rounding) {
+  return decrement <= 1e3 * rounding;
+}
+
+/// Whether Newton's method has come to the end of its means: a full step has not halved the
+/// decrement, which is small already.
+inline bool HasStalled(double decrement, double previous, double small, double rounding) {
+  return decrement > 0.5 * previous && decrement <= small + 1e4 * rounding;
+}
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_BASE_INTERNAL_ROUNDING_H_
