@@ -7,6 +7,7 @@
 
 #include "Eigen/Eigenvalues"
 #include "Eigen/QR"
+#include "bilevel/lower_level/internal/name_blocks.h"
 
 namespace bilevel {
 namespace {
@@ -189,23 +190,9 @@ double HessianSystem::NullSpaceShare(const Vector& b) const {
 }
 
 std::string HessianSystem::NullSpaceBlocks() const {
-  constexpr int kMostNames = 5;
-  std::vector<std::pair<double, const Space::Block*>> shares;
-  for (const Space::Block& block : y_->blocks()) {
-    const double share =
-        null_space_.middleRows(block.tangent_offset, block.tangent_size).squaredNorm();
-    if (share > 1e-12) shares.emplace_back(share, &block);
-  }
-  std::sort(
-      shares.begin(), shares.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
-  std::string names;
-  for (size_t i = 0; i < shares.size() && i < kMostNames; ++i) {
-    names += (i ? ", " : "") + shares[i].second->name;
-  }
-  if (shares.size() > kMostNames) {
-    names += " and " + std::to_string(shares.size() - kMostNames) + " more";
-  }
-  return names;
+  return NameBlocks(*y_, 1.0, [&](const Space::Block& block) {
+    return null_space_.middleRows(block.tangent_offset, block.tangent_size).squaredNorm();
+  });
 }
 
 }  // namespace bilevel

@@ -15,160 +15,211 @@ constexpr int kLeastSize = 200;
 
 }  // namespace
 
-SchurElimination::SchurElimination(const SparseMatrix& lower, const Space& space) {
-  const int n = static_cast<int>(lower.rows());
-  if (n < kLeastSize) return;
+// Blocks that stand beside each other in the matrix.
+struct SchurElimination::Link {
+  int block, place;
+  bool below;
+};
+
+// What only the constructor needs: the blocks of the matrix as a graph, and those of S.
+struct SchurElimination::Graph {
+  Graph(const SparseMatrix& lower, const Space& space);
+
+  int size(int block) const { return blocks[block].tangent_size; }
+  bool is_kept(int block) const { return reduced_offset[block] >= 0; }
+  void ChooseIndependent();
+  void FindRows();
+  long NumEntries() const;
+  int Place(int r, int c) const;
+
+  const std::vector<Space::Block>& blocks;
+  const int num_blocks;
+  std::vector<std::vector<Link>> links;  // Of each block, to all its neighbours.
+  std::vector<char> eliminate;
+  int num_eliminated = 0;              // Coordinates.
+  std::vector<int> reduced_offset;     // Of each block in S; -1: it is not there.
+  std::vector<std::vector<int>> rows;  // The blocks below the diagonal in each block column of S.
+};
+
+// (r, c), r >= c, stands in the whole matrix where r begins in c's first column; every later column
+// is one entry shorter at the top.
+SchurElimination::Graph::Graph(const SparseMatrix& lower, const Space& space)
+    : blocks(space.blocks()),
+      num_blocks(static_cast<int>(blocks.size())),
+      links(num_blocks),
+      eliminate(num_blocks, 0),
+      reduced_offset(num_blocks, -1),
+      rows(num_blocks) {
   const int* const outer = lower.outerIndexPtr();
   const int* const inner = lower.innerIndexPtr();
-
-  // The graph of blocks. (r, c), r >= c, stands in the whole matrix where r begins in c's first
-  // column; every later column is one entry shorter at the top.
-  struct Link {
-    int block, place;
-    bool below;
-  };
-  const std::vector<Space::Block>& blocks = space.blocks();
-  const int num_blocks = static_cast<int>(blocks.size());
-  std::vector<int> block_of(n);
+  std::vector<int> block_of(lower.rows());
   for (int b = 0; b < num_blocks; ++b) {
-    std::fill_n(block_of.begin() + blocks[b].tangent_offset, blocks[b].tangent_size, b);
+    std::fill_n(block_of.begin() + blocks[b].tangent_offset, size(b), b);
   }
-  std::vector<std::vector<Link>> links(num_blocks);
   for (int c = 0; c < num_blocks; ++c) {
-    if (blocks[c].tangent_size == 0) continue;
+    if (size(c) == 0) continue;
     const int begin = outer[blocks[c].tangent_offset], end = outer[blocks[c].tangent_offset + 1];
-    for (int k = begin + blocks[c].tangent_size; k < end;) {
+    for (int k = begin + size(c); k < end;) {
       const int r = block_of[inner[k]];
       links[c].push_back({r, k - begin, true});
       links[r].push_back({c, k - begin, false});
-      k += blocks[r].tangent_size;
+      k += size(r);
     }
   }
+}
 
-  // Independent blocks, those with the fewest neighbours first.
+// Those with the fewest neighbours first.
+void SchurElimination::Graph::ChooseIndependent() {
   std::vector<int> order(num_blocks);
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(
       order.begin(), order.end(), [&](int a, int b) { return links[a].size() < links[b].size(); });
-  std::vector<char> eliminate(num_blocks, 0);
-  int num_eliminated = 0;
   for (const int b : order) {
-    const int size = blocks[b].tangent_size;
-    if (size == 0 || size > kMostRows) continue;
-    if (std::any_of(links[b].begin(), links[b].end(), [&](const Link& l) {
-          return eliminate[l.block] != 0;
-        })) {
-      continue;
-    }
+    if (size(b) == 0 || size(b) > kMostRows) continue;
+    const bool is_independent = std::none_of(
+        links[b].begin(), links[b].end(), [&](const Link& l) { return eliminate[l.block] != 0; });
+    if (!is_independent) continue;
     eliminate[b] = 1;
-    num_eliminated += size;
+    num_eliminated += size(b);
   }
-  if (num_eliminated < kLeastShare * n) return;
+}
 
-  // The pattern of S, by blocks.
-  std::vector<int> reduced_offset(num_blocks, -1);
+// The pattern of S: C's, and all pairs of an eliminated block's neighbours.
+void SchurElimination::Graph::FindRows() {
   for (int b = 0; b < num_blocks; ++b) {
-    if (eliminate[b] || blocks[b].tangent_size == 0) continue;
-    reduced_offset[b] = static_cast<int>(kept_.size());
-    for (int i = 0; i < blocks[b].tangent_size; ++i) {
-      kept_.push_back(blocks[b].tangent_offset + i);
-    }
-  }
-  if (kept_.empty()) return;  // Block-diagonal: nothing would be left to factorise.
-  std::vector<std::vector<int>> rows(num_blocks);  // Of each kept block column.
-  for (int b = 0; b < num_blocks; ++b) {
-    std::vector<int> kept_links;
+    std::vector<int> neighbours;
     for (const Link& l : links[b]) {
       if (!eliminate[b] && !eliminate[l.block] && l.below) rows[b].push_back(l.block);
-      if (eliminate[b]) kept_links.push_back(l.block);
+      if (eliminate[b]) neighbours.push_back(l.block);
     }
-    std::sort(kept_links.begin(), kept_links.end());
-    for (size_t p = 0; p < kept_links.size(); ++p) {
-      for (size_t q = 0; q < p; ++q) rows[kept_links[q]].push_back(kept_links[p]);
+    std::sort(neighbours.begin(), neighbours.end());
+    for (size_t p = 0; p < neighbours.size(); ++p) {
+      for (size_t q = 0; q < p; ++q) rows[neighbours[q]].push_back(neighbours[p]);
     }
   }
-  const int size = static_cast<int>(kept_.size());
+  for (std::vector<int>& column : rows) {
+    std::sort(column.begin(), column.end());
+    column.erase(std::unique(column.begin(), column.end()), column.end());
+  }
+}
+
+// At most, of S's lower triangle.
+long SchurElimination::Graph::NumEntries() const {
   long num_entries = 0;
   for (int b = 0; b < num_blocks; ++b) {
-    if (reduced_offset[b] < 0) continue;
-    std::sort(rows[b].begin(), rows[b].end());
-    rows[b].erase(std::unique(rows[b].begin(), rows[b].end()), rows[b].end());
-    long height = blocks[b].tangent_size;
-    for (const int r : rows[b]) height += blocks[r].tangent_size;
-    num_entries += height * blocks[b].tangent_size;
+    if (!is_kept(b)) continue;
+    long height = size(b);
+    for (const int r : rows[b]) height += size(r);
+    num_entries += height * size(b);
   }
+  return num_entries;
+}
+
+// Where block r begins in column block c of S.
+int SchurElimination::Graph::Place(int r, int c) const {
+  if (r == c) return 0;
+  int k = size(c);
+  for (const int other : rows[c]) {
+    if (other == r) return k;
+    k += size(other);
+  }
+  return -1;
+}
+
+SchurElimination::SchurElimination(const SparseMatrix& lower, const Space& space) {
+  const int n = static_cast<int>(lower.rows());
+  if (n < kLeastSize) return;
+  Graph graph(lower, space);
+  graph.ChooseIndependent();
+  if (graph.num_eliminated < kLeastShare * n) return;
+  Keep(&graph);
+  if (kept_.empty()) return;  // Block-diagonal: nothing would be left to factorise.
+  graph.FindRows();
+  const long num_entries = graph.NumEntries();
   if (num_entries > std::numeric_limits<int>::max() / 2) return;
+  AllocateReduced(graph, num_entries);
+  MapKept(graph, lower);
+  MapEliminated(&graph);
+}
+
+// The coordinates of S.
+void SchurElimination::Keep(Graph* graph) {
+  for (int b = 0; b < graph->num_blocks; ++b) {
+    if (graph->eliminate[b] || graph->size(b) == 0) continue;
+    graph->reduced_offset[b] = static_cast<int>(kept_.size());
+    for (int i = 0; i < graph->size(b); ++i) {
+      kept_.push_back(graph->blocks[b].tangent_offset + i);
+    }
+  }
+}
+
+void SchurElimination::AllocateReduced(const Graph& graph, long num_entries) {
+  const int size = static_cast<int>(kept_.size());
   reduced_.resize(size, size);
   reduced_.reserve(num_entries);
-  for (int b = 0; b < num_blocks; ++b) {
-    if (reduced_offset[b] < 0) continue;
-    const int width = blocks[b].tangent_size;
+  for (int b = 0; b < graph.num_blocks; ++b) {
+    if (!graph.is_kept(b)) continue;
+    const int offset = graph.reduced_offset[b], width = graph.size(b);
     for (int j = 0; j < width; ++j) {
-      reduced_.startVec(reduced_offset[b] + j);
-      for (int i = j; i < width; ++i) {
-        reduced_.insertBack(reduced_offset[b] + i, reduced_offset[b] + j) = 0.0;
-      }
-      for (const int r : rows[b]) {
-        for (int i = 0; i < blocks[r].tangent_size; ++i) {
-          reduced_.insertBack(reduced_offset[r] + i, reduced_offset[b] + j) = 0.0;
+      reduced_.startVec(offset + j);
+      for (int i = j; i < width; ++i) reduced_.insertBack(offset + i, offset + j) = 0.0;
+      for (const int r : graph.rows[b]) {
+        for (int i = 0; i < graph.size(r); ++i) {
+          reduced_.insertBack(graph.reduced_offset[r] + i, offset + j) = 0.0;
         }
       }
     }
   }
   reduced_.finalize();
-  const auto place = [&](int r, int c) {  // Where block r begins in column block c of S.
-    if (r == c) return 0;
-    int k = blocks[c].tangent_size;
-    for (const int other : rows[c]) {
-      if (other == r) return k;
-      k += blocks[other].tangent_size;
-    }
-    return -1;
-  };
+}
 
-  // Where the entries of C go.
-  for (int c = 0; c < num_blocks; ++c) {
-    if (reduced_offset[c] < 0) continue;
+// Where the entries of C go.
+void SchurElimination::MapKept(const Graph& graph, const SparseMatrix& lower) {
+  for (int c = 0; c < graph.num_blocks; ++c) {
+    if (!graph.is_kept(c)) continue;
     const auto copy = [&](int r, int from_place) {
-      const int to_place = place(r, c);
-      for (int j = 0; j < blocks[c].tangent_size; ++j) {
+      const int to_place = graph.Place(r, c);
+      for (int j = 0; j < graph.size(c); ++j) {
         const int skip = r == c ? j : 0;
-        runs_.push_back({outer[blocks[c].tangent_offset + j] + from_place - j + skip,
-                         reduced_.outerIndexPtr()[reduced_offset[c] + j] + to_place - j + skip,
-                         blocks[r].tangent_size - skip});
+        const int from = lower.outerIndexPtr()[graph.blocks[c].tangent_offset + j];
+        const int to = reduced_.outerIndexPtr()[graph.reduced_offset[c] + j];
+        runs_.push_back(
+            {from + from_place - j + skip, to + to_place - j + skip, graph.size(r) - skip});
       }
     };
     copy(c, 0);
-    for (const Link& l : links[c]) {
-      if (l.below && !eliminate[l.block]) copy(l.block, l.place);
+    for (const Link& l : graph.links[c]) {
+      if (l.below && !graph.eliminate[l.block]) copy(l.block, l.place);
     }
   }
+}
 
-  // The eliminated blocks, in their order.
+// The eliminated blocks, in their order. None, where they need more memory than an int counts.
+void SchurElimination::MapEliminated(Graph* graph) {
   long num_values = 0;
-  for (int b = 0; b < num_blocks; ++b) {
-    if (!eliminate[b]) continue;
-    std::sort(links[b].begin(), links[b].end(), [](const Link& l, const Link& m) {
-      return l.block < m.block;
-    });
+  for (int b = 0; b < graph->num_blocks; ++b) {
+    if (!graph->eliminate[b]) continue;
+    std::vector<Link>& links = graph->links[b];
+    std::sort(
+        links.begin(), links.end(), [](const Link& l, const Link& m) { return l.block < m.block; });
     Eliminated e;
-    e.offset = blocks[b].tangent_offset;
-    e.size = blocks[b].tangent_size;
+    e.offset = graph->blocks[b].tangent_offset;
+    e.size = graph->size(b);
     e.first_neighbour = static_cast<int>(neighbours_.size());
-    e.num_neighbours = static_cast<int>(links[b].size());
+    e.num_neighbours = static_cast<int>(links.size());
     e.num_columns = 0;
     e.first_value = static_cast<int>(num_values);
     e.first_target = static_cast<int>(targets_.size());
-    for (size_t p = 0; p < links[b].size(); ++p) {
-      const Link& l = links[b][p];
-      const Space::Block& block = blocks[l.block];
-      neighbours_.push_back({reduced_offset[l.block],
+    for (size_t p = 0; p < links.size(); ++p) {
+      const Link& l = links[p];
+      const Space::Block& block = graph->blocks[l.block];
+      neighbours_.push_back({graph->reduced_offset[l.block],
                              block.tangent_size,
                              l.below ? e.offset : block.tangent_offset,
                              l.place,
                              !l.below});
       e.num_columns += block.tangent_size;
-      for (size_t q = 0; q <= p; ++q) targets_.push_back(place(l.block, links[b][q].block));
+      for (size_t q = 0; q <= p; ++q) targets_.push_back(graph->Place(l.block, links[q].block));
     }
     num_values += e.size * (e.size + e.num_columns);
     eliminated_.push_back(e);

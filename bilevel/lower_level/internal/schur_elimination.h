@@ -51,6 +51,12 @@ class SchurElimination {
   struct Run {  // Entries of C and their places in S.
     int from, to, count;
   };
+  struct Link;
+  struct Graph;
+  void Keep(Graph* graph);
+  void AllocateReduced(const Graph& graph, long num_entries);
+  void MapKept(const Graph& graph, const SparseMatrix& lower);
+  void MapEliminated(Graph* graph);
 
   std::vector<Eliminated> eliminated_;
   std::vector<Neighbour> neighbours_;

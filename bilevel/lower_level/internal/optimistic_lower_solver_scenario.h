@@ -1,0 +1,107 @@
+#ifndef BILEVEL_LOWER_LEVEL_INTERNAL_OPTIMISTIC_LOWER_SOLVER_SCENARIO_H_
+#define BILEVEL_LOWER_LEVEL_INTERNAL_OPTIMISTIC_LOWER_SOLVER_SCENARIO_H_
+
+// What the files of OptimisticLowerSolver share.
+
+#include <limits>
+#include <memory>
+#include <string>
+
+#include "bilevel/lower_level/internal/component_eigen.h"
+#include "bilevel/lower_level/optimistic_lower_solver.h"
+#include "bilevel/program/level_evaluator.h"
+
+namespace bilevel {
+
+// One scenario. What returns a bool says in `message` why it is false.
+struct OptimisticLowerSolver::PerScenario {
+  PerScenario(Program* program, Program::Scenario* s, const Options& o)
+      : scenario(s),
+        space(s->y),
+        options(o),
+        f(s->f.get(), &program->pool),
+        g(s->g.get(), &program->pool),
+        y(&s->y),
+        trial(&s->y),
+        gradient(s->y.tangent_size()),
+        fy(s->y.tangent_size()),
+        h(s->g->yy_pattern()),
+        jacobian(s->g->yx_pattern()),
+        fyy(s->f->yy_pattern()),
+        fyx(s->f->yx_pattern()),
+        third_yy(h),
+        third_yx(jacobian),
+        eigen(h) {}
+
+  // f's minimiser on the set Y*(x) to which at_y leads, with all that its derivative takes.
+  bool Minimize(const Vector& at_x, const Vector& at_y);
+
+  // g, g_y, H, g_yx and the eigenvalues at y.
+  bool Evaluate();
+  // The Newton step and decrement of g; returns the rounding of the latter. As far as y is from
+  // the set, directions along it look curved: the step ignores eigenvalues that this explains,
+  // unless nothing else is left.
+  double Measure();
+  // Newton's method on g, without the directions that are null, until rounding stops it; then
+  // everything is evaluated at y, and N is known.
+  bool Approach();
+  bool FindNullSpace(double rounding);
+  // f along the set: lambda, r = N'f_y, W and R = N'W N, from what Approach has left.
+  bool Project();
+  // Y*(x) moves smoothly with x only if g_yx has no part in the null space.
+  bool CheckSmoothness();
+
+  // R^+ N'v; false where that part of v sees what neither level determines.
+  bool SolveReduced(const Vector& v, Vector* t);
+  // (f_yx + D^2_y D_x g[lambda])'v - g_yx' H^+ W v.
+  void PullBack(const Vector& v, Vector* product) const;
+  std::string FreeBlocks() const;
+
+  bool Fail(const std::string& what) {
+    message = what;
+    return false;
+  }
+
+  Program::Scenario* scenario;
+  const Space& space;
+  const Options& options;
+  LevelEvaluator f, g;
+  Vector x;
+  Point y, trial;
+  double value = 0.0, f_value = 0.0, decrement = -1.0, relative_decrement = -1.0;
+  Vector gradient, fy, step, lambda;
+  SparseMatrix h, jacobian;         // g_yy (lower triangle), g_yx.
+  SparseMatrix fyy, fyx;            // fyy: lower triangle.
+  SparseMatrix third_yy, third_yx;  // D^3 g along lambda; third_yy: lower triangle.
+  SparseMatrix null, w;
+  Vector w_diagonal, reduced_gradient;
+  ComponentEigen eigen;
+  std::unique_ptr<ComponentEigen> reduced_eigen;  // Of R.
+  bool evaluated = false;                         // All of it is that of x and y.
+  int least_dimension = std::numeric_limits<int>::max(), most_dimension = 0;  // Met so far.
+  bool solved = true;
+  std::string message;
+  LowerSolverCounts counts;
+
+ private:
+  // A step along the set, and what f is expected to change by a share s of it: s slope + s^2
+  // bend/2.
+  struct Slide {
+    Vector direction;
+    double slope = 0.0, bend = 0.0;
+    bool is_hidden = false;  // In the rounding of f.
+  };
+  bool Descend(double rounding, double* share);
+  Slide NewtonSlide(double* reduced_decrement) const;
+  Slide SlideOffSaddle() const;
+  bool Follow(const Slide& slide, double* share);
+  bool DifferentiateHessian();
+  double LengthAlongLambda() const;
+  bool EvaluateHessians(double shift, Vector* entries);
+  enum class Difference { kFailed, kNone, kDone };
+  Difference DifferenceHessians(double size, const Vector& base, Vector* finest, double* error);
+};
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_LOWER_LEVEL_INTERNAL_OPTIMISTIC_LOWER_SOLVER_SCENARIO_H_
