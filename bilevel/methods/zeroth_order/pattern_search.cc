@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <utility>
 
 #include "Eigen/QR"
 #include "bilevel/base/internal/bookkeeping.h"
@@ -13,7 +14,26 @@ namespace {
 // The least relative decrease of phi that a step as long as the first must bring.
 constexpr double kSufficient = 1e-6;
 
+// Orthonormal columns.
+Matrix RandomFrame(const Oracle& oracle, int size) {
+  Matrix frame(size, size);
+  Vector direction(size);
+  for (int k = 0; k < size; ++k) {
+    oracle.RandomDirection(k, &direction);
+    frame.col(k) = direction;
+  }
+  return Eigen::HouseholderQR<Matrix>(frame).householderQ();
+}
+
 }  // namespace
+
+// What looking around has found, of all iterations.
+struct PatternSearch::Poll {
+  Point x, y;        // Of the best trial.
+  double phi = 0.0;  // The least so far.
+  long num_evaluated = 0;
+  std::string failure;  // Of the last trial that could not be evaluated.
+};
 
 std::string PatternSearch::Check(const Oracle& /*oracle*/) {
   return FirstNotPositive({{"pattern_search.initial_step", options_.initial_step},
@@ -37,69 +57,72 @@ Method::Outcome PatternSearch::Minimize(Oracle& oracle,
     return Outcome::kFailure;
   }
   if (!monitor->Report(state, progress)) return Outcome::kNoConvergence;
-  double phi = progress.objective, step = options_.initial_step;
+  Poll poll;
+  poll.x = state.x;
+  poll.y = state.y;
+  poll.phi = progress.objective;
   Matrix frame = Matrix::Identity(m, m);
-  Vector direction(m);
-  Point x = state.x, y = state.y, best_x = x, best_y = y;
-  long evaluated = 0;
-  std::string failure;  // Of the last trial that could not be evaluated.
+  double step = options_.initial_step;
   while (step >= options_.smallest_step) {
+    const bool is_better = LookAround(oracle, state, frame, step, monitor, &poll);
     progress = Progress();
-    progress.step_is_successful = false;
+    progress.step_is_successful = is_better;
     progress.note = "phi is less nowhere around";
+    progress.objective = poll.phi;
     progress.trust_region_radius = step;
-    // All of them: the first to be less may be less by next to nothing, for ever.
-    const double share = step / options_.initial_step;
-    double best = phi - kSufficient * share * share * std::abs(phi);
-    for (int k = 0; k < 2 * m; ++k) {
-      x = state.x;
-      y = state.y;
-      if (!x.Move((k % 2 ? -step : step) * frame.col(k / 2))) continue;
-      std::string what;
-      double trial = Progress::kUnknown;
-      if (oracle.Solve(x, &y)) {
-        trial = oracle.f.Value(x, y);
-        what = oracle.Clear();
-      } else {
-        what = oracle.message();
-      }
-      if (!what.empty()) {
-        monitor->Reject(what);
-        failure = what;
-        continue;
-      }
-      ++evaluated;
-      steepest_.Add(state.x, phi, x, trial, state.y);
-      if (!(trial < best)) continue;
-      progress.step_is_successful = true;
-      best = trial;
-      std::swap(best_x, x);
-      std::swap(best_y, y);
-    }
-    if (progress.step_is_successful) {
-      phi = best;
-      std::swap(state.x, best_x);
-      std::swap(state.y, best_y);
+    if (is_better) {
+      std::swap(state.x, poll.x);
+      std::swap(state.y, poll.y);
       progress.step_norm = step;
       step = std::min(2.0 * step, options_.initial_step);
     } else {
       step *= 0.5;
-      for (int k = 0; k < m; ++k) {
-        oracle.RandomDirection(k, &direction);
-        frame.col(k) = direction;
-      }
-      frame = Eigen::HouseholderQR<Matrix>(frame).householderQ();
+      frame = RandomFrame(oracle, m);
     }
-    progress.objective = phi;
     ++oracle.iteration;
     if (!monitor->Report(state, progress)) return Outcome::kNoConvergence;
   }
-  if (m > 0 && evaluated == 0) {
-    *message = "no trial could be evaluated" + (failure.empty() ? "" : ": " + failure);
+  if (m > 0 && poll.num_evaluated == 0) {
+    *message = "no trial could be evaluated" + (poll.failure.empty() ? "" : ": " + poll.failure);
     return Outcome::kNoConvergence;
   }
   *message = "phi is less nowhere around at steps down to the smallest";
   return Outcome::kConverged;
+}
+
+// All of them: the first to be less may be less by next to nothing, for ever. False: none is.
+bool PatternSearch::LookAround(Oracle& oracle,
+                               const State& state,
+                               const Matrix& frame,
+                               double step,
+                               Monitor* monitor,
+                               Poll* poll) {
+  const double share = step / options_.initial_step, phi = poll->phi;
+  double best = phi - kSufficient * share * share * std::abs(phi);
+  bool is_better = false;
+  Point x = state.x, y = state.y;
+  for (int k = 0; k < 2 * state.x.dim(); ++k) {
+    x = state.x;
+    y = state.y;
+    if (!x.Move((k % 2 ? -step : step) * frame.col(k / 2))) continue;
+    double trial = Progress::kUnknown;
+    const bool is_solved = oracle.Solve(x, &y);
+    if (is_solved) trial = oracle.f.Value(x, y);
+    const std::string failure = is_solved ? oracle.Clear() : oracle.message();
+    if (!failure.empty()) {
+      monitor->Reject(failure);
+      poll->failure = failure;
+      continue;
+    }
+    ++poll->num_evaluated;
+    steepest_.Add(state.x, phi, x, trial, state.y);
+    if (!(trial < best)) continue;
+    is_better = true;
+    poll->phi = best = trial;
+    std::swap(poll->x, x);
+    std::swap(poll->y, y);
+  }
+  return is_better;
 }
 
 void PatternSearch::Finish(Oracle& oracle, const State& /*state*/, Assessment* assessment) {

@@ -34,6 +34,14 @@ class PatternSearch : public Method {
   void Finish(Oracle& oracle, const State& state, Assessment* assessment) override;
 
  private:
+  struct Poll;
+  bool LookAround(Oracle& oracle,
+                  const State& state,
+                  const Matrix& frame,
+                  double step,
+                  Monitor* monitor,
+                  Poll* poll);
+
   Options options_;
   Discontinuity steepest_;
 };
