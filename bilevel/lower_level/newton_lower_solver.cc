@@ -14,6 +14,11 @@
 namespace bilevel {
 namespace {
 
+// A new factorisation costs as much as about so many steps with an old one.
+constexpr double kFactorizationInSteps = 15.0;
+// A step is taken if the value falls by this share of what was expected.
+constexpr double kSufficient = 1e-4;
+
 // A bound's multiplier below this share of the gradient's size is about zero.
 constexpr double kWeakMultiplier = 1e-6;
 
@@ -102,6 +107,71 @@ bool NewtonLowerSolver::SolvePart(PerScenario* part, const double* x, bool cold)
   if (RunCeres(part) && Newton(part, x, false)) return true;
   part->message = newton_message + "; and from a cold start: " + part->message;
   return false;
+}
+
+// Newton's steps with a Hessian factorised earlier, corrected by secants: a gradient and a
+// back-substitution each. False: they have become too slow, or cannot be taken; y is the best
+// point.
+bool NewtonLowerSolver::Follow(PerScenario* part, const double* x) {
+  // Bounds change the matrix with the active set.
+  if (!part->kept || part->scenario->y.has_bounds()) return false;
+  const auto gradient = [&](const Point& y, double* value, Vector* g) {
+    Stopwatch watch(&part->counts.seconds_in_evaluation);
+    return part->g.Gradient(x, y.value().data(), Batch::All(), value, nullptr, g->data());
+  };
+  const bool at_same_x = part->x == Eigen::Map<const Vector>(x, program_->x.size());
+  part->factorized = part->evaluated = false;
+  part->secant.Clear();
+  if (!gradient(part->y, &part->value, &part->gradient)) return false;
+  double previous = std::numeric_limits<double>::infinity();
+  for (;;) {
+    {
+      Stopwatch watch(&part->counts.seconds_in_linear_algebra);
+      part->secant.Apply(
+          part->gradient,
+          [&](const Vector& b, Vector* solution) {
+            part->system.factorization().Solve(b, solution);
+          },
+          &part->step);
+    }
+    part->step = -part->step;
+    const double decrement2 = -part->gradient.dot(part->step);
+    if (!(decrement2 >= 0.0)) return false;
+    part->decrement = std::sqrt(decrement2);
+    part->SetRelativeDecrement();
+    const double rounding = part->Rounding();
+    part->trial.value() = part->y.value();
+    if (!part->trial.Move(part->step)) return false;
+    // Newton's last step overshoots the tolerance by far; so does this, the last step included.
+    const double target = std::max(1e-2 * tolerance_ * part->Unit(), rounding);
+    if (part->decrement <= target) {
+      // So says the Hessian of another x. What has seen the gradient fall may be believed.
+      if (!at_same_x && part->decrement > 0.0 &&
+          !(std::isfinite(previous) && part->decrement <= 0.5 * previous)) {
+        double unused = 0.0;
+        if (!gradient(part->trial, &unused, &part->trial_gradient)) return false;
+        const double curvature = part->step.dot(part->trial_gradient - part->gradient);
+        if (!(curvature >= 0.5 * decrement2)) return false;
+      }
+      part->unconfirmed = !at_same_x;
+      std::swap(part->y, part->trial);
+      return true;
+    }
+    // At the rate of the last step, how many more?
+    const double rate = std::log(part->decrement / previous);
+    if (!(kFactorizationInSteps * rate < std::log(target / part->decrement))) return false;
+    previous = part->decrement;
+    double trial_value = 0.0;
+    if (!gradient(part->trial, &trial_value, &part->trial_gradient)) return false;
+    ++part->counts.chord_steps;
+    const double allowance = RoundingOfValue(part->Summands(rounding));
+    if (!(trial_value <= part->value - kSufficient * decrement2 + allowance)) return false;
+    part->product = part->trial_gradient - part->gradient;
+    part->secant.Add(part->step, part->product);
+    std::swap(part->y, part->trial);
+    std::swap(part->gradient, part->trial_gradient);
+    part->value = trial_value;
+  }
 }
 
 bool NewtonLowerSolver::RunCeres(PerScenario* part) {

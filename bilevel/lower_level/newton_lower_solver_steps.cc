@@ -19,81 +19,20 @@ constexpr double kMostDamping = 1e12;
 constexpr double kFarDamping = 1e-2;
 // The last step is to be at most so many tolerances long, relative to y.
 constexpr double kStepTolerances = 100.0;
-// A new factorisation costs as much as about so many steps with an old one.
-constexpr double kFactorizationInSteps = 15.0;
 // A step is taken if the value falls by this share of what was expected.
 constexpr double kSufficient = 1e-4;
 // Full steps that do not halve the decrement have stalled if it is within so many tolerances.
 constexpr double kStalledTolerances = 1e5;
+// Full steps in a row that shrink by factors between these show a singular Hessian ahead.
+constexpr double kLeastRate = 0.3, kMostRate = 0.8;
+constexpr int kLinearSteps = 4;
+// So many saddles and inflections are left on the way.
+constexpr int kMostLeft = 10;
+constexpr int kInverseIterations = 30;
 // y that has grown by this factor seems to have no minimum to go to.
 constexpr double kUnbounded = 1e6;
 
 }  // namespace
-
-// Newton's steps with a Hessian factorised earlier, corrected by secants: a gradient and a
-// back-substitution each. False: they have become too slow, or cannot be taken; y is the best
-// point.
-bool NewtonLowerSolver::Follow(PerScenario* part, const double* x) {
-  // Bounds change the matrix with the active set.
-  if (!part->kept || part->scenario->y.has_bounds()) return false;
-  const auto gradient = [&](const Point& y, double* value, Vector* g) {
-    Stopwatch watch(&part->counts.seconds_in_evaluation);
-    return part->g.Gradient(x, y.value().data(), Batch::All(), value, nullptr, g->data());
-  };
-  const bool at_same_x = part->x == Eigen::Map<const Vector>(x, program_->x.size());
-  part->factorized = part->evaluated = false;
-  part->secant.Clear();
-  if (!gradient(part->y, &part->value, &part->gradient)) return false;
-  double previous = std::numeric_limits<double>::infinity();
-  for (;;) {
-    {
-      Stopwatch watch(&part->counts.seconds_in_linear_algebra);
-      part->secant.Apply(
-          part->gradient,
-          [&](const Vector& b, Vector* solution) {
-            part->system.factorization().Solve(b, solution);
-          },
-          &part->step);
-    }
-    part->step = -part->step;
-    const double decrement2 = -part->gradient.dot(part->step);
-    if (!(decrement2 >= 0.0)) return false;
-    part->decrement = std::sqrt(decrement2);
-    part->SetRelativeDecrement();
-    const double rounding = part->Rounding();
-    part->trial.value() = part->y.value();
-    if (!part->trial.Move(part->step)) return false;
-    // Newton's last step overshoots the tolerance by far; so does this, the last step included.
-    const double target = std::max(1e-2 * tolerance_ * part->Unit(), rounding);
-    if (part->decrement <= target) {
-      // So says the Hessian of another x. What has seen the gradient fall may be believed.
-      if (!at_same_x && part->decrement > 0.0 &&
-          !(std::isfinite(previous) && part->decrement <= 0.5 * previous)) {
-        double unused = 0.0;
-        if (!gradient(part->trial, &unused, &part->trial_gradient)) return false;
-        const double curvature = part->step.dot(part->trial_gradient - part->gradient);
-        if (!(curvature >= 0.5 * decrement2)) return false;
-      }
-      part->unconfirmed = !at_same_x;
-      std::swap(part->y, part->trial);
-      return true;
-    }
-    // At the rate of the last step, how many more?
-    const double rate = std::log(part->decrement / previous);
-    if (!(kFactorizationInSteps * rate < std::log(target / part->decrement))) return false;
-    previous = part->decrement;
-    double trial_value = 0.0;
-    if (!gradient(part->trial, &trial_value, &part->trial_gradient)) return false;
-    ++part->counts.chord_steps;
-    const double allowance = RoundingOfValue(part->Summands(rounding));
-    if (!(trial_value <= part->value - kSufficient * decrement2 + allowance)) return false;
-    part->product = part->trial_gradient - part->gradient;
-    part->secant.Add(part->step, part->product);
-    std::swap(part->y, part->trial);
-    std::swap(part->gradient, part->trial_gradient);
-    part->value = trial_value;
-  }
-}
 
 // Damped Newton from the part's y to a stationary point, where the undamped Hessian is positive
 // definite, or singular.
@@ -118,7 +57,11 @@ class NewtonLowerSolver::PerScenario::DampedNewton {
       if (!Factorize()) return false;
       Step();
       if (IsStationary()) {
-        if (!is_indefinite_ && damping_ <= floor_) return true;
+        if (!is_indefinite_ && damping_ <= floor_) {
+          if (!LeaveInflection()) return true;
+          if (!Evaluate()) return false;
+          continue;
+        }
         if (is_indefinite_) {
           if (!LeaveMaximum()) return false;
           continue;
@@ -222,6 +165,9 @@ class NewtonLowerSolver::PerScenario::DampedNewton {
     const bool is_long = !is_indefinite_ && damping_ <= floor_ &&
                          length > kStepTolerances * solver_.tolerance_ &&
                          length < 0.5 * previous_length_ && iteration_ < max_num_iterations_;
+    const bool is_linear = is_full_step_ && length > kLeastRate * previous_length_ &&
+                           length < kMostRate * previous_length_;
+    num_linear_ = is_linear ? num_linear_ + 1 : 0;
     previous_length_ = length;
     if (is_long) return false;
     const double unit = part_.Unit();
@@ -232,15 +178,73 @@ class NewtonLowerSolver::PerScenario::DampedNewton {
                                        rounding_);
   }
 
-  // At a stationary point that is no minimum: a bound may hold it there. False: none does.
+  // At a stationary point that is no minimum: a bound may hold it there; from a cold start any
+  // other is left along its negative curvature as well. Warm, y follows its branch to the end and
+  // no further. False: there is no way.
   bool LeaveMaximum() {
-    if (has_left_bounds_ || !part_.LeaveBounds()) {
+    if (!has_left_bounds_ && part_.LeaveBounds()) {
+      has_left_bounds_ = true;
+    } else if (may_run_ceres_ || ++num_left_ > kMostLeft || !FindNegativeCurvature() ||
+               !Leave(1.0, -1.0)) {
       return Fail("its stationary point is a saddle: the Hessian has a negative eigenvalue there");
     }
-    has_left_bounds_ = true;
     is_full_step_ = false;
     damping_ = floor_;
     return Evaluate();
+  }
+
+  // Newton's steps shrink by a constant factor where the Hessian becomes singular: to a minimum, or
+  // to an inflection approached from its convex side. True: it was one, and y is beyond it.
+  bool LeaveInflection() {
+    if (num_linear_ < kLinearSteps || num_left_ >= kMostLeft || !Leave(1.0, 1.0)) return false;
+    ++num_left_;
+    num_linear_ = 0;
+    is_full_step_ = false;
+    return true;
+  }
+
+  // The step's direction <- one along which g curves down the most, by inverse iteration with the
+  // damped matrix. False: g does not.
+  bool FindNegativeCurvature() {
+    Vector& v = part_.step;
+    // Blocks that were mended hide what is looked for.
+    if (is_mended_ && !Evaluate()) return false;
+    double damping = std::max(damping_, kFirstDamping);
+    while (FactorizeDamped(damping) != Status::kPositiveDefinite) {
+      if ((damping *= 4.0) > kMostDamping) return false;
+    }
+    for (int j = 0; j < v.size(); ++j) v[j] = std::cos(1.0 + j);  // In no special position.
+    for (int k = 0; k < kInverseIterations; ++k) {
+      part_.system.factorization().Solve(Vector(v / v.norm()), &v);
+    }
+    v.normalize();
+    if (!v.allFinite()) return false;
+    part_.product = part_.yy.selfadjointView<Eigen::Lower>() * v;
+    return v.dot(part_.product) < 0.0;
+  }
+
+  // y moves along the step's direction, or as far along its opposite, where the value is least, if
+  // it falls there at all.
+  bool Leave(double first_side, double second_side) {
+    const Vector direction = part_.step.normalized();
+    const double size = 1.0 + part_.y.value().norm();
+    double least = part_.value - RoundingOfValue(summands_), value = 0.0;
+    Point best;
+    for (const double side : {first_side, second_side}) {
+      for (const double way : {1e-1, 1e-2, 1e-3}) {
+        part_.trial.value() = part_.y.value();
+        if (!part_.trial.Move(side * way * size * direction) ||
+            !part_.g.Value(x_, part_.trial.value().data(), Batch::All(), &value)) {
+          continue;
+        }
+        if (!(value < least)) continue;
+        least = value;
+        best = part_.trial;
+      }
+    }
+    if (!(least < part_.value - RoundingOfValue(summands_))) return false;
+    part_.y.value() = best.value();
+    return true;
   }
 
   bool FailToArrive() {
@@ -317,6 +321,8 @@ class NewtonLowerSolver::PerScenario::DampedNewton {
   double floor_, damping_;
   int iteration_ = 0;
   bool has_left_bounds_ = false;
+  int num_left_ = 0;    // Saddles and inflections.
+  int num_linear_ = 0;  // Full steps in a row that have shrunk by a constant factor.
 
   // Of the matrix factorised.
   bool is_mended_ = false;  // It is not the Hessian any more.
