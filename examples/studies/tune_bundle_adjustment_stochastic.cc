@@ -8,6 +8,7 @@
 // badly conditioned for plain steps: those of y and z are taken in the metric of the Gauss-Newton
 // Hessian at the start, factorised once. Its own y is not y*(x): Newton's method solves it in the
 // end.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <memory>
@@ -108,66 +109,63 @@ Result Learn(std::shared_ptr<bilevel::Method> method, int iterations, Scene* sce
   return result;
 }
 
-int Run() {
-  Scene scene;
+bool Read(Scene* scene) {
   std::string error;
-  if (!examples::ReadScene(FLAGS_bal, &scene.bal, &error)) {
+  if (!examples::ReadScene(FLAGS_bal, &scene->bal, &error)) {
     std::fprintf(stderr, "%s.\nexamples/fetch_bal.sh fetches a scene.\n", error.c_str());
-    return 1;
+    return false;
   }
   if (FLAGS_quick) {
-    scene.bal = examples::Cut(scene.bal, 6, 1200);
+    scene->bal = examples::Cut(scene->bal, 6, 1200);
     FLAGS_batch = 256;
     FLAGS_iterations = 400;
   }
-  if (!scene.Build(&error)) {
+  if (!scene->Build(&error)) {
     std::fprintf(stderr, "The scene cannot be split: %s.\n", error.c_str());
-    return 1;
+    return false;
   }
-  const int training = scene.problem.lower()->NumResidualBlocks();
   std::printf("%zu cameras, %zu points, %d training and %zu validation observations.\n",
-              scene.bal.cameras.size(),
-              scene.bal.points.size(),
-              training,
-              scene.held_out[0].size());
+              scene->bal.cameras.size(),
+              scene->bal.points.size(),
+              scene->problem.lower()->NumResidualBlocks(),
+              scene->held_out[0].size());
+  return true;
+}
 
-  // Both begin at the solution of the scale to start from, found by way of the squares.
+// The solution of the scale to start from, found by way of the squares.
+void SolveAtStart(Scene* scene) {
   for (const double scale : {1e8, FLAGS_start}) {
-    scene.log_scale = std::log(scale);
+    scene->log_scale = std::log(scale);
     ceres::Solver::Summary summary;
-    ceres::Solve(LowerOptions(), scene.problem.lower(), &summary);
+    ceres::Solve(LowerOptions(), scene->problem.lower(), &summary);
   }
-  const auto cameras = scene.bal.cameras;
-  const auto points = scene.bal.points;
-  const double start_validation = scene.Score(0), start_test = scene.Score(1);
+}
 
-  bilevel::Slip::Options slip;
-  slip.lower_batch = FLAGS_batch;
-  slip.upper_batch = std::min<int>(FLAGS_batch, static_cast<int>(scene.held_out[0].size()));
-  slip.sampling = bilevel::Batch::kShuffled;
-  slip.preconditioner = bilevel::Preconditioner::kGaussNewton;
-  slip.num_warm_start_steps = 0;  // y is solved.
-  slip.y = slip.z = {FLAGS_lower_step, 0.5, 100.0};
-  slip.x = {FLAGS_upper_step, 0.75, 20.0};
-  slip.average = {0.1, 0.5, 100.0};
-  const Result minibatch = Learn(std::make_shared<bilevel::Slip>(slip), FLAGS_iterations, &scene);
-  if (!minibatch.summary.IsSolutionUsable()) {
-    std::fprintf(stderr, "SLIP failed: %s.\n", minibatch.summary.message.c_str());
-    return 1;
-  }
+Result LearnOnMinibatches(Scene* scene) {
+  bilevel::Slip::Options options;
+  options.lower_batch = FLAGS_batch;
+  options.upper_batch = std::min<int>(FLAGS_batch, static_cast<int>(scene->held_out[0].size()));
+  options.sampling = bilevel::Batch::kShuffled;
+  options.preconditioner = bilevel::Preconditioner::kGaussNewton;
+  options.num_warm_start_steps = 0;  // y is solved.
+  options.y = options.z = {FLAGS_lower_step, 0.5, 100.0};
+  options.x = {FLAGS_upper_step, 0.75, 20.0};
+  options.average = {0.1, 0.5, 100.0};
+  return Learn(std::make_shared<bilevel::Slip>(options), FLAGS_iterations, scene);
+}
 
-  std::copy(cameras.begin(), cameras.end(), scene.bal.cameras.begin());
-  std::copy(points.begin(), points.end(), scene.bal.points.begin());
-  scene.log_scale = std::log(FLAGS_start);
-  bilevel::LevenbergMarquardt::Options exact_options;
-  exact_options.max_trust_region_radius = 1.0;
-  const Result exact =
-      Learn(std::make_shared<bilevel::LevenbergMarquardt>(exact_options), 50, &scene);
-  if (!exact.summary.IsSolutionUsable()) {
-    std::fprintf(stderr, "The exact method failed: %s.\n", exact.summary.message.c_str());
-    return 1;
-  }
+Result LearnExactly(Scene* scene) {
+  bilevel::LevenbergMarquardt::Options options;
+  options.max_trust_region_radius = 1.0;
+  return Learn(std::make_shared<bilevel::LevenbergMarquardt>(options), 50, scene);
+}
 
+struct Named {
+  const char *name, *key;
+  const Result* result;
+};
+
+void Print(const std::vector<Named>& results, double start_validation, double start_test) {
   examples::Table table({"",
                          "scale [px]",
                          "validation [px^2]",
@@ -184,7 +182,7 @@ int Run() {
              "-",
              "-",
              "-"});
-  for (const auto& [name, r] : {std::make_pair("SLIP", &minibatch), {"exact", &exact}}) {
+  for (const auto& [name, key, r] : results) {
     table.Add({name,
                Format("%.3g", r->scale),
                Format("%.5f", r->validation),
@@ -198,39 +196,70 @@ int Run() {
   std::printf(
       "Epochs are the method's own evaluations; factorisations those of lower solves, SLIP's in "
       "the end.\n");
+}
 
+bool WriteSummary(const std::vector<Named>& results, double start_validation) {
   examples::Json json;
-  for (const auto& [name, r] : {std::make_pair("slip", &minibatch), {"exact", &exact}}) {
+  for (const auto& [name, key, r] : results) {
     examples::Json one;
     one.Add("scale", r->scale)
         .Add("validation", r->validation)
         .Add("test", r->test)
         .Add("seconds", r->seconds)
         .AddRaw("summary", r->summary.Json());
-    json.Add(name, one);
+    json.Add(key, one);
   }
   json.Add("start_validation", start_validation);
-  bool ok = examples::WriteFile(FLAGS_summary_json, json.ToString());
-  ok = examples::WriteFile(FLAGS_trace_csv, minibatch.summary.Csv()) && ok;
-  if (!FLAGS_plot.empty()) {
-    std::vector<examples::Panel> panels(2);
-    panels[0] = {"By epochs", "epochs of the training observations", "Cauchy scale [px]"};
-    panels[1] = {"By time", "seconds", "Cauchy scale [px]"};
-    for (const auto& [name, r] : {std::make_pair("SLIP", &minibatch), {"exact", &exact}}) {
-      examples::Series epochs{name, "linespoints", {}, {}}, seconds{name, "linespoints", {}, {}};
-      for (const auto& it : r->summary.iterations) {
-        if (!it.step_is_successful) continue;
-        epochs.x.push_back(it.lower_epochs);
-        seconds.x.push_back(it.cumulative_time_in_seconds);
-        epochs.y.push_back(std::exp(it.x[0]));
-        seconds.y.push_back(std::exp(it.x[0]));
-      }
-      // The exact method's lower solves are not the method's own evaluations.
-      if (r == &minibatch) panels[0].series.push_back(epochs);
-      panels[1].series.push_back(seconds);
+  return examples::WriteFile(FLAGS_summary_json, json.ToString());
+}
+
+bool Draw(const std::vector<Named>& results) {
+  examples::Panel by_epochs{
+      "By epochs", "epochs of the training observations", "Cauchy scale [px]"};
+  examples::Panel by_time{"By time", "seconds", "Cauchy scale [px]"};
+  for (const auto& [name, key, r] : results) {
+    examples::Series epochs{name, "linespoints", {}, {}}, seconds{name, "linespoints", {}, {}};
+    for (const auto& it : r->summary.iterations) {
+      if (!it.step_is_successful) continue;
+      epochs.x.push_back(it.lower_epochs);
+      seconds.x.push_back(it.cumulative_time_in_seconds);
+      epochs.y.push_back(std::exp(it.x[0]));
+      seconds.y.push_back(std::exp(it.x[0]));
     }
-    ok = examples::Plot(FLAGS_plot, "The loss of bundle adjustment on minibatches", panels) && ok;
+    // The exact method's lower solves are not the method's own evaluations.
+    if (by_epochs.series.empty()) by_epochs.series.push_back(epochs);
+    by_time.series.push_back(seconds);
   }
+  return examples::Plot(
+      FLAGS_plot, "The loss of bundle adjustment on minibatches", {by_epochs, by_time});
+}
+
+int Run() {
+  Scene scene;
+  if (!Read(&scene)) return 1;
+  SolveAtStart(&scene);
+  const auto cameras = scene.bal.cameras;
+  const auto points = scene.bal.points;
+  const double start_validation = scene.Score(0), start_test = scene.Score(1);
+  const Result minibatch = LearnOnMinibatches(&scene);
+  if (!minibatch.summary.IsSolutionUsable()) {
+    std::fprintf(stderr, "SLIP failed: %s.\n", minibatch.summary.message.c_str());
+    return 1;
+  }
+  // Both begin there.
+  std::copy(cameras.begin(), cameras.end(), scene.bal.cameras.begin());
+  std::copy(points.begin(), points.end(), scene.bal.points.begin());
+  scene.log_scale = std::log(FLAGS_start);
+  const Result exact = LearnExactly(&scene);
+  if (!exact.summary.IsSolutionUsable()) {
+    std::fprintf(stderr, "The exact method failed: %s.\n", exact.summary.message.c_str());
+    return 1;
+  }
+  const std::vector<Named> results = {{"SLIP", "slip", &minibatch}, {"exact", "exact", &exact}};
+  Print(results, start_validation, start_test);
+  bool ok = WriteSummary(results, start_validation);
+  ok = examples::WriteFile(FLAGS_trace_csv, minibatch.summary.Csv()) && ok;
+  if (!FLAGS_plot.empty()) ok = Draw(results) && ok;
   return ok ? 0 : 1;
 }
 
