@@ -10,7 +10,7 @@
 #include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/internal/prepared_problem.h"
 #include "bilevel/oracle/hyper_objective.h"
-#include "bilevel/program/program.h"
+#include "bilevel/program/space.h"
 
 namespace bilevel {
 namespace {
@@ -30,6 +30,84 @@ double Slope(const std::vector<double>& steps, const std::vector<double>& remain
   return (n * sxy - sx * sy) / (n * sxx - sx * sx);
 }
 
+// The limit of central differences at steps halved again and again: two levels of Richardson; of
+// all steps, the one where neighbours agree best.
+double Extrapolate(const std::vector<double>& central) {
+  double best = central[0], agreement = std::numeric_limits<double>::infinity(), last = best;
+  for (size_t i = 2; i < central.size(); ++i) {
+    const double once_before = (4.0 * central[i - 1] - central[i - 2]) / 3.0;
+    const double once = (4.0 * central[i] - central[i - 1]) / 3.0;
+    const double twice = (16.0 * once - once_before) / 15.0;
+    const double change = std::abs(twice - (i == 2 ? once : last));
+    last = twice;
+    if (change < agreement) {
+      agreement = change;
+      best = twice;
+    }
+  }
+  return best;
+}
+
+std::string Complaint(const HypergradientChecker::Options& options) {
+  if (options.num_steps < 3) return "num_steps must be at least 3";
+  if (options.num_directions < 1) return "num_directions must be positive";
+  if (!(options.largest_step > 0.0)) return "largest_step must be positive";
+  return "";
+}
+
+// Names a block of x that the check would push through a bound.
+std::string FindBoundNearby(const Point& x, double largest_step) {
+  const Space& space = x.space();
+  for (int j = 0; j < space.tangent_size(); ++j) {
+    const int i = space.AmbientIndex(j);
+    if (i < 0) continue;
+    const double value = x.value()[i];
+    if (value - space.LowerBound(j) < largest_step || space.UpperBound(j) - value < largest_step) {
+      return space.BlockOf(j).name +
+             " is closer than largest_step to a bound, beyond which phi cannot be evaluated";
+    }
+  }
+  return "";
+}
+
+// Holds the gradient at x against values of phi along one direction. Returns what went wrong.
+std::string CheckDirection(const HypergradientChecker::Options& options,
+                           const Point& x,
+                           const Vector& gradient,
+                           const Vector& direction,
+                           HyperObjective* phi,
+                           HypergradientChecker::Result* result) {
+  const double expected = gradient.dot(direction);
+  std::vector<double> steps, remainders, central;
+  double h = options.largest_step;
+  for (int i = 0; i < options.num_steps; ++i, h *= 0.5) {
+    double value[2];
+    for (int side = 0; side < 2; ++side) {
+      Point moved = x;
+      moved.Move((side ? -h : h) * direction);
+      if (!phi->Evaluate(moved, &value[side], nullptr)) {
+        return "at a step of " + Number(h) + ": " + phi->message();
+      }
+    }
+    central.push_back((value[0] - value[1]) / (2.0 * h));
+    const double remainder = std::abs(value[0] - result->objective - h * expected);
+    if (remainder > 1e3 * 2.2e-16 * std::abs(result->objective)) {
+      steps.push_back(h);
+      remainders.push_back(remainder);
+    }
+  }
+  result->slopes.push_back(Slope(steps, remainders));
+  const double differenced = Extrapolate(central);
+  const double size = std::max({std::abs(expected),
+                                std::abs(differenced),
+                                gradient.norm() / std::sqrt(static_cast<double>(x.dim()))});
+  const double relative = size > 0.0 ? std::abs(expected - differenced) / size : 0.0;
+  if (!std::isfinite(relative)) return "phi or its gradient is not finite";
+  result->relative_errors.push_back(relative);
+  result->max_relative_error = std::max(result->max_relative_error, relative);
+  return "";
+}
+
 }  // namespace
 
 HypergradientChecker::Result HypergradientChecker::Check(Problem* problem, const Options& options) {
@@ -39,9 +117,7 @@ HypergradientChecker::Result HypergradientChecker::Check(Problem* problem, const
     return result;
   };
   if (!problem) return fail("the problem is null");
-  if (options.num_steps < 3) return fail("num_steps must be at least 3");
-  if (options.num_directions < 1) return fail("num_directions must be positive");
-  if (!(options.largest_step > 0.0)) return fail("largest_step must be positive");
+  if (const std::string what = Complaint(options); !what.empty()) return fail(what);
   std::string error;
   Solver::Options solver = options.solver;
   solver.lower_tolerance = std::min(solver.lower_tolerance, 1e-12);
@@ -49,20 +125,10 @@ HypergradientChecker::Result HypergradientChecker::Check(Problem* problem, const
   needs.derivative = true;
   const auto prepared = PreparedProblem::Create(solver, needs, problem, &error);
   if (!prepared) return fail(error);
-  Program* const program = &prepared->program();
   const State start = prepared->Start();
   const Point& x = start.x;
-  Point moved;
-  for (int j = 0; j < program->x.tangent_size(); ++j) {
-    const int i = program->x.AmbientIndex(j);
-    if (i < 0) continue;
-    const double value = x.value()[i];
-    if (value - program->x.LowerBound(j) < options.largest_step ||
-        program->x.UpperBound(j) - value < options.largest_step) {
-      return fail(program->x.BlockOf(j).name +
-                  " is closer than largest_step to a bound, beyond which phi cannot be evaluated");
-    }
-  }
+  error = FindBoundNearby(x, options.largest_step);
+  if (!error.empty()) return fail(error);
   HyperObjective phi(&prepared->oracle(), start.y);
   Vector gradient;
   try {
@@ -76,46 +142,8 @@ HypergradientChecker::Result HypergradientChecker::Check(Problem* problem, const
       Vector direction(x.dim());
       for (double& entry : direction) entry = normal(generator);
       direction.normalize();
-      const double expected = gradient.dot(direction);
-      std::vector<double> steps, remainders, central;
-      double h = options.largest_step;
-      for (int i = 0; i < options.num_steps; ++i, h *= 0.5) {
-        double value[2];
-        for (int side = 0; side < 2; ++side) {
-          moved = x;
-          moved.Move((side ? -h : h) * direction);
-          if (!phi.Evaluate(moved, &value[side], nullptr)) {
-            return fail("at a step of " + Number(h) + ": " + phi.message());
-          }
-        }
-        central.push_back((value[0] - value[1]) / (2.0 * h));
-        const double remainder = std::abs(value[0] - result.objective - h * expected);
-        if (remainder > 1e3 * 2.2e-16 * std::abs(result.objective)) {
-          steps.push_back(h);
-          remainders.push_back(remainder);
-        }
-      }
-      result.slopes.push_back(Slope(steps, remainders));
-      // Two levels of Richardson; of all steps, the one where neighbours agree best.
-      double best = central[0], agreement = std::numeric_limits<double>::infinity(), last = best;
-      for (int i = 2; i < options.num_steps; ++i) {
-        const double once_before = (4.0 * central[i - 1] - central[i - 2]) / 3.0;
-        const double once = (4.0 * central[i] - central[i - 1]) / 3.0;
-        const double twice = (16.0 * once - once_before) / 15.0;
-        const double change = std::abs(twice - (i == 2 ? once : last));
-        last = twice;
-        if (change < agreement) {
-          agreement = change;
-          best = twice;
-        }
-      }
-      const double size = std::max({std::abs(expected),
-                                    std::abs(best),
-                                    gradient.norm() / std::sqrt(static_cast<double>(x.dim()))});
-      const double relative = size > 0.0 ? std::abs(expected - best) / size : 0.0;
-      if (!std::isfinite(relative)) return fail("phi or its gradient is not finite");
-      result.relative_errors.push_back(relative);
-      result.max_relative_error = std::max(result.max_relative_error, relative);
+      error = CheckDirection(options, x, gradient, direction, &phi, &result);
+      if (!error.empty()) return fail(error);
     }
   } catch (const std::exception& e) {
     return fail(std::string("the check threw: ") + e.what());

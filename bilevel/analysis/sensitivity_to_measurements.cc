@@ -8,80 +8,60 @@
 #include "bilevel/program/level_evaluator.h"
 
 namespace bilevel {
+namespace {
 
-bool Sensitivity::Implementation::Look(ceres::ResidualBlockId id,
-                                       bool with_jacobian,
-                                       Observation* observation) const {
-  const auto found = owner.find(id);
-  if (found == owner.end()) return Fail("the residual block is not one of the lower level");
-  Observation& o = *observation;
-  o.scenario = found->second;
-  const Program::Scenario& scenario = *program->scenarios[o.scenario];
-  const ceres::Problem& problem = *scenario.lower;
-  const ceres::CostFunction* cost = problem.GetCostFunctionForResidualBlock(id);
-  const auto scaled = scaled_losses.find(id);
-  const ceres::LossFunction* loss =
-      scaled != scaled_losses.end() ? scaled->second : problem.GetLossFunctionForResidualBlock(id);
-  std::vector<double*> blocks;
-  problem.GetParameterBlocksForResidualBlock(id, &blocks);
+using RowMatrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-  // The level of this block alone, over the y it depends on.
-  const Space& space = scenario.y;
-  const double* own = y.value().data() + scenario.offset;
-  Space local;
-  Vector point(0);
-  o.coordinates.clear();
+}  // namespace
+
+// The y that a residual block on these blocks depends on, and where it stands in its scenario's.
+void Sensitivity::Implementation::GatherOwnY(const std::vector<double*>& blocks,
+                                             Observation* o,
+                                             OwnY* own) const {
+  const Program::Scenario& scenario = *program->scenarios[o->scenario];
+  const double* all = y.value().data() + scenario.offset;
+  own->point.resize(0);
+  o->coordinates.clear();
   for (double* user : blocks) {
-    const int b = space.Find(user);
-    if (b < 0 || local.Find(user) >= 0) continue;
-    const Space::Block& block = space.blocks()[b];
-    local.Add(user, block.size, block.manifold, block.name);
-    point.conservativeResize(point.size() + block.size);
-    point.tail(block.size) = Eigen::Map<const Vector>(own + block.offset, block.size);
-    for (int i = 0; i < block.tangent_size; ++i) o.coordinates.push_back(block.tangent_offset + i);
+    const int b = scenario.y.Find(user);
+    if (b < 0 || own->space.Find(user) >= 0) continue;
+    const Space::Block& block = scenario.y.blocks()[b];
+    own->space.Add(user, block.size, block.manifold, block.name);
+    own->point.conservativeResize(own->point.size() + block.size);
+    own->point.tail(block.size) = Eigen::Map<const Vector>(all + block.offset, block.size);
+    for (int i = 0; i < block.tangent_size; ++i) {
+      o->coordinates.push_back(block.tangent_offset + i);
+    }
   }
-  LevelFunction function(&program->x, &local, "the lower problem");
-  function.AddResidual(cost, loss, blocks);
-  function.Finish();
-  LevelEvaluator evaluator(&function, nullptr);
-  SparseMatrix yy = function.yy_pattern();
-  double value;
-  o.gradient.resize(local.tangent_size());
-  if (!evaluator.Hessian(x.value().data(),
-                         point.data(),
-                         options.hessian,
-                         &value,
-                         o.gradient.data(),
-                         &yy,
-                         nullptr)) {
-    return Fail(evaluator.error());
-  }
-  o.hessian = Matrix(yy).selfadjointView<Eigen::Lower>();
-  if (!with_jacobian) return true;
+}
 
-  using RowMatrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-  const int n = static_cast<int>(blocks.size()), m = cost->num_residuals();
+// The residuals before their loss, and their derivatives by the y they depend on.
+bool Sensitivity::Implementation::Linearize(const ceres::CostFunction& cost,
+                                            const std::vector<double*>& blocks,
+                                            const OwnY& own,
+                                            Observation* o) const {
+  const int n = static_cast<int>(blocks.size()), m = cost.num_residuals();
   std::vector<const double*> parameters(blocks.begin(), blocks.end());
   std::vector<RowMatrix> jacobians(n);
   std::vector<double*> wanted(n, nullptr);
   for (int i = 0; i < n; ++i) {
-    if (const int l = local.Find(blocks[i]); l >= 0) {
-      parameters[i] = point.data() + local.blocks()[l].offset;
-      jacobians[i].resize(m, local.blocks()[l].size);
+    if (const int l = own.space.Find(blocks[i]); l >= 0) {
+      parameters[i] = own.point.data() + own.space.blocks()[l].offset;
+      jacobians[i].resize(m, own.space.blocks()[l].size);
       wanted[i] = jacobians[i].data();
     } else if (const int u = program->x.Find(blocks[i]); u >= 0) {
       parameters[i] = x.value().data() + program->x.blocks()[u].offset;
     }
   }
-  o.residuals.resize(m);
-  if (!cost->Evaluate(parameters.data(), o.residuals.data(), wanted.data())) {
+  o->residuals.resize(m);
+  if (!cost.Evaluate(parameters.data(), o->residuals.data(), wanted.data())) {
     return Fail("the cost function of the residual block failed");
   }
-  o.jacobian = Matrix::Zero(m, local.tangent_size());
+  o->jacobian = Matrix::Zero(m, own.space.tangent_size());
   for (int i = 0; i < n; ++i) {
     if (!wanted[i]) continue;
-    const Space::Block& block = local.blocks()[local.Find(blocks[i])];
-    auto columns = o.jacobian.middleCols(block.tangent_offset, block.tangent_size);
+    const Space::Block& block = own.space.blocks()[own.space.Find(blocks[i])];
+    auto columns = o->jacobian.middleCols(block.tangent_offset, block.tangent_size);
     if (block.manifold) {
       RowMatrix plus(block.size, block.tangent_size);
       if (!block.manifold->PlusJacobian(parameters[i], plus.data())) {
@@ -92,6 +72,46 @@ bool Sensitivity::Implementation::Look(ceres::ResidualBlockId id,
       columns += jacobians[i];
     }
   }
+  return true;
+}
+
+bool Sensitivity::Implementation::Look(ceres::ResidualBlockId id,
+                                       bool with_jacobian,
+                                       Observation* observation) const {
+  const auto found = owner.find(id);
+  if (found == owner.end()) return Fail("the residual block is not one of the lower level");
+  Observation& o = *observation;
+  o.scenario = found->second;
+  const ceres::Problem& problem = *program->scenarios[o.scenario]->lower;
+  const ceres::CostFunction* cost = problem.GetCostFunctionForResidualBlock(id);
+  const auto scaled = scaled_losses.find(id);
+  const ceres::LossFunction* loss =
+      scaled != scaled_losses.end() ? scaled->second : problem.GetLossFunctionForResidualBlock(id);
+  std::vector<double*> blocks;
+  problem.GetParameterBlocksForResidualBlock(id, &blocks);
+
+  // The level of this block alone.
+  OwnY own;
+  GatherOwnY(blocks, &o, &own);
+  LevelFunction function(&program->x, &own.space, "the lower problem");
+  function.AddResidual(cost, loss, blocks);
+  function.Finish();
+  LevelEvaluator evaluator(&function, nullptr);
+  SparseMatrix yy = function.yy_pattern();
+  double value;
+  o.gradient.resize(own.space.tangent_size());
+  if (!evaluator.Hessian(x.value().data(),
+                         own.point.data(),
+                         options.hessian,
+                         &value,
+                         o.gradient.data(),
+                         &yy,
+                         nullptr)) {
+    return Fail(evaluator.error());
+  }
+  o.hessian = Matrix(yy).selfadjointView<Eigen::Lower>();
+  if (!with_jacobian) return true;
+  if (!Linearize(*cost, blocks, own, &o)) return false;
   o.rho[0] = o.residuals.squaredNorm();
   o.rho[1] = 1.0;
   o.rho[2] = 0.0;
@@ -128,8 +148,7 @@ bool Sensitivity::GetSensitivityToResiduals(const double* lower,
   if (l < 0) return s.Fail("the lower block is not variable in the lower level");
   const int own = scenario.y.Find(lower);
   const int rows = s.program->y.blocks()[l].tangent_size;
-  Eigen::Map<Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>> out(
-      block, rows, s.last_sensitivity.cols());
+  Eigen::Map<RowMatrix> out(block, rows, s.last_sensitivity.cols());
   if (own < 0) {
     out.setZero();  // Of another scenario.
   } else {

@@ -1,6 +1,7 @@
 #ifndef BILEVEL_LEARNABLE_NOISE_H_
 #define BILEVEL_LEARNABLE_NOISE_H_
 
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -95,6 +96,11 @@ class NoiseModel {
   /// +-1, or, for sign = 0, theta[parameter]. The diagonal has signs.
   struct Entry {
     int row, column, parameter, sign;
+    double Value(const double* theta) const {
+      return sign == 0 ? theta[parameter] : std::exp(sign * theta[parameter]);
+    }
+    /// d entry / d theta[parameter], given the entry's value.
+    double Slope(double value) const { return sign == 0 ? 1.0 : sign * value; }
   };
   /// All that are not zero, row by row.
   const std::vector<Entry>& entries() const { return entries_; }

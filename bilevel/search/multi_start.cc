@@ -31,6 +31,86 @@ Matrix LatinHypercube(int dimension, int n, unsigned seed) {
   return offsets;
 }
 
+// A start, phi there, and phi where the run from it ended. NaN: not known.
+struct Start {
+  Point x;
+  double objective = kNaN, refined = kNaN;
+};
+
+// What is not known ranks last.
+double Rank(double objective) {
+  return std::isfinite(objective) ? objective : std::numeric_limits<double>::infinity();
+}
+
+// The given x, then as many others as the manifolds let move.
+std::vector<Start> Spread(const MultiStartOptions& options, const Point& x) {
+  const Matrix offsets = LatinHypercube(x.dim(), options.num_starts, options.seed);
+  std::vector<Start> starts(1);
+  starts[0].x = x;
+  for (int k = 0; k < options.num_starts; ++k) {
+    Start start{x};
+    if (start.x.Move(options.radius * offsets.col(k))) starts.push_back(std::move(start));
+  }
+  return starts;
+}
+
+// Solves a problem again and again, from any x and always the same y.
+struct Runner {
+  Problem* problem;
+  const PreparedProblem& prepared;
+  const State given;
+  LowerSolverCounts counts;
+
+  Solver::Summary SolveFrom(const Point& x, const Solver::Options& options) {
+    prepared.WriteUser(x, given.y);
+    Solver::Summary summary;
+    Solve(options, problem, &summary);
+    counts += summary.lower_solver;
+    return summary;
+  }
+};
+
+// Evaluates phi at all starts and brings the best to the front.
+void Look(Solver::Options options, Runner* runner, std::vector<Start>* starts) {
+  options.max_num_iterations = 0;
+  options.minimizer_progress_to_stdout = false;
+  options.callbacks.clear();
+  for (Start& start : *starts) {
+    const Solver::Summary summary = runner->SolveFrom(start.x, options);
+    if (summary.IsSolutionUsable()) start.objective = summary.initial_objective;
+  }
+  std::stable_sort(starts->begin(), starts->end(), [](const Start& a, const Start& b) {
+    return Rank(a.objective) < Rank(b.objective);
+  });
+}
+
+// Solves from the first `num` starts. Leaves the user's memory and *summary at the best end, and
+// returns how many ended as low.
+int Refine(const Solver::Options& options,
+           int num,
+           Runner* runner,
+           std::vector<Start>* starts,
+           Solver::Summary* summary) {
+  State best_state = runner->given;
+  double best = std::numeric_limits<double>::infinity();
+  for (int k = 0; k < num; ++k) {
+    Start& start = (*starts)[k];
+    const Solver::Summary there = runner->SolveFrom(start.x, options);
+    if (there.IsSolutionUsable()) start.refined = there.final_objective;
+    const bool better = Rank(start.refined) < best;
+    if (better) {
+      best = start.refined;
+      best_state = runner->prepared.Start();
+    }
+    if (better || k == 0) *summary = there;
+  }
+  runner->prepared.WriteUser(best_state.x, best_state.y);
+  return static_cast<int>(
+      std::count_if(starts->begin(), starts->begin() + num, [best](const Start& start) {
+        return std::abs(Rank(start.refined) - best) <= 1e-3 * std::abs(best);
+      }));
+}
+
 }  // namespace
 
 bool MultiStartOptions::IsValid(std::string* error) const {
@@ -54,61 +134,12 @@ void SolveFromManyStarts(const MultiStartOptions& multi_start,
   if (!multi_start.IsValid(&summary->message)) return;
   const auto prepared = PreparedProblem::Create(options, {}, problem, &summary->message);
   if (!prepared) return;
-  const State given = prepared->Start();
-
-  struct Start {
-    Point x;
-    double objective = kNaN, refined = kNaN;
-  };
-  const Matrix offsets = LatinHypercube(given.x.dim(), multi_start.num_starts, multi_start.seed);
-  std::vector<Start> all(1);
-  all[0].x = given.x;
-  for (int k = 0; k < multi_start.num_starts; ++k) {
-    Start start{given.x};
-    if (start.x.Move(multi_start.radius * offsets.col(k))) all.push_back(std::move(start));
-  }
-  Solver::Options look = options;
-  look.max_num_iterations = 0;
-  look.minimizer_progress_to_stdout = false;
-  look.callbacks.clear();
-  LowerSolverCounts counts;
-  for (Start& start : all) {
-    prepared->WriteUser(start.x, given.y);
-    Solver::Summary there;
-    Solve(look, problem, &there);
-    counts += there.lower_solver;
-    if (there.IsSolutionUsable()) start.objective = there.initial_objective;
-  }
-  const auto rank = [](double objective) {
-    return std::isfinite(objective) ? objective : std::numeric_limits<double>::infinity();
-  };
-  std::stable_sort(all.begin(), all.end(), [&](const Start& a, const Start& b) {
-    return rank(a.objective) < rank(b.objective);
-  });
-
-  State best_state = given;
-  double best = std::numeric_limits<double>::infinity();
+  Runner runner{problem, *prepared, prepared->Start(), {}};
+  std::vector<Start> all = Spread(multi_start, runner.given.x);
+  Look(options, &runner, &all);
   const int refined = std::min<int>(multi_start.num_refined, static_cast<int>(all.size()));
-  int same = 0;
-  for (int k = 0; k < refined; ++k) {
-    prepared->WriteUser(all[k].x, given.y);
-    Solver::Summary there;
-    Solve(options, problem, &there);
-    counts += there.lower_solver;
-    if (there.IsSolutionUsable()) all[k].refined = there.final_objective;
-    if (k == 0 || rank(all[k].refined) < best) {
-      if (rank(all[k].refined) < best) {
-        best = all[k].refined;
-        best_state = prepared->Start();
-      }
-      *summary = there;
-    }
-  }
-  prepared->WriteUser(best_state.x, best_state.y);
-  for (int k = 0; k < refined; ++k) {
-    same += std::abs(rank(all[k].refined) - best) <= 1e-3 * std::abs(best);
-  }
-  summary->lower_solver = counts;
+  const int same = Refine(options, refined, &runner, &all, summary);
+  summary->lower_solver = runner.counts;
   summary->message += "; the best of " + std::to_string(refined) + " runs from the best of " +
                       std::to_string(all.size()) + " starts, reached by " + std::to_string(same);
   if (!starts) return;

@@ -6,7 +6,6 @@
 #include <numeric>
 #include <random>
 #include <unordered_map>
-#include <unordered_set>
 #include <utility>
 
 namespace bilevel {
@@ -25,11 +24,60 @@ struct ResidualBlock {
   std::vector<double*> blocks;
 };
 
+// The first scenario's lower level, which the folds share.
+struct LowerLevel {
+  explicit LowerLevel(Problem* of);
+
+  bool IsY(const double* block) const {
+    return !lower.IsParameterBlockConstant(block) && !problem.IsUpperParameterBlock(block);
+  }
+
+  const Problem& problem;
+  const ceres::Problem& lower;
+  std::vector<ceres::ResidualBlockId> ids;
+  std::vector<ResidualBlock> residuals;         // In the order of ids.
+  std::unordered_map<const double*, int> rows;  // Of each variable block of y.
+};
+
+LowerLevel::LowerLevel(Problem* of) : problem(*of), lower(*of->lower()) {
+  lower.GetResidualBlocks(&ids);
+  residuals.resize(ids.size());
+  for (size_t i = 0; i < ids.size(); ++i) {
+    ResidualBlock& r = residuals[i];
+    r.cost = const_cast<ceres::CostFunction*>(lower.GetCostFunctionForResidualBlock(ids[i]));
+    r.loss = const_cast<ceres::LossFunction*>(lower.GetLossFunctionForResidualBlock(ids[i]));
+    lower.GetParameterBlocksForResidualBlock(ids[i], &r.blocks);
+    for (const double* block : r.blocks) {
+      if (IsY(block)) rows[block] += r.cost->num_residuals();
+    }
+  }
+}
+
+// The candidates' indices among the level's residual blocks; none given: all.
+bool FindCandidates(const LowerLevel& level,
+                    const std::vector<ceres::ResidualBlockId>& candidates,
+                    std::vector<int>* chosen,
+                    std::string* error) {
+  std::unordered_map<ceres::ResidualBlockId, int> index;
+  for (size_t i = 0; i < level.ids.size(); ++i) index.emplace(level.ids[i], static_cast<int>(i));
+  std::vector<char> seen(level.ids.size(), 0);
+  for (ceres::ResidualBlockId id : candidates.empty() ? level.ids : candidates) {
+    const auto it = index.find(id);
+    if (it == index.end()) return Refuse("a candidate is not in the lower problem", error);
+    if (std::exchange(seen[it->second], char(1))) {
+      return Refuse("a candidate was given twice", error);
+    }
+    chosen->push_back(it->second);
+  }
+  return true;
+}
+
 // The fold of each candidate; -1: none.
 std::vector<int> Assign(const CrossValidationOptions& options,
-                        const std::vector<const ResidualBlock*>& candidates,
+                        const LowerLevel& level,
+                        const std::vector<int>& chosen,
                         int num_folds) {
-  const int n = static_cast<int>(candidates.size());
+  const int n = static_cast<int>(chosen.size());
   std::vector<int> fold(n, -1), order(n);
   std::iota(order.begin(), order.end(), 0);
   if (options.kind == Kind::kByBlock) {
@@ -39,7 +87,7 @@ std::vector<int> Assign(const CrossValidationOptions& options,
     }
     for (int i = 0; i < n; ++i) {
       int first = -1;
-      for (const double* block : candidates[i]->blocks) {
+      for (const double* block : level.residuals[chosen[i]].blocks) {
         const auto it = group.find(block);
         if (it != group.end() && (first < 0 || it->second < first)) first = it->second;
       }
@@ -60,6 +108,92 @@ std::vector<int> Assign(const CrossValidationOptions& options,
   }
   return fold;
 }
+
+// Marks those of a fold's residual blocks that may leave: as many as leave each block of y at least
+// as many rows as its tangent size. Returns how many.
+int MarkLeaving(const LowerLevel& level,
+                const std::vector<int>& members,
+                std::vector<char>* leaves) {
+  leaves->assign(level.ids.size(), 0);
+  std::unordered_map<const double*, int> left = level.rows;
+  int num_left = 0;
+  for (const int i : members) {
+    const ResidualBlock& r = level.residuals[i];
+    const int own = r.cost->num_residuals();
+    const bool may_leave = std::all_of(r.blocks.begin(), r.blocks.end(), [&](double* block) {
+      return !level.IsY(block) || left[block] - own >= level.lower.ParameterBlockTangentSize(block);
+    });
+    if (!may_leave) continue;
+    for (double* block : r.blocks) {
+      if (level.IsY(block)) left[block] -= own;
+    }
+    (*leaves)[i] = 1;
+    ++num_left;
+  }
+  return num_left;
+}
+
+// A scenario with copies of y.
+class Fold {
+ public:
+  Fold(const std::string& name, const LowerLevel& level, Problem* problem)
+      : level_(level), problem_(problem), scenario_(problem->AddScenario(name)) {}
+
+  void AddBelow(const ResidualBlock& r) {
+    const std::vector<double*> blocks = Add(r, r.loss, scenario_->lower());
+    for (size_t b = 0; b < blocks.size(); ++b) {
+      if (blocks[b] != r.blocks[b]) Constrain(r.blocks[b], blocks[b]);
+    }
+  }
+  // Returns its blocks here.
+  std::vector<double*> AddAbove(const ResidualBlock& r, ceres::LossFunction* score_loss) {
+    return Add(r, score_loss, scenario_->upper());
+  }
+
+ private:
+  double* Copy(double* block) {
+    if (!level_.IsY(block)) return block;
+    double*& copy = copies_[block];
+    if (!copy) {
+      const int size = level_.lower.ParameterBlockSize(block);
+      copy = problem_->Own(std::make_unique<std::vector<double>>(block, block + size))->data();
+    }
+    return copy;
+  }
+
+  std::vector<double*> Add(const ResidualBlock& r, ceres::LossFunction* loss, ceres::Problem* to) {
+    std::vector<double*> blocks;
+    for (double* block : r.blocks) blocks.push_back(Copy(block));
+    to->AddResidualBlock(r.cost, loss, blocks);
+    for (double* block : r.blocks) {
+      if (!level_.IsY(block) && level_.lower.IsParameterBlockConstant(block)) {
+        to->SetParameterBlockConstant(block);
+      }
+    }
+    return blocks;
+  }
+
+  // Gives a copy below the manifold and the bounds of its original.
+  void Constrain(double* original, double* copy) {
+    ceres::Problem& to = *scenario_->lower();
+    if (to.HasManifold(copy)) return;
+    const ceres::Problem& lower = level_.lower;
+    if (lower.HasManifold(original)) {
+      to.SetManifold(copy, const_cast<ceres::Manifold*>(lower.GetManifold(original)));
+    }
+    for (int i = 0; i < lower.ParameterBlockSize(original); ++i) {
+      const double low = lower.GetParameterLowerBound(original, i);
+      const double high = lower.GetParameterUpperBound(original, i);
+      if (low > -1e300) to.SetParameterLowerBound(copy, i, low);
+      if (high < 1e300) to.SetParameterUpperBound(copy, i, high);
+    }
+  }
+
+  const LowerLevel& level_;
+  Problem* const problem_;
+  Scenario* const scenario_;
+  std::unordered_map<const double*, double*> copies_;
+};
 
 }  // namespace
 
@@ -86,7 +220,7 @@ bool AddCrossValidation(const CrossValidationOptions& options,
                         std::string* error) {
   if (folds) folds->clear();
   if (!options.IsValid(error)) return false;
-  Scenario* whole = problem->scenario(0);
+  const Scenario* whole = problem->scenario(0);
   if (whole->is_wrapped(Level::kLower)) {
     return Refuse("the lower problem is the user's own, whose functions the folds cannot share",
                   error);
@@ -94,35 +228,9 @@ bool AddCrossValidation(const CrossValidationOptions& options,
   if (whole->num_terms(Level::kLower) > 0) {
     return Refuse("the lower level has general terms, which cannot be divided among folds", error);
   }
-  ceres::Problem& lower = *whole->lower();
-  std::vector<ceres::ResidualBlockId> ids;
-  lower.GetResidualBlocks(&ids);
-  std::unordered_map<ceres::ResidualBlockId, int> index;
-  std::vector<ResidualBlock> residuals(ids.size());
-  std::unordered_map<const double*, int> rows;  // Of each variable block of y.
-  const auto is_y = [&](const double* block) {
-    return !lower.IsParameterBlockConstant(block) && !problem->IsUpperParameterBlock(block);
-  };
-  for (size_t i = 0; i < ids.size(); ++i) {
-    index.emplace(ids[i], static_cast<int>(i));
-    ResidualBlock& r = residuals[i];
-    r.cost = const_cast<ceres::CostFunction*>(lower.GetCostFunctionForResidualBlock(ids[i]));
-    r.loss = const_cast<ceres::LossFunction*>(lower.GetLossFunctionForResidualBlock(ids[i]));
-    lower.GetParameterBlocksForResidualBlock(ids[i], &r.blocks);
-    for (const double* block : r.blocks) {
-      if (is_y(block)) rows[block] += r.cost->num_residuals();
-    }
-  }
+  const LowerLevel level(problem);
   std::vector<int> chosen;
-  std::vector<char> seen(ids.size(), 0);
-  for (ceres::ResidualBlockId id : candidates.empty() ? ids : candidates) {
-    const auto it = index.find(id);
-    if (it == index.end()) return Refuse("a candidate is not in the lower problem", error);
-    if (std::exchange(seen[it->second], char(1))) {
-      return Refuse("a candidate was given twice", error);
-    }
-    chosen.push_back(it->second);
-  }
+  if (!FindCandidates(level, candidates, &chosen, error)) return false;
   if (options.kind == Kind::kByTime && !options.times.empty() &&
       options.times.size() != chosen.size()) {
     return Refuse("there are " + std::to_string(options.times.size()) + " times for " +
@@ -131,76 +239,27 @@ bool AddCrossValidation(const CrossValidationOptions& options,
   }
   const int num_folds =
       options.num_folds > 0 ? options.num_folds : static_cast<int>(options.blocks.size());
-  std::vector<const ResidualBlock*> chosen_blocks;
-  for (int i : chosen) chosen_blocks.push_back(&residuals[i]);
-  const std::vector<int> fold = Assign(options, chosen_blocks, num_folds);
-
-  // Who leaves: nothing is added before it is known that every fold holds something out.
-  std::vector<std::vector<char>> leaves(num_folds, std::vector<char>(ids.size(), 0));
-  std::vector<int> num_left(num_folds, 0);
-  for (int f = 0; f < num_folds; ++f) {
-    std::unordered_map<const double*, int> left = rows;
-    for (size_t k = 0; k < chosen.size(); ++k) {
-      if (fold[k] != f) continue;
-      const ResidualBlock& r = residuals[chosen[k]];
-      const int own = r.cost->num_residuals();
-      const bool may_leave = std::all_of(r.blocks.begin(), r.blocks.end(), [&](double* block) {
-        return !is_y(block) || left[block] - own >= lower.ParameterBlockTangentSize(block);
-      });
-      if (!may_leave) continue;
-      for (double* block : r.blocks) {
-        if (is_y(block)) left[block] -= own;
-      }
-      leaves[f][chosen[k]] = 1;
-      ++num_left[f];
-    }
-    if (num_left[f] == 0) {
-      return Refuse("fold " + std::to_string(f) + " is empty: no candidate of it may leave", error);
-    }
+  std::vector<std::vector<int>> members(num_folds);
+  const std::vector<int> fold = Assign(options, level, chosen, num_folds);
+  for (size_t k = 0; k < chosen.size(); ++k) {
+    if (fold[k] >= 0) members[fold[k]].push_back(chosen[k]);
   }
-
+  // Nothing is added before it is known that every fold holds something out.
+  std::vector<std::vector<char>> leaves(num_folds);
   for (int f = 0; f < num_folds; ++f) {
-    Scenario* scenario = problem->AddScenario("fold " + std::to_string(f));
-    std::unordered_map<const double*, double*> copies;
-    const auto copy = [&](double* block) {
-      if (!is_y(block)) return block;
-      auto [it, is_new] = copies.emplace(block, nullptr);
-      if (is_new) {
-        const int size = lower.ParameterBlockSize(block);
-        it->second =
-            problem->Own(std::make_unique<std::vector<double>>(block, block + size))->data();
-      }
-      return it->second;
-    };
-    const auto add = [&](const ResidualBlock& r, bool held_out) {
-      std::vector<double*> blocks;
-      for (double* block : r.blocks) blocks.push_back(copy(block));
-      ceres::Problem& to = held_out ? *scenario->upper() : *scenario->lower();
-      to.AddResidualBlock(r.cost, held_out ? score_loss : r.loss, blocks);
-      for (size_t b = 0; b < blocks.size(); ++b) {
-        if (!is_y(r.blocks[b]) && lower.IsParameterBlockConstant(r.blocks[b])) {
-          to.SetParameterBlockConstant(blocks[b]);
-        }
-        if (held_out || blocks[b] == r.blocks[b] || to.HasManifold(blocks[b])) continue;
-        if (lower.HasManifold(r.blocks[b])) {
-          to.SetManifold(blocks[b], const_cast<ceres::Manifold*>(lower.GetManifold(r.blocks[b])));
-        }
-        for (int i = 0; i < lower.ParameterBlockSize(r.blocks[b]); ++i) {
-          const double low = lower.GetParameterLowerBound(r.blocks[b], i);
-          const double high = lower.GetParameterUpperBound(r.blocks[b], i);
-          if (low > -1e300) to.SetParameterLowerBound(blocks[b], i, low);
-          if (high < 1e300) to.SetParameterUpperBound(blocks[b], i, high);
-        }
-      }
-      return blocks;
-    };
-    for (size_t i = 0; i < ids.size(); ++i) {
-      if (!leaves[f][i]) add(residuals[i], false);
+    if (MarkLeaving(level, members[f], &leaves[f]) > 0) continue;
+    return Refuse("fold " + std::to_string(f) + " is empty: no candidate of it may leave", error);
+  }
+  for (int f = 0; f < num_folds; ++f) {
+    Fold scenario("fold " + std::to_string(f), level, problem);
+    for (size_t i = 0; i < level.residuals.size(); ++i) {
+      if (!leaves[f][i]) scenario.AddBelow(level.residuals[i]);
     }
     std::vector<HeldOutResidual> held_out;
-    for (size_t i = 0; i < ids.size(); ++i) {
+    for (size_t i = 0; i < level.residuals.size(); ++i) {
       if (!leaves[f][i]) continue;
-      held_out.push_back({static_cast<int>(i), residuals[i].cost, add(residuals[i], true)});
+      const ResidualBlock& r = level.residuals[i];
+      held_out.push_back({static_cast<int>(i), r.cost, scenario.AddAbove(r, score_loss)});
     }
     if (folds) folds->push_back(std::move(held_out));
   }

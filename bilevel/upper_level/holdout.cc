@@ -195,6 +195,86 @@ bool ChooseHoldout(const HoldoutOptions& options,
   return Choose(options, candidates, std::move(stocks), set, error);
 }
 
+namespace {
+
+// What the variable blocks of a lower level have, by the residual blocks on them.
+class Inventory {
+ public:
+  Inventory(const HoldoutOptions& options, const Problem& problem, const ceres::Problem& lower)
+      : problem_(problem),
+        lower_(lower),
+        min_left_(options.min_left),
+        groups_(GroupOfBlock(options)) {}
+
+  Candidate Describe(ceres::ResidualBlockId id) {
+    Candidate candidate;
+    candidate.rows = lower_.GetCostFunctionForResidualBlock(id)->num_residuals();
+    std::vector<double*> blocks;
+    lower_.GetParameterBlocksForResidualBlock(id, &blocks);
+    candidate.group = FindGroup(groups_, blocks);
+    for (double* block : blocks) {
+      const auto [it, is_new] = stock_of_block_.emplace(block, static_cast<int>(stocks_.size()));
+      if (is_new) {
+        if (lower_.IsParameterBlockConstant(block) || problem_.IsUpperParameterBlock(block)) {
+          it->second = -1;
+        } else {
+          stocks_.push_back({0, 0, min_left_, lower_.ParameterBlockTangentSize(block)});
+          block_of_stock_.push_back(block);
+        }
+      }
+      if (it->second >= 0) candidate.stocks.push_back(it->second);
+    }
+    return candidate;
+  }
+
+  void Add(ceres::ResidualBlockId id) {
+    const Candidate residual = Describe(id);
+    for (int b : residual.stocks) {
+      ++stocks_[b].residuals;
+      stocks_[b].rows += residual.rows;
+    }
+  }
+
+  // False where a block has too few rows before anything leaves.
+  bool IsEnough(std::string* error) const {
+    for (size_t b = 0; b < stocks_.size(); ++b) {
+      const Stock& stock = stocks_[b];
+      if (stock.rows >= stock.least_rows) continue;
+      return Refuse(problem_.NameOf(block_of_stock_[b], "lower block " + std::to_string(b)) +
+                        " has " + std::to_string(stock.rows) +
+                        " residual rows, fewer than its tangent size " +
+                        std::to_string(stock.least_rows) + ", before anything is held out",
+                    error);
+    }
+    return true;
+  }
+
+  const std::vector<Stock>& stocks() const { return stocks_; }
+
+ private:
+  const Problem& problem_;
+  const ceres::Problem& lower_;
+  const int min_left_;
+  const std::unordered_map<const double*, int> groups_;
+  std::unordered_map<const double*, int> stock_of_block_;
+  std::vector<Stock> stocks_;
+  std::vector<const double*> block_of_stock_;
+};
+
+// Takes a residual block out of the lower problem, which keeps its functions alive.
+HeldOutResidual Remove(ceres::ResidualBlockId id, int index, Scenario* scenario, Problem* problem) {
+  ceres::Problem& lower = *scenario->lower();
+  HeldOutResidual removed{index, lower.GetCostFunctionForResidualBlock(id), {}};
+  lower.GetParameterBlocksForResidualBlock(id, &removed.blocks);
+  if (!scenario->is_wrapped(Level::kLower)) {
+    problem->Adopt(removed.cost, lower.GetLossFunctionForResidualBlock(id));
+  }
+  lower.RemoveResidualBlock(id);
+  return removed;
+}
+
+}  // namespace
+
 bool SplitHoldout(const HoldoutOptions& options,
                   const std::vector<ceres::ResidualBlockId>& candidates,
                   ceres::LossFunction* score_loss,
@@ -215,80 +295,35 @@ bool SplitHoldout(const HoldoutOptions& options,
         "make it with DO_NOT_TAKE_OWNERSHIP and say so by wrapped_problems_own_nothing",
         error);
   }
-  ceres::Problem& lower = *scenario->lower();
   std::vector<ceres::ResidualBlockId> ids;
-  lower.GetResidualBlocks(&ids);
+  scenario->lower()->GetResidualBlocks(&ids);
   std::unordered_map<ceres::ResidualBlockId, int> index_of_id;
-  for (size_t i = 0; i < ids.size(); ++i) index_of_id.emplace(ids[i], static_cast<int>(i));
+  Inventory inventory(options, *problem, *scenario->lower());
+  for (size_t i = 0; i < ids.size(); ++i) {
+    index_of_id.emplace(ids[i], static_cast<int>(i));
+    inventory.Add(ids[i]);
+  }
+  if (!inventory.IsEnough(error)) return false;
   const std::vector<ceres::ResidualBlockId>& from = candidates.empty() ? ids : candidates;
-
-  // Every variable lower block, and what it has.
-  const auto groups = GroupOfBlock(options);
-  std::unordered_map<const double*, int> stock_of_block;
-  std::vector<Stock> stocks;
-  std::vector<const double*> block_of_stock;
-  std::vector<double*> blocks;
-  const auto describe = [&](ceres::ResidualBlockId id) {
-    Candidate candidate;
-    candidate.rows = lower.GetCostFunctionForResidualBlock(id)->num_residuals();
-    lower.GetParameterBlocksForResidualBlock(id, &blocks);
-    candidate.group = FindGroup(groups, blocks);
-    for (double* block : blocks) {
-      const auto [it, is_new] = stock_of_block.emplace(block, static_cast<int>(stocks.size()));
-      if (is_new) {
-        if (lower.IsParameterBlockConstant(block) || problem->IsUpperParameterBlock(block)) {
-          it->second = -1;
-        } else {
-          stocks.push_back({0, 0, options.min_left, lower.ParameterBlockTangentSize(block)});
-          block_of_stock.push_back(block);
-        }
-      }
-      if (it->second >= 0) candidate.stocks.push_back(it->second);
-    }
-    return candidate;
-  };
-  for (ceres::ResidualBlockId id : ids) {
-    const Candidate residual = describe(id);
-    for (int b : residual.stocks) {
-      ++stocks[b].residuals;
-      stocks[b].rows += residual.rows;
-    }
-  }
-  for (size_t b = 0; b < stocks.size(); ++b) {
-    if (stocks[b].rows >= stocks[b].least_rows) continue;
-    return Refuse(problem->NameOf(block_of_stock[b], "lower block " + std::to_string(b)) + " has " +
-                      std::to_string(stocks[b].rows) +
-                      " residual rows, fewer than its tangent size " +
-                      std::to_string(stocks[b].least_rows) + ", before anything is held out",
-                  error);
-  }
   std::vector<Candidate> described;
   std::unordered_set<ceres::ResidualBlockId> seen;
   for (ceres::ResidualBlockId id : from) {
-    if (!index_of_id.count(id) || !seen.insert(id).second) {
-      return Refuse(index_of_id.count(id) ? "a candidate was given twice"
-                                          : "a candidate is not in the lower problem",
-                    error);
-    }
-    described.push_back(describe(id));
+    if (!index_of_id.count(id)) return Refuse("a candidate is not in the lower problem", error);
+    if (!seen.insert(id).second) return Refuse("a candidate was given twice", error);
+    described.push_back(inventory.Describe(id));
   }
   std::vector<int> set;
-  if (!Choose(options, described, std::move(stocks), &set, error)) return false;
+  if (!Choose(options, described, inventory.stocks(), &set, error)) return false;
 
   sets->resize(options.fractions.size());
   for (size_t i = 0; i < from.size(); ++i) {
     if (set[i] == 0) continue;
-    const ceres::CostFunction* cost = lower.GetCostFunctionForResidualBlock(from[i]);
-    lower.GetParameterBlocksForResidualBlock(from[i], &blocks);
-    if (!scenario->is_wrapped(Level::kLower)) {
-      problem->Adopt(cost, lower.GetLossFunctionForResidualBlock(from[i]));
-    }
-    lower.RemoveResidualBlock(from[i]);
+    HeldOutResidual removed = Remove(from[i], index_of_id.at(from[i]), scenario, problem);
     if (set[i] == 1) {
       scenario->upper()->AddResidualBlock(
-          const_cast<ceres::CostFunction*>(cost), score_loss, blocks);
+          const_cast<ceres::CostFunction*>(removed.cost), score_loss, removed.blocks);
     }
-    (*sets)[set[i] - 1].push_back({index_of_id.at(from[i]), cost, blocks});
+    (*sets)[set[i] - 1].push_back(std::move(removed));
   }
   return true;
 }

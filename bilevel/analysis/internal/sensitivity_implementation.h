@@ -51,6 +51,16 @@ struct Sensitivity::Implementation {
   mutable Matrix last_sensitivity;
 
   bool Prepare(Problem* problem);
+  // The y that one residual block depends on.
+  struct OwnY {
+    Space space;
+    Vector point;
+  };
+  void GatherOwnY(const std::vector<double*>& blocks, Observation* observation, OwnY* own) const;
+  bool Linearize(const ceres::CostFunction& cost,
+                 const std::vector<double*>& blocks,
+                 const OwnY& own,
+                 Observation* observation) const;
   bool Look(ceres::ResidualBlockId id, bool with_jacobian, Observation* observation) const;
   bool ScatterAndSolve(const Observation& observation,
                        const Matrix& columns,
