@@ -2,6 +2,7 @@
 #include <cmath>
 #include <exception>
 
+#include "bilevel/base/internal/finite_differences.h"
 #include "bilevel/internal/prepared_problem.h"
 #include "bilevel/oracle/hyper_objective.h"
 #include "bilevel/program/program.h"
@@ -64,13 +65,13 @@ std::string Compute(const Solver::Options& options,
                  "second derivative there";
         }
       }
-      for (const auto& [at, weight] : {std::pair{-2, 1.0}, {-1, -8.0}, {1, 8.0}, {2, -1.0}}) {
+      for (const DifferencePoint& point : kFourthOrder) {
         Point moved = x;
         Vector own;
-        if (!moved.Move(at * step * Vector::Unit(m, i)))
+        if (!moved.Move(point.at * step * Vector::Unit(m, i)))
           return "x cannot move: its manifold failed";
         if (!phi.Evaluate(moved, &value, &own)) return phi.message();
-        second.col(i) += weight / (12.0 * step) * own;
+        second.col(i) += point.Weight(step) * own;
       }
     }
     second = 0.5 * (second + second.transpose()).eval();

@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <utility>
 
 #include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/base/internal/rounding.h"
+#include "bilevel/base/internal/finite_differences.h"
+#include "bilevel/lower_level/internal/for_each_scenario.h"
 #include "bilevel/program/level_evaluator.h"
 
 namespace bilevel {
@@ -102,17 +103,13 @@ LowerSolverReport NewtonCgLowerSolver::Report() const {
 template <typename Body>
 bool NewtonCgLowerSolver::ForEach(const char* what, Body body) {
   message_.clear();
-  program_->pool.ParallelFor(static_cast<int>(parts_.size()), 1, [&](int, int i) {
-    parts_[i]->ok = body(parts_[i].get());
-  });
-  for (auto& part : parts_) {
-    counts_ += std::exchange(part->counts, {});
-    if (part->ok || !message_.empty()) continue;
-    message_ = parts_.size() > 1 ? "the lower level of scenario '" + part->scenario->name + "' " +
-                                       what + part->message
-                                 : part->message;
+  const PerScenario* failed = ForEachScenario(&program_->pool, parts_, &counts_, body);
+  if (!failed) return true;
+  message_ = failed->message;
+  if (parts_.size() > 1) {
+    message_ = "the lower level of scenario '" + failed->scenario->name + "' " + what + message_;
   }
-  return message_.empty();
+  return false;
 }
 
 bool NewtonCgLowerSolver::Evaluate(const double* x,
@@ -307,18 +304,17 @@ bool NewtonCgLowerSolver::IsDetermined(const Vector& fy) {
 }
 
 bool NewtonCgLowerSolver::FillColumns(PerScenario* part) {
-  constexpr double kWeights[4][2] = {{1, 8.0}, {-1, -8.0}, {2, -1.0}, {-2, 1.0}};
   const double h = 1e-3 * std::max(1.0, x_.value().lpNorm<Eigen::Infinity>());
   Point probe = x_;
   Vector mixed(part->y.dim()), direction = Vector::Zero(x_.dim());
   for (int k = 0; k < x_.dim(); ++k) {
     mixed.setZero();
-    for (const auto& weight : kWeights) {
+    for (const DifferencePoint& point : kFourthOrder) {
       probe = x_;
-      direction[k] = weight[0] * h;
+      direction[k] = point.at * h;
       if (!probe.Move(direction)) return part->Fail("x cannot move: its manifold failed");
       if (!Evaluate(probe.value().data(), part->y, part, &part->gradient)) return false;
-      mixed -= weight[1] / (12.0 * h) * part->gradient;
+      mixed -= point.Weight(h) * part->gradient;
     }
     direction[k] = 0.0;
     part->solution.setZero();

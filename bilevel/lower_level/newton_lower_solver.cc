@@ -3,11 +3,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <exception>
+#include <limits>
 #include <optional>
 #include <utility>
 
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/lower_level/internal/for_each_scenario.h"
 #include "bilevel/lower_level/internal/newton_lower_solver_scenario.h"
 #include "bilevel/lower_level/internal/one_openmp_thread.h"
 
@@ -61,30 +62,19 @@ bool NewtonLowerSolver::Solve(const Point& x, Point* y) {
     part->y.value() = y->value().segment(part->scenario->offset, part->scenario->y.size());
     part->start.value() = part->y.value();
   }
-  program_->pool.ParallelFor(static_cast<int>(parts_.size()), 1, [&](int, int i) {
-    PerScenario* part = parts_[i].get();
-    try {
-      part->ok = SolvePart(part, x.value().data(), cold);
-    } catch (const std::exception& e) {
-      part->ok = false;
-      part->message = std::string("solving it threw: ") + e.what();
-    } catch (...) {
-      part->ok = false;
-      part->message = "solving it threw something that is not a std::exception";
-    }
-  });
+  const PerScenario* failed =
+      ForEachScenario(&program_->pool, parts_, &counts_, [&](PerScenario* part) {
+        return SolvePart(part, x.value().data(), cold);
+      });
   if (options_.use_ceres) {
     program_->x.WriteUser(saved_x.data());
     program_->y.WriteUser(saved_y.data());
   }
-  for (auto& part : parts_) {
-    counts_ += std::exchange(part->counts, {});
-    if (part->ok || !message_.empty()) continue;
-    message_ = "the lower level" +
-               (parts_.size() > 1 ? " of scenario '" + part->scenario->name + "'" : std::string()) +
-               " was not solved: " + part->message;
-  }
-  if (!message_.empty()) {
+  if (failed) {
+    message_ =
+        "the lower level" +
+        (parts_.size() > 1 ? " of scenario '" + failed->scenario->name + "'" : std::string()) +
+        " was not solved: " + failed->message;
     ++counts_.failed_solves;
     return false;
   }

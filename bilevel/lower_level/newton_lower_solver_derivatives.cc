@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/lower_level/internal/for_each_scenario.h"
 #include "bilevel/lower_level/internal/newton_lower_solver_scenario.h"
 
 namespace bilevel {
@@ -18,37 +19,33 @@ constexpr double kLongStep = 1e3;
 bool NewtonLowerSolver::Differentiate(const Point& x, const Point& y) {
   have_dy_dx_ = false;
   message_.clear();
-  program_->pool.ParallelFor(static_cast<int>(parts_.size()), 1, [&](int, int i) {
-    PerScenario* part = parts_[i].get();
+  const auto differentiate = [&](PerScenario* part) {
     const auto own = y.value().segment(part->scenario->offset, part->scenario->y.size());
     const bool here = part->evaluated && part->x == x.value() && part->y.value() == own;
     part->y.value() = own;
-    part->ok = here || Evaluate(part, x.value().data());
-    if (!part->ok) return;
+    if (!here && !Evaluate(part, x.value().data())) return false;
     FindActive(part);
     Stopwatch watch(&part->counts.seconds_in_linear_algebra);
     const int before = part->system.num_factorizations();
-    part->ok = part->system.Prepare(
+    part->kept = part->system.Prepare(
         &part->yy, part->Fixed(), options_.singular_handling, here && part->factorized);
-    if (!part->ok) part->message = part->system.message();
+    if (!part->kept) part->message = part->system.message();
     part->counts.factorizations += part->system.num_factorizations() - before;
     part->factorized = false;  // The system may have damped it.
-    part->kept = part->ok;
-    if (!part->ok || !std::exchange(part->unconfirmed, false)) return;
+    if (!part->kept || !std::exchange(part->unconfirmed, false)) return part->kept;
     const double decrement = part->MeasuredDecrement();
     const bool is_short = part->singular || part->RelativeStep() <= kLongStep * tolerance_;
     if (is_short && decrement <= std::max(tolerance_ * part->Unit(), 100.0 * part->Rounding())) {
-      return;
+      return true;
     }
-    part->ok = part->kept = false;
+    part->kept = false;
     part->message = "y is not solved: its decrement is " + Scientific(decrement) +
                     " by the Hessian at x, larger than an earlier one had it";
-  });
-  for (auto& part : parts_) {
-    counts_ += std::exchange(part->counts, {});
-    if (!part->ok && message_.empty()) message_ = part->message;
-  }
-  return message_.empty();
+    return false;
+  };
+  const PerScenario* failed = ForEachScenario(&program_->pool, parts_, &counts_, differentiate);
+  if (failed) message_ = failed->message;
+  return !failed;
 }
 
 bool NewtonLowerSolver::ComputeColumns(int first, int count) {

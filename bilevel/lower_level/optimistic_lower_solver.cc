@@ -1,11 +1,11 @@
 #include "bilevel/lower_level/optimistic_lower_solver.h"
 
 #include <algorithm>
-#include <exception>
 #include <limits>
 #include <utility>
 
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/lower_level/internal/for_each_scenario.h"
 #include "bilevel/lower_level/internal/optimistic_lower_solver_scenario.h"
 
 namespace bilevel {
@@ -57,26 +57,17 @@ std::unique_ptr<LowerSolver> OptimisticLowerSolver::Fork() const {
 
 bool OptimisticLowerSolver::SolveFrom(const Point& x, const Point& y) {
   message_.clear();
-  program_->pool.ParallelFor(static_cast<int>(parts_.size()), 1, [&](int, int i) {
-    PerScenario* part = parts_[i].get();
-    part->message.clear();
-    try {
-      part->solved = part->Minimize(
-          x.value(), y.value().segment(part->scenario->offset, part->scenario->y.size()));
-    } catch (const std::exception& e) {
-      part->solved = part->Fail(std::string("solving it threw: ") + e.what());
-    } catch (...) {
-      part->solved = part->Fail("solving it threw something that is not a std::exception");
-    }
-  });
-  for (auto& part : parts_) {
-    own_counts_ += std::exchange(part->counts, {});
-    if (part->solved || !message_.empty()) continue;
-    message_ = "the lower level" +
-               (parts_.size() > 1 ? " of scenario '" + part->scenario->name + "'" : std::string()) +
-               " has no optimistic solution: " + part->message;
-  }
-  return message_.empty();
+  const PerScenario* failed =
+      ForEachScenario(&program_->pool, parts_, &own_counts_, [&](PerScenario* part) {
+        part->message.clear();
+        return part->Minimize(x.value(),
+                              y.value().segment(part->scenario->offset, part->scenario->y.size()));
+      });
+  if (!failed) return true;
+  message_ = "the lower level" +
+             (parts_.size() > 1 ? " of scenario '" + failed->scenario->name + "'" : std::string()) +
+             " has no optimistic solution: " + failed->message;
+  return false;
 }
 
 bool OptimisticLowerSolver::Solve(const Point& x, Point* y) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "Eigen/SparseCholesky"
+#include "bilevel/base/internal/finite_differences.h"
 #include "bilevel/lower_level/factorization.h"
 #include "bilevel/program/level_evaluator.h"
 #include "bilevel/program/program.h"
@@ -102,15 +103,15 @@ class HalfLogDeterminant final : public Objective {
     moved_x_ = x_;
     moved_y_ = y_;
     const double step = kStep * std::max(1.0, std::abs(x_[i]));
-    for (const auto& [at, weight] : {std::pair{-2, 1.0}, {-1, -8.0}, {1, 8.0}, {2, -1.0}}) {
+    for (const DifferencePoint& point : kFourthOrder) {
       double value;
-      moved_x_[i] = x_[i] + at * step;
-      motion_ = at * step * dy_dx_.col(i);
+      moved_x_[i] = x_[i] + point.at * step;
+      motion_ = point.at * step * dy_dx_.col(i);
       if (!g_.y().Plus(y_.data(), motion_.data(), moved_y_.data()) ||
           !Value(moved_x_, moved_y_, nullptr, &value)) {
         return false;
       }
-      *slope += weight / (12.0 * step) * value;
+      *slope += point.Weight(step) * value;
     }
     return true;
   }

@@ -79,7 +79,7 @@ struct OptimisticLowerSolver::PerScenario {
   std::unique_ptr<ComponentEigen> reduced_eigen;  // Of R.
   bool evaluated = false;                         // All of it is that of x and y.
   int least_dimension = std::numeric_limits<int>::max(), most_dimension = 0;  // Met so far.
-  bool solved = true;
+  bool ok = true;
   std::string message;
   LowerSolverCounts counts;
 

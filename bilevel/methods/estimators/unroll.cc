@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "bilevel/base/internal/finite_differences.h"
+
 namespace bilevel {
 namespace {
 
@@ -25,19 +27,18 @@ void PullBackThroughStep(const Space& space,
     const Vector step = s.segment(block.tangent_offset, t);
     Vector moved(n), shifted(n), delta(t), difference(t), along(t), across(t);
     constexpr double kStep = 1e-3;
-    constexpr double kWeights[4][2] = {{1, 8.0}, {-1, -8.0}, {2, -1.0}, {-2, 1.0}};
     for (int k = 0; k < t; ++k) {
       along[k] = across[k] = 0.0;
-      for (const auto& w : kWeights) {
-        delta = Vector::Unit(t, k) * (w[0] * kStep);
+      for (const DifferencePoint& point : kFourthOrder) {
+        delta = Vector::Unit(t, k) * (point.at * kStep);
         block.manifold->Plus(y0, delta.data(), moved.data());
         block.manifold->Plus(moved.data(), step.data(), shifted.data());
         block.manifold->Minus(shifted.data(), y1, difference.data());
-        along[k] += w[1] / (12.0 * kStep) * own.dot(difference);
+        along[k] += point.Weight(kStep) * own.dot(difference);
         delta += step;
         block.manifold->Plus(y0, delta.data(), shifted.data());
         block.manifold->Minus(shifted.data(), y1, difference.data());
-        across[k] += w[1] / (12.0 * kStep) * own.dot(difference);
+        across[k] += point.Weight(kStep) * own.dot(difference);
       }
     }
     a->segment(block.tangent_offset, t) = along;
@@ -53,7 +54,6 @@ void PullBackThroughStep(const Space& space,
 void AddFrameTerm(
     const Space& space, const Vector& y, const Vector& g, const Vector& b, Vector* a) {
   constexpr double kStep = 5e-3;
-  constexpr double kWeights[4][2] = {{1, 8.0}, {-1, -8.0}, {2, -1.0}, {-2, 1.0}};
   for (const Space::Block& block : space.blocks()) {
     if (!block.manifold) continue;
     const int n = block.size, t = block.tangent_size;
@@ -61,14 +61,15 @@ void AddFrameTerm(
     Vector moved(n), shifted(n), d(t), e(t), difference(t);
     for (int j = 0; j < t; ++j) {
       double sum = 0.0;
-      for (const auto& along_e : kWeights) {
-        e = Vector::Unit(t, j) * (along_e[0] * kStep);
+      for (const DifferencePoint& along_e : kFourthOrder) {
+        e = Vector::Unit(t, j) * (along_e.at * kStep);
         block.manifold->Plus(at, e.data(), moved.data());
-        for (const auto& along_b : kWeights) {
-          d = b.segment(block.tangent_offset, t) * (along_b[0] * kStep);
+        for (const DifferencePoint& along_b : kFourthOrder) {
+          d = b.segment(block.tangent_offset, t) * (along_b.at * kStep);
           block.manifold->Plus(moved.data(), d.data(), shifted.data());
           block.manifold->Minus(shifted.data(), at, difference.data());
-          sum += along_e[1] * along_b[1] * g.segment(block.tangent_offset, t).dot(difference);
+          sum += along_e.twelfths * along_b.twelfths *
+                 g.segment(block.tangent_offset, t).dot(difference);
         }
       }
       (*a)[block.tangent_offset + j] += sum / (144.0 * kStep * kStep);
