@@ -120,7 +120,7 @@ class ProblemCompiler {
     made.weight = s.weight_;
     made.lower = s.lower_;
     if (!(s.weight_ > 0.0) || !std::isfinite(s.weight_)) {
-      return Refuse("the weight" + draft.suffix + " is " + std::to_string(s.weight_) +
+      return Refuse("the weight" + draft.suffix + " is " + Number(s.weight_) +
                     "; it must be positive");
     }
     if (!AddLowerBlocks(&draft) || !AddLowerBlocksOfTerms(&draft)) return false;
@@ -203,7 +203,7 @@ class ProblemCompiler {
     }
     for (const auto& [id, weight] : weights) {
       if (weight > 0.0) continue;
-      return Refuse("a residual block has the sampling weight " + std::to_string(weight) +
+      return Refuse("a residual block has the sampling weight " + Number(weight) +
                     ": it must be positive" + draft.suffix);
     }
     return true;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "bilevel/analysis/internal/sensitivity_implementation.h"
+#include "bilevel/base/internal/bookkeeping.h"
 
 namespace bilevel {
 
@@ -22,14 +23,9 @@ Sensitivity::~Sensitivity() = default;
 
 bool Sensitivity::Options::IsValid(std::string* error) const {
   if (!(stationarity_tolerance > 0.0)) {
-    if (error) *error = "stationarity_tolerance must be positive";
-    return false;
+    return Refuse("stationarity_tolerance must be positive", error);
   }
-  if (num_threads <= 0) {
-    if (error) *error = "num_threads must be positive";
-    return false;
-  }
-  return true;
+  return num_threads > 0 || Refuse("num_threads must be positive", error);
 }
 
 void Sensitivity::ScaleNoise(const std::vector<ceres::ResidualBlockId>& residual_blocks,

@@ -73,13 +73,13 @@ bool SetBound(
   const auto name = [&] { return block.name + "[" + std::to_string(coordinate) + "]"; };
   if (lower > upper) {
     return Refuse("the bounds of " + name() + " are infeasible: lower " + Number(lower) +
-                      ", upper " + std::to_string(upper),
+                      ", upper " + Number(upper),
                   error);
   }
   const double value = block.user[coordinate];
   if (value < lower || value > upper) {
     return Refuse("the start of " + name() + ", " + Number(value) + ", is outside its bounds [" +
-                      Number(lower) + ", " + std::to_string(upper) + "]",
+                      Number(lower) + ", " + Number(upper) + "]",
                   error);
   }
   if (j >= 0) space->SetBounds(j, lower, upper);

@@ -67,11 +67,6 @@ Entries FullEntries(int n) {
   return entries;
 }
 
-bool Refuse(const std::string& what, std::string* error) {
-  if (error) *error = what;
-  return false;
-}
-
 }  // namespace
 
 NoiseModel::NoiseModel(double* parameters,

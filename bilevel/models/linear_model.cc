@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/models/internal/check_sizes.h"
 #include "bilevel/models/internal/linear_model_engine.h"
 
@@ -29,8 +30,8 @@ std::string CheckModel(const LinearModel::Description& p) {
   for (int i = 0; i < p.n; ++i) {
     const double label = p.targets[i];
     if (label >= 0.0 && label < classes && label == std::floor(label)) continue;
-    return "sample " + std::to_string(i) + " of a linear model has the label " +
-           std::to_string(label) + ", which is not one of 0 ... " + std::to_string(classes - 1);
+    return "sample " + std::to_string(i) + " of a linear model has the label " + Number(label) +
+           ", which is not one of 0 ... " + std::to_string(classes - 1);
   }
   return "";
 }

@@ -8,6 +8,7 @@
 #include <random>
 #include <utility>
 
+#include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/internal/prepared_problem.h"
 
 namespace bilevel {
@@ -118,8 +119,7 @@ bool MultiStartOptions::IsValid(std::string* error) const {
                      : num_refined < 1                           ? "num_refined must be positive"
                      : !(radius > 0.0) || !std::isfinite(radius) ? "radius must be positive"
                                                                  : nullptr;
-  if (what && error) *error = what;
-  return !what;
+  return !what || Refuse(what, error);
 }
 
 void SolveFromManyStarts(const MultiStartOptions& multi_start,

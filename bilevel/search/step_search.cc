@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <limits>
 
+#include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/internal/prepared_problem.h"
 
 namespace bilevel {
@@ -17,8 +18,7 @@ bool StepSearch::IsValid(std::string* error) const {
                      : !make_method         ? "make_method must be given"
                      : num_iterations <= 0  ? "num_iterations must be positive"
                                             : nullptr;
-  if (what && error) *error = what;
-  return !what;
+  return !what || Refuse(what, error);
 }
 
 std::vector<double> LogGrid(double first, double last, int count) {
@@ -113,8 +113,7 @@ bool SearchSteps(const StepSearch& search,
   }
   result->seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (std::isfinite(trials.front().held_out)) return true;
-  if (error) *error = "every run failed; the first: " + trials.front().message;
-  return false;
+  return Refuse("every run failed; the first: " + trials.front().message, error);
 }
 
 }  // namespace bilevel

@@ -8,15 +8,12 @@
 #include <unordered_map>
 #include <utility>
 
+#include "bilevel/base/internal/bookkeeping.h"
+
 namespace bilevel {
 namespace {
 
 using Kind = HoldoutOptions::Kind;
-
-bool Refuse(const std::string& what, std::string* error) {
-  if (error) *error = what;
-  return false;
-}
 
 struct ResidualBlock {
   ceres::CostFunction* cost;

@@ -9,6 +9,8 @@
 #include <unordered_set>
 #include <utility>
 
+#include "bilevel/base/internal/bookkeeping.h"
+
 namespace bilevel {
 namespace {
 
@@ -23,11 +25,6 @@ struct Candidate {
   int rows;
   int group = -1;  // Those of one group leave together.
 };
-
-bool Refuse(const std::string& what, std::string* error) {
-  if (error) *error = what;
-  return false;
-}
 
 // Whether the members can leave all together; takes them out of stock if so.
 bool TakeOut(const std::vector<int>& members,

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "Eigen/SparseCholesky"
+#include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/base/internal/finite_differences.h"
 #include "bilevel/lower_level/factorization.h"
 #include "bilevel/program/level_evaluator.h"
@@ -149,27 +150,24 @@ void ShareResiduals(Problem* problem, Scenario* scenario) {
 }  // namespace
 
 bool AddMarginalLikelihood(Problem* problem, std::string* error) {
-  const auto refuse = [&](const std::string& what) {
-    if (error) *error = what;
-    return false;
-  };
   for (int s = 0; s < problem->num_scenarios(); ++s) {
     const Scenario& scenario = *problem->scenario(s);
     if (scenario.is_wrapped(Level::kLower) || scenario.is_wrapped(Level::kUpper)) {
-      return refuse("scenario " + std::to_string(s) +
-                    " is around the user's own ceres::Problems, which cannot share functions");
+      return Refuse("scenario " + std::to_string(s) +
+                        " is around the user's own ceres::Problems, which cannot share functions",
+                    error);
     }
     if (scenario.num_terms(Level::kLower) > 0) {
-      return refuse("the lower level of scenario " + std::to_string(s) + " has general terms");
+      return Refuse("the lower level of scenario " + std::to_string(s) + " has general terms",
+                    error);
     }
   }
   Problem::CompileOptions options;
   options.need_upper_level = false;
-  std::string complaint;
-  const std::shared_ptr<const Program> program = problem->Compile(options, &complaint);
-  if (!program) return refuse(complaint);
+  const std::shared_ptr<const Program> program = problem->Compile(options, error);
+  if (!program) return false;
   for (const Space::Block& block : program->x.blocks()) {
-    if (block.manifold) return refuse(block.name + " has a manifold");
+    if (block.manifold) return Refuse(block.name + " has a manifold", error);
   }
   for (int s = 0; s < problem->num_scenarios(); ++s) {
     Scenario* scenario = problem->scenario(s);

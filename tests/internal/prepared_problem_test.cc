@@ -7,11 +7,9 @@
 #include <vector>
 
 #include "bilevel/bilevel.h"
-#include "bilevel/learnable/noise.h"
 #include "bilevel/lower_level/newton_cg_lower_solver.h"
 #include "bilevel/lower_level/sgm.h"
 #include "bilevel/search/multi_start.h"
-#include "bilevel/upper_level/cross_validation.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -119,6 +117,49 @@ TEST(PreparedProblem, IsAnArgminOverALongLowerTerm) {
   EXPECT_NEAR(derivative[kSize - 1], 1.0, 1e-8);
 }
 
+// Sensitivity needs a matrix, and says so.
+TEST(PreparedProblem, SensitivityRefusesALongLowerTerm) {
+  LongProblem p;
+  Sensitivity sensitivity;
+  EXPECT_FALSE(sensitivity.Compute(&p.problem, {&p.x}));
+  EXPECT_THAT(sensitivity.message(), HasSubstr("too long for an assembled Hessian"));
+}
+
+TEST(PreparedProblem, StartsALongLowerTermFromManyPlaces) {
+  LongProblem p;
+  MultiStartOptions starts;
+  starts.num_starts = 2;
+  starts.num_refined = 1;
+  Solver::Summary summary;
+  SolveFromManyStarts(starts, Solver::Options(), &p.problem, &summary, nullptr);
+  EXPECT_TRUE(summary.IsSolutionUsable()) << summary.message;
+  EXPECT_NEAR(p.x, 2.0, 1e-6);
+}
+
+// An analysis may solve a problem many times: cold at first and again after Restart.
+TEST(PreparedProblem, RestartsCold) {
+  LongProblem p;
+  Solver::Options options;
+  options.lower_solver = [](Program* program) {
+    return std::make_unique<NewtonCgLowerSolver>(program, NewtonCgLowerSolver::Options());
+  };
+  std::string error;
+  const auto prepared = PreparedProblem::Create(options, {}, &p.problem, &error);
+  ASSERT_TRUE(prepared) << error;
+  const State given = prepared->Start();
+  for (int run = 0; run < 2; ++run) {
+    State state = given;
+    ASSERT_TRUE(prepared->oracle().Solve(state.x, &state.y)) << prepared->oracle().message();
+    EXPECT_NEAR(prepared->oracle().f.Value(state.x, state.y), 1.125, 1e-9);  // (0.5 - 2)^2 / 2
+    EXPECT_EQ(prepared->lower().counts().warm_solves + prepared->lower().counts().cold_solves, 1);
+    prepared->WriteUser(state.x, state.y);
+    EXPECT_NEAR(p.y[kSize - 1], 0.5, 1e-9);
+    prepared->WriteUser(given.x, given.y);
+    EXPECT_EQ(p.y[kSize - 1], 0.0);
+    prepared->Restart();
+  }
+}
+
 struct Difference {
   template <typename T>
   bool operator()(const T* y, const T* x, T* r) const {
@@ -180,24 +221,6 @@ TEST(PreparedProblem, ReasonsNeedNotBeAskedFor) {
   Solver::Options options;
   EXPECT_EQ(PreparedProblem::Create(options, {}, &problem, nullptr), nullptr);
   EXPECT_EQ(PreparedProblem::Create(options, {}, nullptr, nullptr), nullptr);
-  options.num_threads = 0;
-  EXPECT_FALSE(options.IsValid(nullptr));
-  MultiStartOptions multi_start;
-  multi_start.num_starts = -1;
-  EXPECT_FALSE(multi_start.IsValid(nullptr));
-  HoldoutOptions holdout;
-  holdout.fractions = {};
-  EXPECT_FALSE(holdout.IsValid(nullptr));
-  EXPECT_FALSE(StepSearch().IsValid(nullptr));
-  StepSearchResult result;
-  StepSearch search;
-  search.grids = {{0.1}};
-  search.make_method = [](const std::vector<double>&) { return CreateMethod("lbfgs"); };
-  EXPECT_FALSE(SearchSteps(search, options, &problem, &result, nullptr));
-  EXPECT_FALSE(SearchSteps(search, options, nullptr, &result, nullptr));
-  double log_sigma = 0.0;
-  std::vector<ceres::ResidualBlockId> ids;
-  EXPECT_FALSE(ScalarNoise(&log_sigma).Apply(&ids, &problem, nullptr, 7));
   SolveFromManyStarts({}, options, &problem, nullptr, nullptr);
   SolveFromManyStarts({}, options, nullptr, nullptr, nullptr);
   Solve(options, &problem, nullptr);

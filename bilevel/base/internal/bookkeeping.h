@@ -37,6 +37,12 @@ inline std::string Number(double value) {
   return text;
 }
 
+/// False, for a caller to return, with *error (may be nullptr) saying why.
+inline bool Refuse(const std::string& what, std::string* error) {
+  if (error) *error = what;
+  return false;
+}
+
 /// "sgm.theta must be positive", of the first option that is not, or not finite; empty if all are.
 inline std::string FirstNotPositive(std::initializer_list<std::pair<const char*, double>> options) {
   for (const auto& [name, value] : options) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/methods/estimators/internal/active_bounds.h"
 
 namespace bilevel {
@@ -75,7 +76,7 @@ bool AdjointSolver::Solve(Oracle& o, const Point& x, const Point& y, const Vecto
     Multiply(o, x, y, p_, &hp_);
     const double curvature = least_norm ? hp_.squaredNorm() : p_.dot(hp_);
     if (!least_norm && !(curvature > 0.0)) {
-      o.Fail("conjugate gradients met a direction of curvature " + std::to_string(curvature) +
+      o.Fail("conjugate gradients met a direction of curvature " + Number(curvature) +
              " in the lower level: its Hessian is not positive definite there");
       return false;
     }

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <limits>
 
+#include "bilevel/base/internal/bookkeeping.h"
+
 namespace bilevel {
 namespace {
 
@@ -67,7 +69,7 @@ double BvfsmHypergradient::Estimate(Oracle& o, State& s, Vector* d) {
   double slack = limit;                         // What divides sigma in P'.
   if (options_.barrier == kDetached) {
     if (!(limit > 0.0)) {
-      o.Fail("bvfsm.offset must exceed -min g: with " + std::to_string(options_.offset) +
+      o.Fail("bvfsm.offset must exceed -min g: with " + Number(options_.offset) +
              " the weight of the released barrier is not positive");
       return kNaN;
     }
