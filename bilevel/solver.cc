@@ -9,7 +9,6 @@
 #include "bilevel/internal/answer_check.h"
 #include "bilevel/internal/prepared_problem.h"
 #include "bilevel/internal/recorder.h"
-#include "bilevel/methods/hyper_objective/gradient_method.h"
 #include "bilevel/methods/registry.h"
 #include "bilevel/program/program.h"
 
@@ -326,7 +325,7 @@ void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
   const auto prepared = PreparedProblem::Create(options, needs, problem, &summary->message);
   if (!prepared) return;
   Describe(options, prepared->program(), summary);
-  if (prepared->groups() && !dynamic_cast<GradientMethod*>(options.method.get())) {
+  if (prepared->groups() && !options.method->TakesScenarioBatches()) {
     summary->message =
         options.method->name() +
         " takes all scenarios in every iteration: num_scenarios_per_iteration is for first-order "

@@ -181,6 +181,58 @@ TEST(Scenarios, MinibatchesFindTheMinimiser) {
   EXPECT_NE(other_seed.x[0], batches.x[0]);
 }
 
+// A user's own: plain descent along the exact hypergradient.
+class Descent : public Method {
+ public:
+  explicit Descent(bool takes_batches) : takes_batches_(takes_batches) {}
+  std::string name() const override { return "mine"; }
+  bool TakesScenarioBatches() const override { return takes_batches_; }
+
+ protected:
+  void Step(Oracle& o, State& s, Progress* progress) override {
+    Vector& gradient = s.Get("gradient", s.x.dim());  // Zeros at first.
+    s.x.Move(-0.03 * gradient);
+    if (!o.Solve(s.x, &s.y) || !o.Differentiate(s.x, s.y)) return o.Fail(o.message());
+    progress->upper_value = o.f.Gradient(s.x, s.y, &gradient, &fy_);
+    if (!o.lower().Adjoint(fy_, &through_y_)) return o.Fail(o.lower().message());
+    gradient += through_y_;
+    progress->y_is_solved = false;
+    progress->keep = Progress::kAlways;
+  }
+
+ private:
+  const bool takes_batches_;
+  Vector fy_, through_y_;
+};
+
+TEST(Scenarios, AMethodOfOnesOwnMayTakeMinibatches) {
+  Recordings own(12), ours(12);
+  Solver::Options options;
+  options.max_num_iterations = 40;
+  options.num_scenarios_per_iteration = 3;
+  options.method = std::make_shared<Descent>(true);
+  const Solver::Summary summary = own.Solve(options);
+  // The same method of the library's parts draws the same batches.
+  StepRule rule;
+  rule.step = 0.03;
+  options.method =
+      std::make_shared<GradientMethod>("ours", std::make_unique<ExactHypergradient>(), rule);
+  const Solver::Summary expected = ours.Solve(options);
+  for (int k = 0; k < 2; ++k) EXPECT_NEAR(own.x[k], ours.x[k], 1e-9);
+  EXPECT_GT(std::abs(own.x[0] + 1.0), 0.05);  // From its start.
+  EXPECT_NEAR(summary.final_objective, expected.final_objective, 1e-9);
+  // One group's lower solves an iteration, not four.
+  EXPECT_EQ(summary.lower_solver.cold_solves + summary.lower_solver.warm_solves,
+            expected.lower_solver.cold_solves + expected.lower_solver.warm_solves);
+
+  options.method = std::make_shared<Descent>(false);
+  Recordings refused(12);
+  Solver::Summary refusal;
+  Solve(options, &refused.problem, &refusal);
+  EXPECT_EQ(refusal.termination_type, ceres::FAILURE);
+  EXPECT_THAT(refusal.message, HasSubstr("mine takes all scenarios"));
+}
+
 TEST(Scenarios, MinibatchesAreForFirstOrderMethods) {
   for (const std::string method : {"auto", "lbfgs", "levenberg_marquardt", "bome", "igfm"}) {
     Recordings recordings(4);

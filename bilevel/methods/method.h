@@ -104,6 +104,10 @@ class Method {
   /// Repeats Start and Step until the monitor says stop. *message says why it ended.
   virtual Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message);
 
+  /// Whether Step may see some scenarios only (Solver::Options::num_scenarios_per_iteration): what
+  /// oracle.f and its derivatives by x say is then unbiased for all, see Oracle::DrawScenarios.
+  virtual bool TakesScenarioBatches() const { return false; }
+
   /// After the last step, at the answer with y solved. What fails here is no failure of the solve.
   virtual void Finish(Oracle& /*oracle*/, const State& /*state*/, Assessment* /*assessment*/) {}
 

@@ -25,6 +25,7 @@ class GradientMethod : public Method {
 
   std::string name() const override { return name_; }
   std::string Check(const Oracle& oracle) override;
+  bool TakesScenarioBatches() const override { return true; }
   void Finish(Oracle& oracle, const State& state, Assessment* assessment) override;
 
  protected:
