@@ -3,6 +3,7 @@
 #include <exception>
 #include <unordered_set>
 
+#include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/internal/block_geometry.h"
 #include "bilevel/internal/check_program.h"
 #include "bilevel/problem.h"

@@ -63,7 +63,7 @@ class Solver {
     /// Newton's method polishes y until sqrt(g' H^-1 g) <= lower_tolerance * sqrt(2 g), the
     /// relative distance to y*(x) in the norm of the Hessian H, or until rounding stops it.
     double lower_tolerance = 1e-10;
-    int max_num_lower_newton_iterations = 200;
+    int max_num_lower_newton_iterations = 50;
     /// Where d^2g/dy^2 is singular (gauge freedom).
     SingularHandling singular_handling = SingularHandling::kAutomatic;
     /// kGaussNewton drops the curvature of residuals and losses from d^2g/dy^2: an approximation,

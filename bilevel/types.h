@@ -25,7 +25,8 @@ enum class SingularHandling {
   kRefuse,
 };
 
-/// What kind of answer x is, as far as could be told. CONVERGENCE goes with the first three alone.
+/// What kind of answer x is, as far as could be told. CONVERGENCE goes with the first three; with
+/// kUndetermined where a method says so by first-order quantities of its own (bome's KKT loss).
 enum class AnswerKind {
   kStationary,    ///< The gradient of phi vanishes, or what it promises is not worth a step.
   kKink,          ///< phi has no derivative there, and falls to no side.

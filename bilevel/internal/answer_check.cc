@@ -7,6 +7,7 @@
 
 #include "Eigen/QR"
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/internal/rounding.h"
 #include "bilevel/methods/estimators/internal/active_bounds.h"
 #include "bilevel/methods/estimators/internal/min_norm.h"
 #include "bilevel/oracle/hyper_objective.h"
@@ -17,8 +18,6 @@ namespace {
 
 // Up to here all sides of x are looked at.
 constexpr int kVeryShort = 20;
-// Relative changes of phi below this are rounding, of y as well.
-constexpr double kRoundingOfPhi = 1e-12;
 // A step whose part in a new direction is shorter has not explored it.
 constexpr double kNewDirection = 1e-8;
 // Relative to 1 + |x|: how far a curvature, the sides of a kink, and those of a direction x never
@@ -48,7 +47,9 @@ class Check {
     double value;
     if (!at_.Evaluate(end_.x, &value, &gradient_)) {
       result_.kind = AnswerKind::kUndetermined;
-      result_.doubt = "but phi has no derivative there: " + at_.message();
+      if (!(evidence_.kkt_loss <= gradient_tolerance_)) {
+        result_.doubt = "but phi has no derivative there: " + at_.message();
+      }
       return result_;
     }
     at_.Accept();
@@ -95,8 +96,9 @@ class Check {
     return beside.norm() * back.norm() <= kFlat * (evidence_.first_phi - phi_);
   }
 
-  // Whether a Newton step along the gradient, by the curvature of phi a little way down, promises too
-  // little to be worth it. Beside a kink that curvature grows as the way gets shorter: no answer.
+  // Whether a Newton step along the gradient, by the curvature of phi a little way down, promises
+  // too little to be worth it. Beside a kink that curvature grows as the way gets shorter: no
+  // answer.
   bool PromisesLittle() {
     const double norm = gradient_.norm();
     double value, before = 0.0;
@@ -183,7 +185,7 @@ class Check {
     }
     if (Falls()) {
       result_.doubt = "but " + what_ + ", and phi falls by " + Scientific(phi_ - lowest_) +
-                      " nearby: it is stuck; \"pattern_search\" looks at all sides";
+                      " nearby: it is stuck; \"auto\" goes on from there";
       return;
     }
     const bool jumps = std::any_of(changes.begin(), changes.end(), [&](double change) {
@@ -231,7 +233,8 @@ void Path::Add(const Point& x) {
   if (x.dim() > kVeryShort) return;
   if (explored_.rows() != x.dim()) explored_.resize(x.dim(), 0);
   Vector step(x.dim());
-  if (explored_.cols() < x.dim() && last_ && x.space().Minus(x.value().data(), last_->value().data(), step.data())) {
+  if (explored_.cols() < x.dim() && last_ &&
+      x.space().Minus(x.value().data(), last_->value().data(), step.data())) {
     const double length = step.norm();
     step -= explored_ * (explored_.transpose() * step);
     if (step.norm() > kNewDirection * length) {
@@ -263,6 +266,7 @@ void Evidence::Add(const State& state, const Progress& progress) {
   phi = progress.objective;
   gradient_max_norm = progress.y_is_solved ? progress.gradient_max_norm : Progress::kUnknown;
   if (gradient_max_norm > largest_gradient) largest_gradient = gradient_max_norm;
+  kkt_loss = progress.kkt_loss;
   if (progress.step_norm > 0.0) last_step = progress.step_norm;
   path.Add(state.x);
 }

@@ -31,6 +31,7 @@ struct Evidence {
   double gradient_max_norm = Progress::kUnknown;  ///< Of the last accepted; NaN: y was not solved.
   double largest_gradient = 0.0;                  ///< Of all.
   double last_step = 0.0;                         ///< 0: x has not moved.
+  double kkt_loss = Progress::kUnknown;           ///< Of a method that knows it.
   std::optional<Point> first_x;
   Path path;
 };
@@ -48,10 +49,12 @@ struct AnswerCheck {
 double Negligible(double function_tolerance, double phi, double first_phi);
 
 /// CONVERGENCE is a promise, and this is the one place that makes it. At a solved (x, y):
-///   - f sees no direction of y that the lower level leaves free;
-///   - the projected |grad phi|_max is within the tolerance, or what a Newton step along it promises
-///     is Negligible (another step as long as the last, where the gradient has fallen by much: beside
-///     a kink it has not, however short the steps);
+///   - f sees no direction of y that the lower level leaves free, or the method's KKT loss
+///   vanishes;
+///   - the projected |grad phi|_max is within the tolerance, or what a Newton step along it
+///   promises
+///     is Negligible (another step as long as the last, where the gradient has fallen by much:
+///     beside a kink it has not, however short the steps);
 ///   - phi falls on neither side of a direction that x never moved along, and x has not run off to
 ///     where phi is flat;
 ///   - or, at a kink, a jump or a weakly active bound of y, phi falls by more than that neither to

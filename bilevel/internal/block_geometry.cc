@@ -32,11 +32,6 @@ bool IsCurved(const ceres::Manifold* manifold) {
   return manifold && !ManifoldCurvature(manifold).is_zero();
 }
 
-bool Refuse(const std::string& what, std::string* error) {
-  *error = what;
-  return false;
-}
-
 }  // namespace
 
 bool FindManifold(const double* values,

@@ -5,8 +5,8 @@
 #include <limits>
 
 #include "bilevel/base/internal/bookkeeping.h"
-#include "bilevel/base/internal/rounding.h"
 #include "bilevel/base/internal/finite_differences.h"
+#include "bilevel/base/internal/rounding.h"
 #include "bilevel/lower_level/internal/for_each_scenario.h"
 #include "bilevel/program/level_evaluator.h"
 

@@ -27,7 +27,7 @@ class NewtonLowerSolver : public LowerSolver {
     /// Stop when the Newton decrement sqrt(g' H^-1 g) <= tolerance * sqrt(2 * value), or when it
     /// has reached rounding: the relative distance to y* in the Hessian's own norm.
     double tolerance = 1e-10;
-    int max_num_newton_iterations = 200;
+    int max_num_newton_iterations = 50;
     HessianKind hessian = HessianKind::kExact;
     SingularHandling singular_handling = SingularHandling::kAutomatic;
     /// False: Newton alone, from any start.

@@ -19,7 +19,12 @@ FunctionCounts& FunctionCounts::operator+=(const FunctionCounts& other) {
 }
 
 Oracle::Oracle(Program* program, LowerSolver* lower, uint64_t seed)
-    : f(this, true), g(this, false), program_(program), lower_(lower), first_lower_(lower), seed_(seed) {
+    : f(this, true),
+      g(this, false),
+      program_(program),
+      lower_(lower),
+      first_lower_(lower),
+      seed_(seed) {
   for (auto& scenario : program->scenarios) {
     parts_.push_back(std::make_unique<PerScenario>(program, scenario.get()));
     if (parts_.size() == 1) continue;

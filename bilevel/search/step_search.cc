@@ -60,6 +60,7 @@ bool SearchSteps(const StepSearch& search,
   *result = StepSearchResult();
   if (!search.IsValid(error)) return false;
   Solver::Options run = options;
+  run.check_from_start = false;
   run.method = Solver::Options().method;  // Until a trial brings its own.
   run.max_num_iterations = search.num_iterations;
   run.callbacks.clear();

@@ -192,7 +192,9 @@ LineSearch::LineSearch(ceres::LineSearchDirectionType direction) : name_(NameOf(
 
 std::string LineSearch::Check(const Oracle& oracle) {
   if (oracle.program().x.has_bounds()) {
-    return name_ + " cannot honour bounds on x; \"levenberg_marquardt\" does, and \"projected_lbfgs\" where x is long";
+    return name_ +
+           " cannot honour bounds on x; \"levenberg_marquardt\" does, and \"projected_lbfgs\" "
+           "where x is long";
   }
   std::string error;
   if (!options_.IsValid(&error)) return "its line search options are not valid: " + error;

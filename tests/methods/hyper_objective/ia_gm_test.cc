@@ -45,7 +45,9 @@ TEST(IaGm, DegenerateLowerLevel) {
     ia.momentum = momentum;
     ia.nesterov = true;
     const ToyRun run = RunToy(&toy, std::make_shared<IaGm>(ia), 1000);
-    EXPECT_EQ(run.summary.termination_type, ceres::CONVERGENCE) << run.summary.FullReport();
+    // It ends well, and cannot show it: y*(x) is a set on which f has a choice.
+    EXPECT_EQ(run.summary.termination_type, ceres::NO_CONVERGENCE) << run.summary.FullReport();
+    EXPECT_EQ(run.summary.answer, AnswerKind::kUndetermined);
     EXPECT_NEAR(toy.x[0], 1.0, 1e-4);
     EXPECT_NEAR(toy.y[1], 1.0, 1e-4);
   }
@@ -61,7 +63,7 @@ TEST(IaGm, InitialisationUndoesFewLowerSteps) {
     ia.lower_step = 0.3;
     const ToyRun run = RunToy(&toy, std::make_shared<IaGm>(ia), 20000);
     EXPECT_EQ(run.summary.termination_type, ceres::NO_CONVERGENCE) << run.summary.FullReport();
-    EXPECT_THAT(run.summary.message, HasSubstr("the method's estimate of it is off"));
+    EXPECT_THAT(run.summary.message, HasSubstr("it is stuck"));
     EXPECT_NEAR(run.x.back()[0], 0.0, 1e-6);
     EXPECT_NEAR(run.y.back()[0], 1.0, 1e-6);
     // Solve shows it: y solved is worse than at the start, which is returned.

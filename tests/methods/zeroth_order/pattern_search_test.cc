@@ -46,7 +46,9 @@ TEST(PatternSearch, FollowsAKinkToItsLeast) {
   options.method = CreateMethod("pattern_search");
   Solver::Summary summary;
   Solve(options, &ridge.problem, &summary);
-  EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.FullReport();
+  // Its steps have ended before phi is least to the function tolerance, which the check sees.
+  EXPECT_EQ(summary.termination_type, ceres::NO_CONVERGENCE) << summary.FullReport();
+  EXPECT_EQ(summary.answer, AnswerKind::kStuck);
   EXPECT_NEAR(summary.final_objective, 0.5, 5e-3) << summary.FullReport();
   EXPECT_NEAR(ridge.y[0], ridge.x[0], 1e-9);
 }
@@ -64,11 +66,13 @@ TEST(PatternSearch, GoesOnWhereAutoIsStuck) {
   options.method = CreateMethod("auto");
   Solve(options, &ridge.problem, &summary);
   EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.FullReport();
-  EXPECT_NE(summary.message.find("pattern_search"), std::string::npos) << summary.message;
-  EXPECT_NE(summary.FullReport().find("without derivatives"), std::string::npos);
+  EXPECT_EQ(summary.answer, AnswerKind::kKink);
+  ASSERT_GE(summary.assessment.attempts.size(), 2u);
+  EXPECT_EQ(summary.assessment.attempts[0].method, "levenberg_marquardt");
+  EXPECT_NE(summary.FullReport().find("Tried: levenberg_marquardt"), std::string::npos);
   EXPECT_FALSE(summary.assessment.uncertainty.available());
   EXPECT_LE(summary.final_objective, stuck_at);
-  EXPECT_NEAR(summary.final_objective, 0.5, 5e-3) << summary.FullReport();
+  EXPECT_NEAR(summary.final_objective, 0.5, 1e-7) << summary.FullReport();
 }
 
 // g = (y^2 - 1)^2 / 4 - x y: two wells. From the right one y follows x down to its fold at

@@ -10,11 +10,14 @@ namespace {
 TEST(MinNorm, ClosedForms) {
   EXPECT_NEAR((MinNormInHull(Matrix{{3.0}, {4.0}}) - Vector{{3.0, 4.0}}).norm(), 0.0, 1e-15);
   // The foot on the line between two, one of two where the foot is outside, and zero between.
-  EXPECT_NEAR((MinNormInHull(Matrix{{1.0, 0.0}, {0.0, 1.0}}) - Vector{{0.5, 0.5}}).norm(), 0, 1e-14);
-  EXPECT_NEAR((MinNormInHull(Matrix{{1.0, 2.0}, {0.0, 1.0}}) - Vector{{1.0, 0.0}}).norm(), 0, 1e-14);
+  EXPECT_NEAR(
+      (MinNormInHull(Matrix{{1.0, 0.0}, {0.0, 1.0}}) - Vector{{0.5, 0.5}}).norm(), 0, 1e-14);
+  EXPECT_NEAR(
+      (MinNormInHull(Matrix{{1.0, 2.0}, {0.0, 1.0}}) - Vector{{1.0, 0.0}}).norm(), 0, 1e-14);
   EXPECT_NEAR(MinNormInHull(Matrix{{-1.0, 3.0}, {0.0, 0.0}}).norm(), 0.0, 1e-14);
   // Equal columns, and zero within a triangle.
-  EXPECT_NEAR((MinNormInHull(Matrix{{1.0, 1.0}, {1.0, 1.0}}) - Vector{{1.0, 1.0}}).norm(), 0, 1e-14);
+  EXPECT_NEAR(
+      (MinNormInHull(Matrix{{1.0, 1.0}, {1.0, 1.0}}) - Vector{{1.0, 1.0}}).norm(), 0, 1e-14);
   EXPECT_NEAR(MinNormInHull(Matrix{{-1.0, 2.0, 0.5}, {-1.0, 0.0, 3.0}}).norm(), 0.0, 1e-13);
 }
 
