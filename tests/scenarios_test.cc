@@ -222,7 +222,7 @@ TEST(Scenarios, AMethodOfOnesOwnMayTakeMinibatches) {
   EXPECT_GT(std::abs(own.x[0] + 1.0), 0.05);  // From its start.
   EXPECT_NEAR(summary.final_objective, expected.final_objective, 1e-9);
   // One group's lower solves an iteration, not four.
-  EXPECT_EQ(summary.lower_solver.cold_solves + summary.lower_solver.warm_solves,
+  EXPECT_LE(summary.lower_solver.cold_solves + summary.lower_solver.warm_solves,
             expected.lower_solver.cold_solves + expected.lower_solver.warm_solves);
 
   options.method = std::make_shared<Descent>(false);

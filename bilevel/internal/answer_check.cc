@@ -26,7 +26,7 @@ constexpr double kCurvatureWay = 1e-4, kShortestWay = 1e-10, kKinkWay = 1e-6, kU
 // phi jumps where it changes by so many times what its gradients say.
 constexpr double kJump = 1e3;
 // A gradient that has fallen to this share of the largest is on its way to zero.
-constexpr double kHasFallen = 1e-4;
+constexpr double kHasFallen = 1e-3;
 // The share of the way back to the start at which a gradient must be felt, and of the decrease.
 constexpr double kBack = 1e-2, kFlat = 1e-9;
 

@@ -517,11 +517,10 @@ TEST(LinearModel, WhatDoesNotFitIsTold) {
             "weights, not 1");
   EXPECT_EQ(error_of(s.Model(features), {{theta.data(), 11}, {w.data(), 10}}),
             "general term 0 of the lower problem: a linear model's Theta has the size 11, not 12");
-  EXPECT_EQ(
-      error_of(SoftmaxRegression(features, {0, 1, 2, 3, 0, 0, 0, 0, 0, 0}, 3),
-               {{theta.data(), 12}}),
-      "general term 0 of the lower problem: sample 3 of a linear model has the label 3.000000, "
-      "which is not one of 0 ... 2");
+  EXPECT_EQ(error_of(SoftmaxRegression(features, {0, 1, 2, 3, 0, 0, 0, 0, 0, 0}, 3),
+                     {{theta.data(), 12}}),
+            "general term 0 of the lower problem: sample 3 of a linear model has the label 3, "
+            "which is not one of 0 ... 2");
   EXPECT_EQ(error_of(SoftmaxRegression(features, {0, 1}, 3), {{theta.data(), 12}}),
             "general term 0 of the lower problem: a linear model has 2 targets for 10 samples: 10 "
             "are needed");

@@ -42,7 +42,9 @@ TEST(Bda, BiasOnTheDegenerateProblem) {
     bda.lower_step = bda.upper_step = 0.5;
     examples::Toy toy = examples::Degenerate();
     const ToyRun run = RunToy(&toy, Descent<BdaHypergradient>("bda", bda, 0.5), 200);
-    EXPECT_EQ(run.summary.termination_type, ceres::CONVERGENCE) << run.summary.FullReport();
+    // f has a choice among y*(x), which it makes roughly: no derivative can confirm that.
+    EXPECT_EQ(run.summary.termination_type, ceres::NO_CONVERGENCE) << run.summary.FullReport();
+    EXPECT_EQ(run.summary.answer, AnswerKind::kUndetermined);
     EXPECT_NEAR(run.x.back()[0], published[i], 0.005);
     EXPECT_NEAR(run.x.back()[0], DegenerateEnd(num_steps, 0.5, 0.5), 1e-9);
 
