@@ -176,7 +176,7 @@ class Problem {
     /// False: neither a missing upper level nor the lack of any x is an error.
     bool need_upper_level = true;
   };
-  /// Everything a solver needs, laid out once (objective/program.h); nullptr with *error set where
+  /// Everything a solver needs, laid out once (program/program.h); nullptr with *error set where
   /// the problem is not valid. For the library's own use and for tools built on it.
   std::unique_ptr<Program> Compile(const CompileOptions& options, std::string* error) const;
 
