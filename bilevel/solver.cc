@@ -6,9 +6,9 @@
 #include <utility>
 
 #include "bilevel/base/internal/bookkeeping.h"
-#include "bilevel/internal/answer_check.h"
 #include "bilevel/internal/prepared_problem.h"
 #include "bilevel/internal/recorder.h"
+#include "bilevel/methods/internal/answer_check.h"
 #include "bilevel/methods/registry.h"
 #include "bilevel/program/program.h"
 

@@ -4,7 +4,7 @@
 #include <chrono>
 #include <string>
 
-#include "bilevel/internal/answer_check.h"
+#include "bilevel/methods/internal/answer_check.h"
 #include "bilevel/methods/method.h"
 #include "bilevel/solver.h"
 

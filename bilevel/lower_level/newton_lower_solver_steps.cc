@@ -1,6 +1,7 @@
 // Newton's steps of one scenario.
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
 #include <limits>
 #include <utility>
 
@@ -185,7 +186,7 @@ class NewtonLowerSolver::PerScenario::DampedNewton {
     if (!has_left_bounds_ && part_.LeaveBounds()) {
       has_left_bounds_ = true;
     } else if (may_run_ceres_ || ++num_left_ > kMostLeft || !FindNegativeCurvature() ||
-               !Leave(1.0, -1.0)) {
+               !Leave({1.0, -1.0})) {
       return Fail("its stationary point is a saddle: the Hessian has a negative eigenvalue there");
     }
     is_full_step_ = false;
@@ -196,7 +197,7 @@ class NewtonLowerSolver::PerScenario::DampedNewton {
   // Newton's steps shrink by a constant factor where the Hessian becomes singular: to a minimum, or
   // to an inflection approached from its convex side. True: it was one, and y is beyond it.
   bool LeaveInflection() {
-    if (num_linear_ < kLinearSteps || num_left_ >= kMostLeft || !Leave(1.0, 1.0)) return false;
+    if (num_linear_ < kLinearSteps || num_left_ >= kMostLeft || !Leave({1.0})) return false;
     ++num_left_;
     num_linear_ = 0;
     is_full_step_ = false;
@@ -223,14 +224,14 @@ class NewtonLowerSolver::PerScenario::DampedNewton {
     return v.dot(part_.product) < 0.0;
   }
 
-  // y moves along the step's direction, or as far along its opposite, where the value is least, if
-  // it falls there at all.
-  bool Leave(double first_side, double second_side) {
+  // y moves along the step's direction, to those sides of it, to where the value is least of what
+  // is looked at, if it falls there at all.
+  bool Leave(std::initializer_list<double> sides) {
     const Vector direction = part_.step.normalized();
     const double size = 1.0 + part_.y.value().norm();
     double least = part_.value - RoundingOfValue(summands_), value = 0.0;
     Point best;
-    for (const double side : {first_side, second_side}) {
+    for (const double side : sides) {
       for (const double way : {1e-1, 1e-2, 1e-3}) {
         part_.trial.value() = part_.y.value();
         if (!part_.trial.Move(side * way * size * direction) ||

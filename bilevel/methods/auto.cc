@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "bilevel/internal/answer_check.h"
 #include "bilevel/methods/hyper_objective/optimistic.h"
+#include "bilevel/methods/internal/answer_check.h"
 #include "bilevel/oracle/lower_solver.h"
 
 namespace bilevel {
@@ -12,8 +12,6 @@ namespace {
 
 // Up to here all of dy*/dx is worth having.
 constexpr int kShortX = 200;
-// And up to here gradients on all sides, or a search without any.
-constexpr int kVeryShortX = 20;
 // So often x or y is moved to something better by other means than a method's.
 constexpr int kMaxRestarts = 5;
 
@@ -64,8 +62,8 @@ Auto::Auto(bool may_be_set) {
 }
 
 std::string Auto::Check(const Oracle& oracle) {
-  // Residuals of x alone, a prior beside a general term, have little to linearise; bounds on x are
-  // honoured by levenberg_marquardt alone, whose secant learns all of a general f.
+  // Residuals of x alone, a prior beside a general term, have little to linearise; within bounds
+  // levenberg_marquardt's secant learns all of a general f.
   const bool takes_lm =
       oracle.program().x.tangent_size() <= kShortX &&
       (oracle.f.IsLeastSquares() || oracle.f.ResidualsUseY() || oracle.program().x.has_bounds()) &&
@@ -91,23 +89,20 @@ Method::Outcome Auto::Minimize(Oracle& oracle,
     const Outcome outcome = last_->Minimize(oracle, state, &watch, message);
     attempts_.push_back(watch.Attempt(*last_, *message));
     if (watch.stopped()) return outcome;
-    const bool is_refused = last_ == &lbfgs_ && lbfgs_.is_refused();
-    const bool is_stuck = last_ == &lm_ ? lm_.is_stuck() : last_ == &lbfgs_ && lbfgs_.is_stuck();
-    if (is_refused || (outcome == Outcome::kFailure && !is_stuck)) {
+    // Whatever the method calls it, the answer is judged by what it is.
+    const AnswerCheck check = CheckAnswer(oracle, *monitor, watch.evidence(), state);
+    if (check.doubt.empty()) return Outcome::kConverged;
+    attempts_.back().ended += "; " + check.doubt;
+    if (check.kind == AnswerKind::kUndetermined) {
       next = AfterRefusal(oracle, state);
+    } else if (check.is_at_kink) {
+      next = AfterKink(state);
+    } else if (check.better && ++num_restarts <= kMaxRestarts) {
+      state.x = check.better->x;
+      state.y = check.better->y;
+      next = first_;
     } else {
-      const AnswerCheck check = CheckAnswer(oracle, *monitor, watch.evidence(), state);
-      if (check.doubt.empty()) return Outcome::kConverged;
-      if (check.kind == AnswerKind::kUndetermined) {
-        next = AfterRefusal(oracle, state);
-      } else if (check.better && !check.is_at_kink && ++num_restarts <= kMaxRestarts) {
-        state.x = check.better->x;
-        state.y = check.better->y;
-        next = first_;
-      } else {
-        next = check.is_at_kink ? AfterKink(state) : nullptr;
-      }
-      attempts_.back().ended += "; " + check.doubt;
+      next = nullptr;
     }
     if (!next) return outcome;
     *message = "";

@@ -11,11 +11,11 @@
 #include <limits>
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
 #include "bilevel/bilevel.h"
+#include "bilevel/methods/stochastic/stochastic_method.h"
 #include "bilevel_problems.h"
 
 namespace bilevel {
@@ -30,24 +30,7 @@ struct Flags {
 
 // The methods for minibatches are measured elsewhere.
 bool IsStochastic(const std::string& method) {
-  static const std::set<std::string> names{"slip",
-                                           "bo_rep",
-                                           "soba",
-                                           "saba",
-                                           "ma_soba",
-                                           "bsa",
-                                           "ttsa",
-                                           "stocbio",
-                                           "amigo",
-                                           "alset",
-                                           "f2sa",
-                                           "f3sa",
-                                           "sustain",
-                                           "mrbo",
-                                           "vrbo",
-                                           "svrb",
-                                           "srba"};
-  return names.count(method) > 0;
+  return dynamic_cast<StochasticMethod*>(CreateMethod(method).get()) != nullptr;
 }
 
 struct Outcome {

@@ -87,7 +87,7 @@ TEST(Auto, ProblemsWithKnownAnswers) {
           << problem.name << ": " << summary.message;
     }
   }
-  EXPECT_GE(num_solved, 0.7 * AllBilevelProblems().size());
+  EXPECT_GE(num_solved, 90);  // What the best single method solves.
 }
 
 }  // namespace

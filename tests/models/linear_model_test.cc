@@ -13,21 +13,8 @@
 #include "bilevel/problem.h"
 #include "bilevel/solver.h"
 #include "ceres/jet.h"
+#include "count_allocations.h"
 #include "gtest/gtest.h"
-
-namespace {
-long allocations = 0;
-}  // namespace
-
-__attribute__((noinline)) void* operator new(std::size_t size) {
-  ++allocations;
-  if (void* memory = std::malloc(size)) return memory;
-  throw std::bad_alloc();
-}
-__attribute__((noinline)) void operator delete(void* memory) noexcept { std::free(memory); }
-__attribute__((noinline)) void operator delete(void* memory, std::size_t) noexcept {
-  std::free(memory);
-}
 
 namespace bilevel {
 namespace {

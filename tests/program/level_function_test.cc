@@ -1,29 +1,16 @@
 #include "bilevel/program/level_function.h"
 #include "bilevel/program/level_evaluator.h"
 
-#include <atomic>
-#include <cstdlib>
 #include <limits>
 #include <memory>
-#include <new>
 #include <stdexcept>
 #include <vector>
 
 #include "ceres/product_manifold.h"
+#include "count_allocations.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "test_problems.h"
-
-// Every allocation of this binary is counted.
-static std::atomic<long> allocations{0};
-
-__attribute__((noinline)) void* operator new(std::size_t size) {
-  ++allocations;
-  if (void* p = std::malloc(size)) return p;
-  throw std::bad_alloc();
-}
-__attribute__((noinline)) void operator delete(void* p) noexcept { std::free(p); }
-__attribute__((noinline)) void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
 namespace bilevel {
 namespace {

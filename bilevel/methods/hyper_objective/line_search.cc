@@ -205,7 +205,6 @@ Method::Outcome LineSearch::Minimize(Oracle& oracle,
                                      State& state,
                                      Monitor* monitor,
                                      std::string* message) {
-  is_stuck_ = is_refused_ = false;
   HyperObjective phi(&oracle, state.y);
   Point x = state.x;
   Progress progress;
@@ -246,9 +245,10 @@ Method::Outcome LineSearch::Minimize(Oracle& oracle,
     forward(last);
   }
   // Ceres takes a step that shrinks to nothing for a small one.
-  is_refused_ = summary.termination_type == ceres::CONVERGENCE && !progress.note.empty() &&
-                forward.gradient_norm() > monitor->gradient_tolerance();
-  if (is_refused_) {
+  const bool is_refused = summary.termination_type == ceres::CONVERGENCE &&
+                          !progress.note.empty() &&
+                          forward.gradient_norm() > monitor->gradient_tolerance();
+  if (is_refused) {
     *message = "no trial could be evaluated: " + progress.note;
     return Outcome::kNoConvergence;
   }
@@ -263,7 +263,6 @@ Method::Outcome LineSearch::Minimize(Oracle& oracle,
         *message = "no step decreases the objective any more: it has converged to rounding";
         return Outcome::kConverged;
       }
-      is_stuck_ = summary.termination_type == ceres::FAILURE && progress.note.empty();
       if (!progress.note.empty()) *message += " (" + progress.note + ")";
       return Outcome::kFailure;
   }

@@ -24,14 +24,7 @@ class LineSearch : public Method {
   std::string Check(const Oracle& oracle) override;
   Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message) override;
 
-  /// Whether the last run ended where its line search failed although phi could be evaluated: at a
-  /// kink or a jump.
-  bool is_stuck() const { return is_stuck_; }
-  /// Whether it ended because no trial of its last line search could be evaluated.
-  bool is_refused() const { return is_refused_; }
-
  private:
-  bool is_stuck_ = false, is_refused_ = false;
   std::string name_;
   ceres::GradientProblemSolver::Options options_;
 };

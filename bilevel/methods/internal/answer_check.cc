@@ -1,4 +1,4 @@
-#include "bilevel/internal/answer_check.h"
+#include "bilevel/methods/internal/answer_check.h"
 
 #include <algorithm>
 #include <cmath>
@@ -16,8 +16,6 @@
 namespace bilevel {
 namespace {
 
-// Up to here all sides of x are looked at.
-constexpr int kVeryShort = 20;
 // A step whose part in a new direction is shorter has not explored it.
 constexpr double kNewDirection = 1e-8;
 // Relative to 1 + |x|: how far a curvature, the sides of a kink, and those of a direction x never
@@ -72,7 +70,7 @@ class Check {
                          : "phi has a kink there, since a bound of y is only weakly active (" +
                                weak + "), and its gradient sees one side of it";
     result_.is_at_kink = true;
-    if (end_.x.dim() > kVeryShort) {
+    if (end_.x.dim() > kVeryShortX) {
       result_.doubt = "but " + what_ + ": it is stuck";
     } else {
       LookAround();
@@ -151,8 +149,7 @@ class Check {
     if (Falls()) {
       result_.doubt =
           "but x has never moved along a direction on which phi falls from there: it is a saddle "
-          "or "
-          "a maximum";
+          "or a maximum";
     }
   }
 
@@ -230,7 +227,7 @@ class Check {
 }  // namespace
 
 void Path::Add(const Point& x) {
-  if (x.dim() > kVeryShort) return;
+  if (x.dim() > kVeryShortX) return;
   if (explored_.rows() != x.dim()) explored_.resize(x.dim(), 0);
   Vector step(x.dim());
   if (explored_.cols() < x.dim() && last_ &&
@@ -246,7 +243,7 @@ void Path::Add(const Point& x) {
 }
 
 Matrix Path::Unexplored(int dim) const {
-  if (dim > kVeryShort || explored_.rows() != dim) return Matrix(dim, 0);
+  if (dim > kVeryShortX || explored_.rows() != dim) return Matrix(dim, 0);
   if (explored_.cols() == 0) return Matrix::Identity(dim, dim);
   const Matrix q = Eigen::HouseholderQR<Matrix>(explored_).householderQ();
   return q.rightCols(dim - explored_.cols());

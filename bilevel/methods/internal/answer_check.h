@@ -1,5 +1,5 @@
-#ifndef BILEVEL_INTERNAL_ANSWER_CHECK_H_
-#define BILEVEL_INTERNAL_ANSWER_CHECK_H_
+#ifndef BILEVEL_METHODS_INTERNAL_ANSWER_CHECK_H_
+#define BILEVEL_METHODS_INTERNAL_ANSWER_CHECK_H_
 
 #include <optional>
 #include <string>
@@ -9,6 +9,9 @@
 #include "bilevel/types.h"
 
 namespace bilevel {
+
+/// An x of up to so many coordinates is looked at on all sides.
+constexpr int kVeryShortX = 20;
 
 /// The directions of a short x along which iterates have moved.
 class Path {
@@ -49,10 +52,8 @@ struct AnswerCheck {
 double Negligible(double function_tolerance, double phi, double first_phi);
 
 /// CONVERGENCE is a promise, and this is the one place that makes it. At a solved (x, y):
-///   - f sees no direction of y that the lower level leaves free, or the method's KKT loss
-///   vanishes;
-///   - the projected |grad phi|_max is within the tolerance, or what a Newton step along it
-///   promises
+///   - f sees no direction of y that the lower level leaves free, or the method says KKT loss 0;
+///   - the projected |grad phi|_max is within the tolerance, or what a Newton step down it promises
 ///     is Negligible (another step as long as the last, where the gradient has fallen by much:
 ///     beside a kink it has not, however short the steps);
 ///   - phi falls on neither side of a direction that x never moved along, and x has not run off to
@@ -60,8 +61,8 @@ double Negligible(double function_tolerance, double phi, double first_phi);
 ///   - or, at a kink, a jump or a weakly active bound of y, phi falls by more than that neither to
 ///     any side nor along the steepest direction that the gradients around agree on (the point of
 ///     least norm in their hull), and no y that is found on the other side of a jump has less g.
-/// An x of up to 20 coordinates is looked at on all sides; a longer one is not, and in doubt at a
-/// kink. A gradient that the run has reported at the answer is believed.
+/// A longer x is not looked at on all sides, and in doubt at a kink. A gradient that the run has
+/// reported at the answer is believed.
 AnswerCheck CheckAnswer(Oracle& oracle,
                         const Monitor& tolerances,
                         const Evidence& evidence,
@@ -69,4 +70,4 @@ AnswerCheck CheckAnswer(Oracle& oracle,
 
 }  // namespace bilevel
 
-#endif  // BILEVEL_INTERNAL_ANSWER_CHECK_H_
+#endif  // BILEVEL_METHODS_INTERNAL_ANSWER_CHECK_H_
