@@ -173,8 +173,10 @@ class Problem {
     std::unordered_map<ceres::ResidualBlockId, const ceres::LossFunction*> lower_losses;
     /// Scalars of x beside the declared ones, parameters of those losses.
     std::vector<double*> more_upper;
-    /// False: neither a missing upper level nor the lack of any x is an error.
-    bool need_upper_level = true;
+    /// False: a missing upper level is no error.
+    bool need_f = true;
+    /// False: nor is it where there is no x.
+    bool need_x = true;
   };
   /// Everything a solver needs, laid out once (program/program.h); nullptr with *error set where
   /// the problem is not valid. For the library's own use and for tools built on it.

@@ -4,7 +4,9 @@
 #include <unordered_set>
 
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/internal/thrown.h"
 #include "bilevel/internal/block_geometry.h"
+#include "bilevel/internal/check_against_ceres.h"
 #include "bilevel/internal/check_program.h"
 #include "bilevel/problem.h"
 #include "bilevel/program/level_function.h"
@@ -39,7 +41,11 @@ class ProblemCompiler {
       return Fail("the lower level is empty: it has no residual block and no term");
     }
     JoinScenarios();
-    if (!CheckProgram(*program_, options_.need_upper_level, error_)) return nullptr;
+    if (!CheckProgram(*program_, options_.need_f, error_)) return nullptr;
+    std::string complaint = CheckRecordings(*program_, false);
+    // With other losses than the user's the costs differ.
+    if (complaint.empty() && options_.lower_losses.empty()) complaint = CheckCosts(*program_);
+    if (!complaint.empty()) return Fail(complaint);
     return std::move(program_);
   }
 
@@ -91,8 +97,10 @@ class ProblemCompiler {
           nullptr,
           problem_.NameOf(scalar, "noise scale " + std::to_string(program_->x.blocks().size())));
     }
-    if (program_->x.tangent_size() == 0 && options_.need_upper_level) {
-      return Refuse("there is nothing to learn: no upper parameter block was declared");
+    if (program_->x.tangent_size() == 0 && options_.need_x) {
+      return Refuse(
+          "there is nothing to learn: no upper parameter block was declared (SolveSimpleBilevel "
+          "minimises f over the lower level's solutions, without any)");
     }
     return true;
   }
@@ -120,6 +128,7 @@ class ProblemCompiler {
     made.name = s.name_;
     made.weight = s.weight_;
     made.lower = s.lower_;
+    made.upper = s.upper_;
     if (!(s.weight_ > 0.0) || !std::isfinite(s.weight_)) {
       return Refuse("the weight" + draft.suffix + " is " + Number(s.weight_) +
                     "; it must be positive");
@@ -367,14 +376,11 @@ class ProblemCompiler {
 std::unique_ptr<Program> Problem::Compile(const CompileOptions& options, std::string* error) const {
   std::string unwanted;
   if (!error) error = &unwanted;
-  try {
-    return ProblemCompiler(*this, options, error).Run();
-  } catch (const std::exception& e) {
-    *error = std::string("laying out the problem threw: ") + e.what();
-  } catch (...) {
-    *error = "laying out the problem threw something that is not a std::exception";
-  }
-  return nullptr;
+  std::unique_ptr<Program> program;
+  const std::string thrown =
+      Thrown([&] { program = ProblemCompiler(*this, options, error).Run(); });
+  if (!thrown.empty()) *error = "laying out the problem" + thrown;
+  return program;
 }
 
 bool Problem::IsValid(std::string* error) const { return Compile({}, error) != nullptr; }

@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
+#include <optional>
 #include <utility>
 
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/internal/thrown.h"
 #include "bilevel/internal/prepared_problem.h"
 #include "bilevel/internal/recorder.h"
+#include "bilevel/internal/start_check.h"
 #include "bilevel/methods/internal/answer_check.h"
 #include "bilevel/methods/registry.h"
 #include "bilevel/program/program.h"
@@ -51,12 +54,18 @@ class Run {
         Assess(end);
         if (options_.check_from_start && !recorder_.best_leaves_y()) CheckFromStart(end);
       }
+      if (own_y_ && own_y_->x.value() == end.x.value()) {
+        summary_.final_objective_at_own_y = oracle_.f.Value(end.x, own_y_->y);
+        oracle_.Clear();
+        end.y = own_y_->y;
+      }
       WriteUser(end);
       NameActiveBounds(end.x);
     } else if (options_.update_state_every_iteration) {
       WriteUser(start_);
     }
     summary_.flat_upper_directions = state.flat_directions;
+    KeepX();
     Count();
   }
 
@@ -64,13 +73,9 @@ class Run {
   // What the method says ended it is in Summary::message.
   Method::Outcome Minimize(State* state) {
     Method::Outcome outcome = Method::Outcome::kFailure;
-    try {
-      outcome = method_.Minimize(oracle_, *state, &recorder_, &summary_.message);
-    } catch (const std::exception& e) {
-      summary_.message = std::string("the solve threw: ") + e.what();
-    } catch (...) {
-      summary_.message = "the solve threw something that is not a std::exception";
-    }
+    const std::string thrown =
+        Thrown([&] { outcome = method_.Minimize(oracle_, *state, &recorder_, &summary_.message); });
+    if (!thrown.empty()) summary_.message = "the solve" + thrown;
     oracle_.UseAllScenarios();
     return outcome;
   }
@@ -108,6 +113,7 @@ class Run {
       return;
     }
     if (!recorder_.best_is_solved()) {
+      if (options_.keep_own_y) own_y_ = *end;
       if (!SolveInTheEnd(end)) {
         summary_.termination_type = ceres::FAILURE;
         return;
@@ -136,11 +142,9 @@ class Run {
   bool Confirm(const Point& x, Point* y) {
     if (!oracle_.lower().WhyNoDerivative().empty()) return false;
     const Vector before = y->value();
-    try {
-      return oracle_.Differentiate(x, y) && y->value() != before;
-    } catch (...) {
-      return false;  // Nothing was to be learned.
-    }
+    bool has_moved = false;  // Where it throws, nothing was to be learned.
+    Thrown([&] { has_moved = oracle_.Differentiate(x, y) && y->value() != before; });
+    return has_moved;
   }
 
   // y <- y*(x) and phi there; NaN, with a message in the oracle, where there is none.
@@ -183,24 +187,14 @@ class Run {
   }
 
   void Assess(const State& end) {
-    try {
-      method_.Finish(oracle_, end, &summary_.assessment);
-    } catch (const std::exception& e) {
-      summary_.assessment.notes.push_back(std::string("assessing it threw: ") + e.what());
-    }
+    const std::string thrown = Thrown([&] { method_.Finish(oracle_, end, &summary_.assessment); });
+    if (!thrown.empty()) summary_.assessment.notes.push_back("assessing it" + thrown);
   }
 
   // phi follows a branch of y; a user who solves afresh may be on another.
   void CheckFromStart(const State& end) {
-    const auto fresh = MakeLowerSolver(options_, oracle_.mutable_program());
-    Point y = start_.y;
-    double phi = Progress::kUnknown;
-    try {
-      if (fresh->Solve(end.x, &y)) phi = oracle_.f.Value(end.x, y);
-      if (oracle_.Clear().empty()) summary_.objective_from_start = phi;
-    } catch (...) {
-      // Whatever it was, the answer is not reproduced.
-    }
+    const double phi = PhiFromStart(options_, start_.y, end, summary_.final_objective, &oracle_);
+    if (!std::isnan(phi)) summary_.objective_from_start = phi;
     const double size = std::max(std::abs(phi), std::abs(summary_.final_objective));
     summary_.reproducible_from_start =
         std::abs(phi - summary_.final_objective) <=
@@ -220,6 +214,13 @@ class Run {
       summary_.active_upper_bounds.push_back(block.name + "[" + std::to_string(i - block.offset) +
                                              "]");
     }
+  }
+
+  void KeepX() {
+    const Space& space = start_.x.space();
+    if (space.size() > kMaxKeptSize) return;
+    summary_.x.resize(space.size());
+    space.ReadUser(summary_.x.data());
   }
 
   void Count() {
@@ -244,6 +245,7 @@ class Run {
   Oracle& oracle_;
   Recorder recorder_;
   const State start_;
+  std::optional<State> own_y_;  // The answer as its method left it, where that is asked for.
 };
 
 void Describe(const Solver::Options& options, const Program& program, Summary* summary) {
@@ -315,24 +317,59 @@ NewtonLowerSolver::Options Solver::Options::LowerSolverOptions() const {
   return lower;
 }
 
-void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
+namespace {
+
+// With x or without.
+void PrepareAndSolve(const Solver::Options& options,
+                     bool with_x,
+                     Problem* problem,
+                     Summary* summary) {
+  PreparedProblem::Needs needs;
+  needs.scenario_groups = with_x;
+  needs.compile.need_x = with_x;
+  const auto prepared = PreparedProblem::Create(options, needs, problem, &summary->message);
+  if (!prepared) return;
+  Describe(options, prepared->program(), summary);
+  const std::string method = options.method->name();
+  if (prepared->groups() && !options.method->TakesScenarioBatches()) {
+    summary->message =
+        method +
+        " takes all scenarios in every iteration: num_scenarios_per_iteration is for first-order "
+        "methods such as \"adam\"";
+  } else if (!with_x && summary->num_upper_parameters > 0) {
+    summary->message =
+        "SolveSimpleBilevel is for problems without upper parameter blocks, and one was declared: "
+        "Solve moves it";
+  } else if (!with_x && !options.method->WorksWithoutX()) {
+    summary->message =
+        method + " moves x, and there is none: take \"auto\", \"optimistic\" or \"bome\"";
+  } else {
+    Run(options, prepared.get(), summary).Solve();
+  }
+}
+
+void SolveGuarded(const Solver::Options& options, bool with_x, Problem* problem, Summary* summary) {
   Summary unwanted;
   if (!summary) summary = &unwanted;
   *summary = Summary();
   summary->message.clear();
-  PreparedProblem::Needs needs;
-  needs.scenario_groups = true;
-  const auto prepared = PreparedProblem::Create(options, needs, problem, &summary->message);
-  if (!prepared) return;
-  Describe(options, prepared->program(), summary);
-  if (prepared->groups() && !options.method->TakesScenarioBatches()) {
-    summary->message =
-        options.method->name() +
-        " takes all scenarios in every iteration: num_scenarios_per_iteration is for first-order "
-        "methods such as \"adam\"";
-    return;
-  }
-  Run(options, prepared.get(), summary).Solve();
+  const std::string thrown = Thrown([&] { PrepareAndSolve(options, with_x, problem, summary); });
+  if (thrown.empty()) return;
+  summary->termination_type = ceres::FAILURE;
+  summary->answer = AnswerKind::kNone;
+  summary->message = "the solve" + thrown;
+}
+
+}  // namespace
+
+void Solver::Solve(const Options& options, Problem* problem, Summary* summary) {
+  SolveGuarded(options, true, problem, summary);
+}
+
+void SolveSimpleBilevel(const Solver::Options& options,
+                        Problem* problem,
+                        Solver::Summary* summary) {
+  SolveGuarded(options, false, problem, summary);
 }
 
 void Solve(const Solver::Options& options, Problem* problem, Solver::Summary* summary) {

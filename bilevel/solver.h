@@ -75,6 +75,10 @@ class Solver {
     int lower_starts = 1;
     /// Standard deviation of the other starts around the user's, where y has no bounds.
     double lower_start_spread = 1.0;
+    /// Methods whose y is not y*(x), bome say, have it solved in the end. True: y is left as the
+    /// method had it where that is at the answer's x, for instance at the saddle of a min-max
+    /// problem. All else in the Summary, phi included, stays that of y*(x).
+    bool keep_own_y = false;
     /// Solves the lower level once more in the end, at the answer's x from the user's first y, and
     /// reports whether that gives the answer's phi: Summary::reproducible_from_start.
     bool check_from_start = true;
@@ -130,6 +134,8 @@ class Solver {
     std::string message = "bilevel::Solve was not called.";
     std::string method;
 
+    /// The answer's x as the user's memory has it, block after block; up to 1000 coordinates.
+    std::vector<double> x;
     /// phi at the start and at the end, both with y solved. -1: not known.
     double initial_objective = -1.0;
     double final_objective = -1.0;
@@ -143,6 +149,8 @@ class Solver {
 
     /// g(x, y) - g(x, y*(x)) of the method's own last y, before it was solved. -1: y was y*(x).
     double final_lower_gap = -1.0;
+    /// f at that y, where it is what y was left at (Options::keep_own_y). NaN: y is y*(x).
+    double final_objective_at_own_y = std::numeric_limits<double>::quiet_NaN();
     /// What the method says about its own answer.
     Assessment assessment;
 
@@ -195,6 +203,11 @@ class Solver {
 /// succeeded or a callback aborted.
 /// The summary may be nullptr.
 void Solve(const Solver::Options& options, Problem* problem, Solver::Summary* summary);
+
+/// min over y of f(y)  subject to  y in argmin g: the least f among the lower level's solutions, of
+/// a problem without upper parameter blocks. For "auto", "optimistic" and "bome", or "auto" around
+/// an Sgm in Options::lower_solver, where neither level has derivatives to speak of.
+void SolveSimpleBilevel(const Solver::Options& options, Problem* problem, Solver::Summary* summary);
 
 /// The uncertainty of x at the current x, an optimum found by any method or means; the lower level
 /// is solved with `options`, and nothing of the user's is changed.

@@ -10,6 +10,8 @@
 namespace bilevel {
 namespace {
 
+using Summary = Solver::Summary;
+
 std::string Format(const char* format, ...) {
   char buffer[512];
   va_list arguments;
@@ -44,10 +46,36 @@ const char* NameOf(AnswerKind kind) {
   return "none";
 }
 
+// The length of the UTF-8 sequence that begins there; 0: none does.
+size_t Utf8Length(const std::string& text, size_t at) {
+  const auto byte = [&](size_t i) {
+    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;
+  };
+  const unsigned first = byte(at);
+  if (first < 0x80) return 1;
+  const size_t length = first < 0xc2   ? 0
+                        : first < 0xe0 ? 2
+                        : first < 0xf0 ? 3
+                        : first < 0xf5 ? 4
+                                       : 0;
+  for (size_t i = 1; i < length; ++i) {
+    if ((byte(at + i) & 0xc0u) != 0x80u) return 0;
+  }
+  const unsigned second = byte(at + 1);  // No overlong forms, surrogates, or more than U+10FFFF.
+  const bool is_wrong = (first == 0xe0 && second < 0xa0) || (first == 0xed && second > 0x9f) ||
+                        (first == 0xf0 && second < 0x90) || (first == 0xf4 && second > 0x8f);
+  return is_wrong ? 0 : length;
+}
+
+// As a string of JSON; bytes that are no UTF-8 become U+FFFD.
 std::string Quote(const std::string& text) {
   std::string out = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') {
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (const size_t length = Utf8Length(text, i); length != 1) {
+      out += length == 0 ? "\\ufffd" : text.substr(i, length);
+      i += length == 0 ? 0 : length - 1;
+    } else if (c == '"' || c == '\\') {
       out += '\\';
       out += c;
     } else if (static_cast<unsigned char>(c) < 0x20) {
@@ -57,6 +85,125 @@ std::string Quote(const std::string& text) {
     }
   }
   return out + "\"";
+}
+
+// The lines of FullReport.
+class Rows {
+ public:
+  void operator()(const std::string& name, const std::string& value) {
+    out_ << Format("%-41s ", name.c_str()) << value << "\n";
+  }
+  void Gap() { out_ << "\n"; }
+  void Title(const std::string& title) { out_ << "\n" << title << "\n\n"; }
+  std::string str() const { return out_.str(); }
+
+ private:
+  std::ostringstream out_;
+};
+
+void ReportSizes(const Summary& s, Rows& row) {
+  if (s.num_upper_parameters >= 0) {
+    row("Upper parameters", std::to_string(s.num_upper_parameters));
+    row("Lower parameters", std::to_string(s.num_lower_parameters));
+    row("Scenarios", std::to_string(s.num_scenarios));
+    row("Upper residual blocks", std::to_string(s.num_upper_residual_blocks));
+    row("Lower residual blocks",
+        Format("%d (second derivatives: %d exact, %d differenced)",
+               s.num_lower_residual_blocks,
+               s.num_exact_residual_blocks,
+               s.num_numeric_residual_blocks));
+    row("Threads", Format("%d given, %d used", s.num_threads_given, s.num_threads_used));
+  }
+  if (s.lower_hessian == HessianKind::kGaussNewton) {
+    row("Lower Hessian", "Gauss-Newton: derivatives are approximate");
+  }
+}
+
+void ReportAnswer(const Summary& s, Rows& row) {
+  row("Objective, start", Format("%.10e", s.initial_objective));
+  row("Objective, end", Format("%.10e", s.final_objective));
+  row("Gradient max-norm at the end", Format("%.3e", s.final_gradient_max_norm));
+  row("Lower level's distance to y*, relative", Format("%.1e", s.final_lower_level_decrement));
+  row("Answer", NameOf(s.answer));
+  if (s.reproducible_from_start == 0) {
+    row("Not reproduced from the start's y",
+        Format("phi is %.10e from there", s.objective_from_start));
+  }
+  if (s.final_lower_gap >= 0.0) {
+    row("Lower level's gap before it was solved", Format("%.3e", s.final_lower_gap));
+  }
+  if (std::isfinite(s.final_objective_at_own_y)) {
+    row("f at the method's own y, left there", Format("%.10e", s.final_objective_at_own_y));
+  }
+  if (std::isfinite(s.assessment.x_bias)) {
+    row("Bias of x, estimated", Format("%.2e", s.assessment.x_bias));
+  }
+  if (std::isfinite(s.assessment.goldstein_norm)) {
+    row("Goldstein stationarity, 95 %",
+        Format("%.3e +- %.1e", s.assessment.goldstein_norm, s.assessment.goldstein_half_width));
+  }
+  for (const Assessment::Attempt& attempt : s.assessment.attempts) {
+    row("Tried: " + attempt.method,
+        Format("%d iterations, phi %.6e: ", attempt.num_iterations, attempt.objective) +
+            attempt.ended);
+  }
+  for (const std::string& note : s.assessment.notes) row("Note", note);
+  if (s.linear_residual >= 0.0) {
+    row("Linear systems' residual, relative", Format("%.1e", s.linear_residual));
+  }
+  for (const auto& [name, value] : s.assessment.uncertainty.Rows(20)) row(name, value);
+  for (const std::string& coordinate : s.active_upper_bounds) {
+    row("Upper parameter on its bound", coordinate);
+  }
+  for (const std::string& direction : s.flat_upper_directions) {
+    row("Flat direction of x, left unmoved", direction);
+  }
+  if (s.num_free_directions > 0) {
+    row("Free directions of the lower level",
+        std::to_string(s.num_free_directions) + ", in " + s.free_directions);
+  }
+  if (!s.lower_level_remark.empty()) row("Lower level", s.lower_level_remark);
+  if (s.num_active_lower_bounds > 0) {
+    row("Active lower-level bounds", std::to_string(s.num_active_lower_bounds));
+  }
+  if (!s.weakly_active_lower_bounds.empty()) {
+    row("Weakly active (derivative one-sided)", s.weakly_active_lower_bounds);
+  }
+}
+
+void ReportWork(const Summary& s, Rows& row) {
+  row("Steps accepted / rejected",
+      Format("%d / %d", s.num_successful_steps, s.num_unsuccessful_steps));
+  for (const Summary::Rejection& rejection : s.rejections) {
+    row(Format("  Trials rejected: %d", rejection.count), rejection.reason);
+  }
+  row("Lower solves cold / warm / failed",
+      Format("%ld / %ld / %ld",
+             s.lower_solver.cold_solves,
+             s.lower_solver.warm_solves,
+             s.lower_solver.failed_solves));
+  row("Factorisations (of them damped)",
+      Format("%ld (%ld)", s.lower_solver.factorizations, s.lower_solver.damped_factorizations));
+  const auto level = [&](const char* name, const FunctionCounts& counts, double epochs) {
+    row(std::string(name) + ": values, gradients, products, Jacobians",
+        Format("%ld, %ld, %ld, %ld",
+               counts.values,
+               counts.gradients,
+               counts.products,
+               counts.linearizations));
+    const std::string ratio =
+        std::isnan(epochs) ? " of a stream" : Format(" (%.4g epochs)", epochs);
+    row("  samples in them", std::to_string(counts.samples) + ratio);
+  };
+  level("Upper level", s.upper, s.upper_epochs);
+  level("Lower level", s.lower, s.lower_epochs);
+}
+
+void ReportSeconds(const Summary& s, Rows& row) {
+  row("Seconds, total", Format("%.3f", s.total_time_in_seconds));
+  row("  ceres::Solve of the lower level", Format("%.3f", s.lower_solver.seconds_in_ceres));
+  row("  lower level evaluation", Format("%.3f", s.lower_solver.seconds_in_evaluation));
+  row("  lower level linear algebra", Format("%.3f", s.lower_solver.seconds_in_linear_algebra));
 }
 
 }  // namespace
@@ -75,111 +222,22 @@ std::string Solver::Summary::BriefReport() const {
 }
 
 std::string Solver::Summary::FullReport() const {
-  std::ostringstream out;
-  out << "\nBilevel summary\n\n";
-  const auto row = [&](const char* name, const std::string& value) {
-    out << Format("%-42s", name) << value << "\n";
-  };
+  Rows row;
+  row.Title("Bilevel summary");
   row("Method", method.empty() ? "none" : method);
-  if (num_upper_parameters >= 0) {
-    row("Upper parameters", std::to_string(num_upper_parameters));
-    row("Lower parameters", std::to_string(num_lower_parameters));
-    row("Scenarios", std::to_string(num_scenarios));
-    row("Upper residual blocks", std::to_string(num_upper_residual_blocks));
-    row("Lower residual blocks",
-        Format("%d (second derivatives: %d exact, %d differenced)",
-               num_lower_residual_blocks,
-               num_exact_residual_blocks,
-               num_numeric_residual_blocks));
-    row("Threads", Format("%d given, %d used", num_threads_given, num_threads_used));
-  }
-  if (lower_hessian == HessianKind::kGaussNewton) {
-    row("Lower Hessian", "Gauss-Newton: derivatives are approximate");
-  }
+  ReportSizes(*this, row);
   if (!iterations.empty()) {
-    out << "\n";
-    row("Objective, start", Format("%.10e", initial_objective));
-    row("Objective, end", Format("%.10e", final_objective));
-    row("Gradient max-norm at the end", Format("%.3e", final_gradient_max_norm));
-    row("Lower level's distance to y*, relative", Format("%.1e", final_lower_level_decrement));
-    row("Answer", NameOf(answer));
-    if (reproducible_from_start == 0) {
-      row("Not reproduced from the start's y",
-          Format("phi is %.10e from there", objective_from_start));
-    }
-    if (final_lower_gap >= 0.0) {
-      row("Lower level's gap before it was solved", Format("%.3e", final_lower_gap));
-    }
-    if (std::isfinite(assessment.x_bias)) {
-      row("Bias of x, estimated", Format("%.2e", assessment.x_bias));
-    }
-    if (std::isfinite(assessment.goldstein_norm)) {
-      row("Goldstein stationarity, 95 %",
-          Format("%.3e +- %.1e", assessment.goldstein_norm, assessment.goldstein_half_width));
-    }
-    for (const Assessment::Attempt& attempt : assessment.attempts) {
-      row(("Tried: " + attempt.method).c_str(),
-          Format("%d iterations, phi %.6e: ", attempt.num_iterations, attempt.objective) +
-              attempt.ended);
-    }
-    for (const std::string& note : assessment.notes) row("Note", note);
-    if (linear_residual >= 0.0) {
-      row("Linear systems' residual, relative", Format("%.1e", linear_residual));
-    }
-    for (const auto& [name, value] : assessment.uncertainty.Rows(20)) row(name.c_str(), value);
-    for (const std::string& coordinate : active_upper_bounds) {
-      row("Upper parameter on its bound", coordinate);
-    }
-    for (const std::string& direction : flat_upper_directions) {
-      row("Flat direction of x, left unmoved", direction);
-    }
-    if (num_free_directions > 0) {
-      row("Free directions of the lower level",
-          std::to_string(num_free_directions) + ", in " + free_directions);
-    }
-    if (!lower_level_remark.empty()) row("Lower level", lower_level_remark);
-    if (num_active_lower_bounds > 0) {
-      row("Active lower-level bounds", std::to_string(num_active_lower_bounds));
-    }
-    if (!weakly_active_lower_bounds.empty()) {
-      row("Weakly active (derivative one-sided)", weakly_active_lower_bounds);
-    }
-    out << "\n";
-    row("Steps accepted / rejected",
-        Format("%d / %d", num_successful_steps, num_unsuccessful_steps));
-    for (const Rejection& rejection : rejections) {
-      row(Format("  Trials rejected: %d", rejection.count).c_str(), rejection.reason);
-    }
-    row("Lower solves cold / warm / failed",
-        Format("%ld / %ld / %ld",
-               lower_solver.cold_solves,
-               lower_solver.warm_solves,
-               lower_solver.failed_solves));
-    row("Factorisations (of them damped)",
-        Format("%ld (%ld)", lower_solver.factorizations, lower_solver.damped_factorizations));
-    const auto level = [&](const char* name, const FunctionCounts& counts, double epochs) {
-      row((std::string(name) + ": values, gradients, products, Jacobians").c_str(),
-          Format("%ld, %ld, %ld, %ld",
-                 counts.values,
-                 counts.gradients,
-                 counts.products,
-                 counts.linearizations));
-      const std::string ratio =
-          std::isnan(epochs) ? " of a stream" : Format(" (%.4g epochs)", epochs);
-      row("  samples in them", std::to_string(counts.samples) + ratio);
-    };
-    level("Upper level", upper, upper_epochs);
-    level("Lower level", lower, lower_epochs);
-    out << "\n";
-    row("Seconds, total", Format("%.3f", total_time_in_seconds));
-    row("  ceres::Solve of the lower level", Format("%.3f", lower_solver.seconds_in_ceres));
-    row("  lower level evaluation", Format("%.3f", lower_solver.seconds_in_evaluation));
-    row("  lower level linear algebra", Format("%.3f", lower_solver.seconds_in_linear_algebra));
+    row.Gap();
+    ReportAnswer(*this, row);
+    row.Gap();
+    ReportWork(*this, row);
+    row.Gap();
+    ReportSeconds(*this, row);
   }
-  out << "\n";
+  row.Gap();
   row("Termination",
       std::string(ceres::TerminationTypeToString(termination_type)) + " (" + message + ")");
-  return out.str();
+  return row.str();
 }
 
 std::string Solver::Summary::Csv() const {
@@ -202,7 +260,7 @@ std::string Solver::Summary::Csv() const {
     for (const IterationField& field : IterationFields()) {
       out << Format(&field == &IterationFields().front() ? "%.17g" : ",%.17g", field.value(it));
     }
-    for (double x : it.x) out << Format(",%.17g", x);
+    for (const double coordinate : it.x) out << Format(",%.17g", coordinate);
     const bool is_answer = last_accepted != iterations.rend() && &it == &*last_accepted;
     for (double error : errors) out << Format(",%.17g", is_answer ? error : std::nan(""));
     out << "\n";
@@ -225,6 +283,7 @@ std::string Solver::Summary::Json() const {
   out << "  \"reproducible_from_start\": " << reproducible_from_start << ",\n";
   out << "  \"objective_from_start\": " << Number(objective_from_start) << ",\n";
   out << "  \"final_lower_gap\": " << Number(final_lower_gap) << ",\n";
+  out << "  \"final_objective_at_own_y\": " << Number(final_objective_at_own_y) << ",\n";
   out << "  \"x_bias\": " << Number(assessment.x_bias) << ",\n";
   out << "  \"goldstein_norm\": " << Number(assessment.goldstein_norm) << ",\n";
   out << "  \"goldstein_half_width\": " << Number(assessment.goldstein_half_width) << ",\n";
@@ -271,10 +330,7 @@ std::string Solver::Summary::Json() const {
   out << "\n  },\n";
   out << "  \"total_time_in_seconds\": " << Number(total_time_in_seconds) << ",\n";
   out << "  \"x\": [";
-  const size_t size = iterations.empty() ? 0 : iterations.back().x.size();
-  for (size_t i = 0; i < size; ++i) {
-    out << (i ? ", " : "") << Number(iterations.back().x[i]);
-  }
+  for (size_t i = 0; i < x.size(); ++i) out << (i ? ", " : "") << Number(x[i]);
   out << "]";
   if (const Uncertainty& u = assessment.uncertainty; u.available()) {
     // An infinite standard error is null.

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "bilevel/base/internal/thrown.h"
 #include "bilevel/internal/prepared_problem.h"
 #include "bilevel/program/program.h"
 
@@ -104,7 +105,7 @@ ArgminCostFunction::ArgminCostFunction(const Solver::Options& options,
   s.problem_mutex = MutexOf(problem);
   std::lock_guard<std::mutex> lock(*s.problem_mutex);
   PreparedProblem::Needs needs;
-  needs.compile.need_upper_level = false;
+  needs.compile.need_f = needs.compile.need_x = false;
   needs.derivative = true;
   s.prepared = PreparedProblem::Create(options, needs, problem, &s.error);
   if (!s.prepared) return;
@@ -148,11 +149,10 @@ bool ArgminCostFunction::Evaluate(double const* const* parameters,
   Implementation& s = *implementation_;
   if (!s.solver) return false;
   std::scoped_lock lock(s.mutex, *s.problem_mutex);
-  try {
-    return s.Evaluate(parameters, residuals, jacobians);
-  } catch (const std::exception& e) {
-    return s.Fail(std::string("evaluating it threw: ") + e.what());
-  }
+  bool is_evaluated = false;
+  const std::string thrown =
+      Thrown([&] { is_evaluated = s.Evaluate(parameters, residuals, jacobians); });
+  return thrown.empty() ? is_evaluated : s.Fail("evaluating it" + thrown);
 }
 
 }  // namespace bilevel

@@ -3,6 +3,7 @@
 #include <exception>
 
 #include "bilevel/base/internal/finite_differences.h"
+#include "bilevel/base/internal/thrown.h"
 #include "bilevel/internal/prepared_problem.h"
 #include "bilevel/oracle/hyper_objective.h"
 #include "bilevel/program/program.h"
@@ -90,11 +91,9 @@ bool ComputeUncertainty(const Solver::Options& options,
   std::string unwanted;
   if (!message) message = &unwanted;
   *uncertainty = Uncertainty();
-  try {
-    *message = Compute(options, kind, problem, uncertainty);
-  } catch (const std::exception& e) {
-    *message = std::string("computing it threw: ") + e.what();
-  }
+  const std::string thrown =
+      Thrown([&] { *message = Compute(options, kind, problem, uncertainty); });
+  if (!thrown.empty()) *message = "computing it" + thrown;
   return message->empty();
 }
 

@@ -8,6 +8,8 @@
 #include <random>
 
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/internal/thrown.h"
+#include "bilevel/internal/check_against_ceres.h"
 #include "bilevel/internal/prepared_problem.h"
 #include "bilevel/oracle/hyper_objective.h"
 #include "bilevel/program/space.h"
@@ -108,6 +110,28 @@ std::string CheckDirection(const HypergradientChecker::Options& options,
   return "";
 }
 
+// All of them. Returns what went wrong.
+std::string CheckDirections(const HypergradientChecker::Options& options,
+                            const Point& x,
+                            HyperObjective* phi,
+                            HypergradientChecker::Result* result) {
+  Vector gradient;
+  if (!phi->Evaluate(x, &result->objective, &gradient)) return phi->message();
+  phi->Accept();
+  result->gradient.assign(gradient.data(), gradient.data() + gradient.size());
+  std::mt19937_64 generator(options.seed);
+  std::normal_distribution<double> normal;
+  result->max_relative_error = 0.0;
+  std::string error;
+  for (int k = 0; k < options.num_directions && error.empty(); ++k) {
+    Vector direction(x.dim());
+    for (double& entry : direction) entry = normal(generator);
+    direction.normalize();
+    error = CheckDirection(options, x, gradient, direction, phi, result);
+  }
+  return error;
+}
+
 }  // namespace
 
 HypergradientChecker::Result HypergradientChecker::Check(Problem* problem, const Options& options) {
@@ -125,29 +149,16 @@ HypergradientChecker::Result HypergradientChecker::Check(Problem* problem, const
   needs.derivative = true;
   const auto prepared = PreparedProblem::Create(solver, needs, problem, &error);
   if (!prepared) return fail(error);
+  error = CheckRecordings(prepared->program(), true);
+  if (!error.empty()) return fail(error);
   const State start = prepared->Start();
   const Point& x = start.x;
   error = FindBoundNearby(x, options.largest_step);
   if (!error.empty()) return fail(error);
   HyperObjective phi(&prepared->oracle(), start.y);
-  Vector gradient;
-  try {
-    if (!phi.Evaluate(x, &result.objective, &gradient)) return fail(phi.message());
-    phi.Accept();
-    result.gradient.assign(gradient.data(), gradient.data() + gradient.size());
-    std::mt19937_64 generator(options.seed);
-    std::normal_distribution<double> normal;
-    result.max_relative_error = 0.0;
-    for (int k = 0; k < options.num_directions; ++k) {
-      Vector direction(x.dim());
-      for (double& entry : direction) entry = normal(generator);
-      direction.normalize();
-      error = CheckDirection(options, x, gradient, direction, &phi, &result);
-      if (!error.empty()) return fail(error);
-    }
-  } catch (const std::exception& e) {
-    return fail(std::string("the check threw: ") + e.what());
-  }
+  const std::string thrown = Thrown([&] { error = CheckDirections(options, x, &phi, &result); });
+  if (!thrown.empty()) error = "the check" + thrown;
+  if (!error.empty()) return fail(error);
   result.ok = true;
   result.message = "checked";
   return result;

@@ -8,6 +8,7 @@
 
 #include "bilevel/analysis/internal/sensitivity_implementation.h"
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/internal/thrown.h"
 
 namespace bilevel {
 
@@ -39,7 +40,7 @@ bool Sensitivity::Implementation::Prepare(Problem* problem) {
   program = nullptr;
   solver = nullptr;
   PreparedProblem::Needs needs;
-  needs.compile.need_upper_level = false;
+  needs.compile.need_f = needs.compile.need_x = false;
   if (!ScaleLosses(problem, &needs.compile)) return false;
   scaled_losses = needs.compile.lower_losses;
   NewtonLowerSolver::Options newton;
@@ -96,12 +97,12 @@ bool Sensitivity::Compute(Problem* problem, const std::vector<const double*>& up
       return s.Fail("fixed_blocks has a block that is not variable in the lower level");
     }
   }
-  try {
-    if (s.options.polish && !s.solver->Solve(s.x, &s.y)) return s.Fail(s.solver->message());
-    if (!s.solver->Differentiate(s.x, s.y)) return s.Fail(s.solver->message());
-  } catch (const std::exception& e) {
-    return s.Fail(std::string("computing it threw: ") + e.what());
-  }
+  bool is_ready = false;
+  const std::string thrown = Thrown([&] {
+    is_ready =
+        (!s.options.polish || s.solver->Solve(s.x, &s.y)) && s.solver->Differentiate(s.x, s.y);
+  });
+  if (!is_ready) return s.Fail(thrown.empty() ? s.solver->message() : "computing it" + thrown);
   if (!(s.solver->MeasureDecrement() <= s.options.stationarity_tolerance) &&
       !s.solver->at_rounding()) {
     std::ostringstream text;

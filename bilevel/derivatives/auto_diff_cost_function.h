@@ -6,7 +6,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "bilevel/derivatives/rotation.h"  // Overloads that functors must see: keep it here.
+#include "bilevel/derivatives/rotation.h"  // For functors that rotate.
 #include "bilevel/derivatives/taped_cost_function.h"
 #include "ceres/autodiff_cost_function.h"
 #include "ceres/types.h"
@@ -20,9 +20,6 @@ namespace bilevel {
 /// for what the latter supports. The Hessian costs one call of the functor and one sweep over its
 /// operations for each 16 parameters, a Hessian-vector product one of each. Second derivatives of
 /// norms, square roots and the like are not finite where they do not exist, as first ones in Ceres.
-///
-/// Include this header before functors that call ceres::AngleAxisRotatePoint and the like with
-/// their namespace: see rotation.h.
 template <typename CostFunctor,
           int kNumResiduals,  // Number of residuals, or ceres::DYNAMIC.
           int... Ns>          // Number of parameters in each parameter block.

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "bilevel/derivatives/rotation.h"  // Overloads that functors must see: keep it here.
+#include "bilevel/derivatives/rotation.h"  // For functors that rotate.
 #include "bilevel/derivatives/tape.h"
 #include "bilevel/terms/objective.h"
 

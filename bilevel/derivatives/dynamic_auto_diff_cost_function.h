@@ -5,7 +5,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "bilevel/derivatives/rotation.h"  // Overloads that functors must see: keep it here.
+#include "bilevel/derivatives/rotation.h"  // For functors that rotate.
 #include "bilevel/derivatives/taped_cost_function.h"
 #include "ceres/dynamic_autodiff_cost_function.h"
 #include "ceres/types.h"

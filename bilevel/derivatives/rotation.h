@@ -11,13 +11,11 @@
 /// the zero rotation, where Ceres changes over to a first-order expansion. Here they are smooth
 /// functions of the squared angle, accurate in value, first and second derivatives for
 /// T = double, ceres::Jet<double, N> and bilevel::TapeJet. Conventions, layouts and
-/// preconditions are those of the functions of the same name in namespace ceres.
+/// preconditions are those of the functions of the same name in namespace ceres. A result may be
+/// the memory of an argument.
 ///
-/// For TapeJet the same functions are also overloads in namespace ceres, so functors that
-/// call ceres::AngleAxisRotatePoint need no change. A call with its namespace (`ceres::...`) sees
-/// only what was declared before the functor: include this header (auto_diff_cost_function.h does)
-/// above such functors, or the second derivatives are lost at rotations below 1.5e-8. Calls without
-/// the namespace find the overloads in any order of inclusion.
+/// For TapeJet they also specialise Ceres' own templates, so functors that call
+/// ceres::AngleAxisRotatePoint need no change, in whatever order headers are included.
 namespace bilevel {
 namespace internal {
 
@@ -102,25 +100,22 @@ inline SecondOrderTaylor ArcTangentRatio(double z) {
 
 template <typename T>
 void AngleAxisRotatePoint(const T angle_axis[3], const T point[3], T result[3]) {
-  const T& w0 = angle_axis[0];
-  const T& w1 = angle_axis[1];
-  const T& w2 = angle_axis[2];
+  const T w0 = angle_axis[0], w1 = angle_axis[1], w2 = angle_axis[2];
   const T u = w0 * w0 + w1 * w1 + w2 * w2;
   const internal::Stumpff c(internal::Value(u));
   const T c0 = internal::Apply(c(0), u);
   const T c1 = internal::Apply(c(1), u);
   // Rodrigues: cos p + sinc (w x p) + (1 - cos) / theta^2 w (w . p).
-  const T along = (w0 * point[0] + w1 * point[1] + w2 * point[2]) * internal::Apply(c(2), u);
-  result[0] = c0 * point[0] + c1 * (w1 * point[2] - w2 * point[1]) + w0 * along;
-  result[1] = c0 * point[1] + c1 * (w2 * point[0] - w0 * point[2]) + w1 * along;
-  result[2] = c0 * point[2] + c1 * (w0 * point[1] - w1 * point[0]) + w2 * along;
+  const T p0 = point[0], p1 = point[1], p2 = point[2];
+  const T along = (w0 * p0 + w1 * p1 + w2 * p2) * internal::Apply(c(2), u);
+  result[0] = c0 * p0 + c1 * (w1 * p2 - w2 * p1) + w0 * along;
+  result[1] = c0 * p1 + c1 * (w2 * p0 - w0 * p2) + w1 * along;
+  result[2] = c0 * p2 + c1 * (w0 * p1 - w1 * p0) + w2 * along;
 }
 
 template <typename T>
 void AngleAxisToQuaternion(const T* angle_axis, T* quaternion) {
-  const T& w0 = angle_axis[0];
-  const T& w1 = angle_axis[1];
-  const T& w2 = angle_axis[2];
+  const T w0 = angle_axis[0], w1 = angle_axis[1], w2 = angle_axis[2];
   const T u = (w0 * w0 + w1 * w1 + w2 * w2) * T(0.25);  // The squared half angle.
   const internal::Stumpff c(internal::Value(u));
   const T k = internal::Apply(c(1), u) * T(0.5);
@@ -134,9 +129,7 @@ template <typename T>
 void QuaternionToAngleAxis(const T* quaternion, T* angle_axis) {
   using std::atan2;
   using std::sqrt;
-  const T& q1 = quaternion[1];
-  const T& q2 = quaternion[2];
-  const T& q3 = quaternion[3];
+  const T q1 = quaternion[1], q2 = quaternion[2], q3 = quaternion[3];
   const T u = q1 * q1 + q2 * q2 + q3 * q3;
   // -q is the same rotation: the one with cos >= 0 gives the angle below pi.
   const bool flip = internal::Value(quaternion[0]) < 0.0;
@@ -159,9 +152,7 @@ void QuaternionToAngleAxis(const T* quaternion, T* angle_axis) {
 template <typename T, int row_stride, int col_stride>
 void AngleAxisToRotationMatrix(const T* angle_axis,
                                const ceres::MatrixAdapter<T, row_stride, col_stride>& R) {
-  const T& w0 = angle_axis[0];
-  const T& w1 = angle_axis[1];
-  const T& w2 = angle_axis[2];
+  const T w0 = angle_axis[0], w1 = angle_axis[1], w2 = angle_axis[2];
   const T u = w0 * w0 + w1 * w1 + w2 * w2;
   const internal::Stumpff c(internal::Value(u));
   const T c0 = internal::Apply(c(0), u);
@@ -200,9 +191,51 @@ void RotationMatrixToAngleAxis(const T* R, T* angle_axis) {
 
 }  // namespace bilevel
 
-// More specialised than Ceres' templates. The unused first parameter makes calls with an explicit
-// argument, ceres::AngleAxisRotatePoint<T>(...), come here too.
+// Specialisations, which calls find wherever they stand: overloads have to be declared before a
+// functor that names the namespace.
 namespace ceres {
+
+template <>
+inline void AngleAxisRotatePoint<bilevel::TapeJet>(const bilevel::TapeJet angle_axis[3],
+                                                   const bilevel::TapeJet point[3],
+                                                   bilevel::TapeJet result[3]) {
+  bilevel::AngleAxisRotatePoint(angle_axis, point, result);
+}
+template <>
+inline void AngleAxisToQuaternion<bilevel::TapeJet>(const bilevel::TapeJet* angle_axis,
+                                                    bilevel::TapeJet* quaternion) {
+  bilevel::AngleAxisToQuaternion(angle_axis, quaternion);
+}
+template <>
+inline void QuaternionToAngleAxis<bilevel::TapeJet>(const bilevel::TapeJet* quaternion,
+                                                    bilevel::TapeJet* angle_axis) {
+  bilevel::QuaternionToAngleAxis(quaternion, angle_axis);
+}
+
+// Column- and row-major matrices of three and of four rows and columns; through the first, those
+// given by a pointer. (A function has no partial specialisation for all strides.)
+#define BILEVEL_TAPE_JET_ROTATIONS(row_stride, col_stride)                         \
+  template <>                                                                      \
+  inline void AngleAxisToRotationMatrix<bilevel::TapeJet, row_stride, col_stride>( \
+      const bilevel::TapeJet* angle_axis,                                          \
+      const MatrixAdapter<bilevel::TapeJet, row_stride, col_stride>& R) {          \
+    bilevel::AngleAxisToRotationMatrix(angle_axis, R);                             \
+  }                                                                                \
+  template <>                                                                      \
+  inline void RotationMatrixToAngleAxis<bilevel::TapeJet, row_stride, col_stride>( \
+      const MatrixAdapter<const bilevel::TapeJet, row_stride, col_stride>& R,      \
+      bilevel::TapeJet* angle_axis) {                                              \
+    bilevel::RotationMatrixToAngleAxis(R, angle_axis);                             \
+  }
+BILEVEL_TAPE_JET_ROTATIONS(1, 3)
+BILEVEL_TAPE_JET_ROTATIONS(3, 1)
+BILEVEL_TAPE_JET_ROTATIONS(1, 4)
+BILEVEL_TAPE_JET_ROTATIONS(4, 1)
+#undef BILEVEL_TAPE_JET_ROTATIONS
+
+// Overloads, more specialised than Ceres' templates and those above, for calls without a namespace,
+// which see both. The unused first parameter makes calls with an explicit argument,
+// ceres::AngleAxisRotatePoint<T>(...), come here too.
 
 template <typename = void>
 void AngleAxisRotatePoint(const bilevel::TapeJet* angle_axis,

@@ -210,7 +210,22 @@ struct UnderlyingScalar<bilevel::TapeScalar, void> {
   using type = double;
 };
 
+// What goes together with a jet over the tape: by their ranks alone, Eigen's expressions would too,
+// and their comparisons be taken for the jet's.
+template <typename T>
+struct IsTapeOperand : std::integral_constant<bool,
+                                              std::is_arithmetic<T>::value ||
+                                                  std::is_same<T, bilevel::TapeScalar>::value ||
+                                                  std::is_same<T, bilevel::TapeJet>::value> {};
+
 }  // namespace internal
+
+template <typename T>
+struct PromotableJetOperands<T, bilevel::TapeJet> : internal::IsTapeOperand<T> {};
+template <typename T>
+struct PromotableJetOperands<bilevel::TapeJet, T> : internal::IsTapeOperand<T> {};
+template <>
+struct PromotableJetOperands<bilevel::TapeJet, bilevel::TapeJet> : std::true_type {};
 
 // Ceres' own functions of jets work too, and serve those declared before this header. But they also
 // record the derivatives that a jet without derivatives has no use for.

@@ -30,12 +30,12 @@ std::string CheckOverlap(const Program& program) {
 }
 
 // A block of x nothing depends on cannot be learned, and is often one hidden in a loss.
-std::string CheckUse(const Program& program, bool need_upper_level) {
+std::string CheckUse(const Program& program, bool need_f) {
   int upper_terms = 0;
   for (const auto& s : program.scenarios) {
     upper_terms += s->f->num_residual_blocks() + s->f->num_terms();
   }
-  if (need_upper_level && upper_terms == 0) {
+  if (need_f && upper_terms == 0) {
     return "the upper level is empty: it has no residual block and no term";
   }
   for (size_t b = 0; b < program.x.blocks().size(); ++b) {
@@ -108,9 +108,9 @@ bool CheckLoss(const ceres::LossFunction* loss,
   return true;
 }
 
-bool CheckProgram(const Program& program, bool need_upper_level, std::string* error) {
+bool CheckProgram(const Program& program, bool need_f, std::string* error) {
   std::string complaint = CheckOverlap(program);
-  if (complaint.empty()) complaint = CheckUse(program, need_upper_level);
+  if (complaint.empty()) complaint = CheckUse(program, need_f);
   if (complaint.empty()) complaint = CheckValues(program);
   if (complaint.empty()) return true;
   *error = complaint;

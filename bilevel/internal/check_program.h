@@ -20,7 +20,7 @@ bool CheckLoss(const ceres::LossFunction* loss,
 // What can only be said of the whole: blocks are apart in memory, something stands above (where
 // that is needed), all of x is used, and values and gradients are finite at the start. Evaluates f
 // and g once. False with a sentence in *error where it is not so.
-bool CheckProgram(const Program& program, bool need_upper_level, std::string* error);
+bool CheckProgram(const Program& program, bool need_f, std::string* error);
 
 }  // namespace bilevel
 

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "bilevel/base/internal/thrown.h"
 #include "bilevel/lower_level/many_starts_lower_solver.h"
 #include "bilevel/lower_level/newton_cg_lower_solver.h"
 #include "bilevel/lower_level/newton_lower_solver.h"
@@ -49,7 +50,9 @@ std::unique_ptr<PreparedProblem> PreparedProblem::Create(const Solver::Options& 
   std::unique_ptr<PreparedProblem> prepared(new PreparedProblem(options, needs.scenario_groups));
   prepared->program_ = problem->Compile(compile, &what);
   if (!prepared->program_) return fail(what);
-  prepared->Restart();
+  if (what = Thrown([&] { prepared->Restart(); }); !what.empty()) {
+    return fail("making the lower solver" + what);
+  }
   const LowerSolver* const lower = prepared->lower_.get();
   if (!lower) return fail("options.lower_solver returned no lower solver");
   if (what = lower->CheckOptions(); !what.empty()) return fail(what);

@@ -11,9 +11,6 @@
 namespace bilevel {
 namespace {
 
-// A longer x is not kept in the summaries of all iterations.
-constexpr int kMaxKeptSize = 1000;
-
 // The reason without its numbers, so that equal ones can be counted: "residual block # of ...".
 std::string MaskNumbers(const std::string& reason) {
   static const std::regex number(R"((^|[^A-Za-z_0-9])-?[0-9]+(\.[0-9]+)?(e[-+]?[0-9]+)?)");

@@ -10,6 +10,9 @@
 
 namespace bilevel {
 
+/// A longer x is not kept in summaries.
+constexpr int kMaxKeptSize = 1000;
+
 /// Puts x and y into the user's memory.
 void WriteUser(const State& state);
 

@@ -168,29 +168,11 @@ bool NewtonLowerSolver::RunCeres(PerScenario* part) {
   Stopwatch watch(&part->counts.seconds_in_ceres);
   const Program::Scenario& s = *part->scenario;
   if (!s.lower || s.g->num_residual_blocks() == 0 || s.g->num_terms() > 0) return true;
-  ceres::Problem& problem = *s.lower;
+  if (!part->ceres) part->ceres = std::make_unique<GuardedProblem>(*program_, s);
   s.y.WriteUser(part->y.value().data());
-  struct Held {  // Blocks of x, held during the solve, even one that throws.
-    ~Held() {
-      for (double* block : blocks) problem.SetParameterBlockVariable(block);
-    }
-    ceres::Problem& problem;
-    std::vector<double*> blocks;
-  } held{problem, {}};
-  for (const Space::Block& block : program_->x.blocks()) {
-    if (problem.HasParameterBlock(block.user) && !problem.IsParameterBlockConstant(block.user)) {
-      problem.SetParameterBlockConstant(block.user);
-      held.blocks.push_back(block.user);
-    }
-  }
-  ceres::Solver::Summary summary;
   std::optional<OneOpenMpThread> one_thread;
   if (options_.ceres.num_threads == 1) one_thread.emplace();
-  ceres::Solve(options_.ceres, &problem, &summary);
-  if (!summary.IsSolutionUsable()) {
-    part->message = summary.message;
-    return false;
-  }
+  if (!part->ceres->Solve(options_.ceres, &part->message)) return false;
   s.y.ReadUser(part->y.value().data());
   return true;
 }

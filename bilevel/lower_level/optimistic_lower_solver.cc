@@ -30,9 +30,6 @@ std::string OptimisticLowerSolver::Check(const Program& program, const Options& 
     return "the optimistic path's rank_tolerance must be at least 0 and below 1";
   }
   for (const auto& s : program.scenarios) {
-    if (s->y.has_bounds()) {
-      return "the optimistic path cannot honour bounds on the lower level's blocks";
-    }
     for (const LevelFunction* function : {s->f.get(), s->g.get()}) {
       if (function->has_sparse_hessian()) continue;
       return "the optimistic path needs assembled Hessians, and a general term of " +
@@ -104,8 +101,8 @@ bool OptimisticLowerSolver::Differentiate(const Point& x, const Point& y) {
     if (part->evaluated && part->x == x.value() && part->y.value() == own) continue;
     part->x = x.value();
     part->y.value() = own;
-    part->evaluated = part->Evaluate() && part->FindNullSpace(part->Measure()) && part->Project() &&
-                      part->CheckSmoothness();
+    part->evaluated = part->Evaluate(true) && part->FindNullSpace(part->Measure()) &&
+                      part->Project() && part->CheckSmoothness();
     own_counts_ += std::exchange(part->counts, {});
     if (part->evaluated) continue;
     message_ = "the lower level cannot be differentiated: " + part->message;
@@ -184,6 +181,7 @@ LowerSolverReport OptimisticLowerSolver::Report() const {
   double largest_null = 0.0, smallest_kept = std::numeric_limits<double>::infinity();
   for (auto& part : parts_) {
     if (!part->evaluated) continue;
+    part->NameBounds(&report);
     dimension += part->null.cols();
     changed = changed || part->least_dimension < part->most_dimension;
     largest_null = std::max(largest_null, part->eigen.largest_null());

@@ -36,7 +36,8 @@ namespace bilevel {
 /// What N is, is decided at a polished point from all eigenvalues of H, scaled to a unit diagonal:
 /// cubic in the number of coordinates that hang together in H's pattern, at most kMostCoordinates.
 /// Refused with a sentence: eigenvalues without a clear gap, saddles, a set that is not smooth in
-/// x. Bounds on y are not supported.
+/// x. Bounds of y stay active, or inactive, on all of Y*(x) that is walked along: where one
+/// changes, the set has a kink, and that is refused too.
 class OptimisticLowerSolver : public LowerSolver {
  public:
   struct Options {

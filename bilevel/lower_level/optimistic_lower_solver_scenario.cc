@@ -40,7 +40,7 @@ bool OptimisticLowerSolver::PerScenario::Minimize(const Vector& at_x, const Vect
   evaluated = false;
   x = at_x;
   y.value() = at_y;
-  if (!Approach() || !Project()) return false;
+  if (!Evaluate(true) || !Approach() || !Project()) return false;
   double previous = std::numeric_limits<double>::infinity();
   for (int iteration = 0;; ++iteration) {
     double reduced_decrement = 0.0;
@@ -53,7 +53,7 @@ bool OptimisticLowerSolver::PerScenario::Minimize(const Vector& at_x, const Vect
       if (!(reduced_eigen->lowest_eigenvalue() < -ComponentEigen::kSurelyNot)) {
         least_dimension = std::min(least_dimension, static_cast<int>(null.cols()));
         most_dimension = std::max(most_dimension, static_cast<int>(null.cols()));
-        return evaluated = CheckSmoothness();
+        return evaluated = CheckHeld() && CheckSmoothness();
       }
       slide = SlideOffSaddle();
     } else {
@@ -107,7 +107,7 @@ bool OptimisticLowerSolver::PerScenario::Follow(const Slide& slide, double* shar
   for (*share = 1.0;; *share *= 0.5) {
     double trial_value = 0.0;
     y.value() = best_y;
-    const bool has_arrived = y.Move(*share * slide.direction) &&
+    const bool has_arrived = Move(*share * slide.direction, &y) && Evaluate() &&
                              (predicted = y.value(), Approach()) &&
                              (y.value() - predicted).norm() <= 0.5 * (predicted - best_y).norm();
     if (has_arrived && f.Value(x.data(), y.value().data(), Batch::All(), &trial_value)) {
@@ -129,7 +129,7 @@ bool OptimisticLowerSolver::PerScenario::Follow(const Slide& slide, double* shar
               " there");
 }
 
-bool OptimisticLowerSolver::PerScenario::Evaluate() {
+bool OptimisticLowerSolver::PerScenario::Evaluate(bool find_held) {
   {
     Stopwatch watch(&counts.seconds_in_evaluation);
     if (!g.Hessian(x.data(),
@@ -142,6 +142,10 @@ bool OptimisticLowerSolver::PerScenario::Evaluate() {
       return Fail(g.error());
     }
   }
+  if (find_held) FindHeld();
+  multipliers = gradient;
+  Hold(&gradient);
+  Hold(&h, &jacobian);
   Stopwatch watch(&counts.seconds_in_linear_algebra);
   ++counts.factorizations;
   return eigen.Compute(h, eigen.UnitDiagonal(h), options.rank_tolerance) ||
@@ -165,7 +169,6 @@ double OptimisticLowerSolver::PerScenario::Measure() {
 }
 
 bool OptimisticLowerSolver::PerScenario::Approach() {
-  if (!Evaluate()) return false;
   double previous = std::numeric_limits<double>::infinity();
   for (int iteration = 0;; ++iteration) {
     const double rounding = Measure();
@@ -178,7 +181,10 @@ bool OptimisticLowerSolver::PerScenario::Approach() {
                   " Newton iterations (relative decrement " + Scientific(relative_decrement) + ")");
     }
     double share = 1.0;
-    if (!Descend(rounding, &share)) return Fail("no step decreases its cost");
+    message.clear();
+    if (!Descend(rounding, &share)) {
+      return Fail("no step decreases its cost" + (message.empty() ? "" : ": " + message));
+    }
     previous = share == 1.0 ? decrement : std::numeric_limits<double>::infinity();
     if (!Evaluate()) return false;
   }
@@ -192,7 +198,7 @@ bool OptimisticLowerSolver::PerScenario::Descend(double rounding, double* share)
   double trial_value = 0.0;
   for (*share = 1.0;; *share *= 0.5) {
     trial.value() = y.value();
-    if (trial.Move(-*share * step)) {
+    if (Move(-*share * step, &trial)) {
       Stopwatch watch(&counts.seconds_in_evaluation);
       const double allowed =
           is_hidden ? RoundingOfValue(std::abs(value)) + slope : -kSufficient * *share * slope;
@@ -235,6 +241,7 @@ bool OptimisticLowerSolver::PerScenario::Project() {
       return Fail(f.error());
     }
   }
+  Hold(&fy);
   eigen.Solve(fy, &lambda);
   lambda = -lambda;
   if (!DifferentiateHessian()) return false;
@@ -308,6 +315,7 @@ bool OptimisticLowerSolver::PerScenario::EvaluateHessians(double shift, Vector* 
           x.data(), trial.value().data(), HessianKind::kExact, nullptr, step.data(), &yy, &yx)) {
     return false;
   }
+  Hold(&yy, &yx);
   entries->resize(yy.nonZeros() + yx.nonZeros());
   *entries << Eigen::Map<Vector>(yy.valuePtr(), yy.nonZeros()),
       Eigen::Map<Vector>(yx.valuePtr(), yx.nonZeros());

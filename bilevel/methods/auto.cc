@@ -71,6 +71,7 @@ std::string Auto::Check(const Oracle& oracle) {
   first_ = &lbfgs_;
   if (oracle.program().x.has_bounds()) first_ = &projected_lbfgs_;
   if (takes_lm) first_ = &lm_;
+  if (oracle.program().x.tangent_size() == 0) first_ = &without_x_;
   last_ = first_;
   return first_->Check(oracle);
 }

@@ -9,6 +9,7 @@
 #include "bilevel/methods/hyper_objective/levenberg_marquardt.h"
 #include "bilevel/methods/hyper_objective/line_search.h"
 #include "bilevel/methods/hyper_objective/projected_lbfgs.h"
+#include "bilevel/methods/internal/without_x.h"
 #include "bilevel/methods/method.h"
 #include "bilevel/methods/value_function/bome.h"
 #include "bilevel/methods/zeroth_order/pattern_search.h"
@@ -18,6 +19,7 @@ namespace bilevel {
 /// The default method: takes the one that fits the problem, looks at its answer as Solve will
 /// (CheckAnswer), and goes on while that does not hold.
 ///
+///   no x                                            one lower solve
 ///   x short, and f of squares or x bounded          levenberg_marquardt
 ///   else, x bounded                                 projected_lbfgs
 ///   else                                            lbfgs
@@ -33,6 +35,7 @@ class Auto : public Method {
 
   std::string name() const override { return "auto (" + last_->name() + ")"; }
   std::string Check(const Oracle& oracle) override;
+  bool WorksWithoutX() const override { return true; }
   Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message) override;
   void Finish(Oracle& oracle, const State& state, Assessment* assessment) override;
 
@@ -43,6 +46,7 @@ class Auto : public Method {
   Method* AfterRefusal(Oracle& oracle, const State& state);
   Method* AfterKink(const State& state);
 
+  WithoutX without_x_;
   LevenbergMarquardt lm_;
   LineSearch lbfgs_{ceres::LBFGS};
   ProjectedLbfgs projected_lbfgs_;

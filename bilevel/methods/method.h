@@ -108,6 +108,9 @@ class Method {
   /// oracle.f and its derivatives by x say is then unbiased for all, see Oracle::DrawScenarios.
   virtual bool TakesScenarioBatches() const { return false; }
 
+  /// Whether it takes problems without x, min { f(y) : y in argmin g }; see SolveSimpleBilevel.
+  virtual bool WorksWithoutX() const { return false; }
+
   /// After the last step, at the answer with y solved. What fails here is no failure of the solve.
   virtual void Finish(Oracle& /*oracle*/, const State& /*state*/, Assessment* /*assessment*/) {}
 

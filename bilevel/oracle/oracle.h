@@ -48,6 +48,7 @@ class Oracle {
   const LowerSolver& lower() const { return *lower_; }
   /// Another lower solver from here on, for a method that brings its own; nullptr: the first again.
   void SetLower(std::unique_ptr<LowerSolver> lower);
+  bool lower_is_the_methods() const { return lower_ != first_lower_; }
 
   /// From here on DrawScenarios picks one of the lower solver's groups; see UseScenarios. Not
   /// owned.

@@ -5,6 +5,7 @@
 #include <exception>
 #include <functional>
 
+#include "bilevel/base/internal/thrown.h"
 #include "bilevel/base/internal/vector_passes.h"
 #include "bilevel/program/internal/assembly.h"
 #include "bilevel/program/internal/block_derivatives.h"
@@ -161,23 +162,25 @@ bool LevelEvaluator::Run(const Evaluation& evaluation, const Batch& batch, doubl
   double unused;
   if (!value) value = &unused;
   *value = probe_ = 0.0;
+  bool is_summed = false;
+  const std::string thrown = Thrown([&] { is_summed = Sum(batch, value); });
+  if (!thrown.empty()) return Fail("evaluating " + function_.name() + thrown);
+  return is_summed && CheckFinite(batch, *value);
+}
+
+// What Run has prepared.
+bool LevelEvaluator::Sum(const Batch& batch, double* value) {
+  const Evaluation& e = *evaluation_;
   const bool derivatives = e.order != Evaluation::kValue;
   const bool curved =
       e.has_products() || (e.order == Evaluation::kHessian && e.kind == HessianKind::kExact);
-  try {
-    if (!Draw(batch) || (derivatives && !Touch(batch))) return false;
-    const PointInUserMemory point(function_, e, &saved_x_, &saved_y_);
-    if (function_.callback()) function_.callback()->PrepareForEvaluation(derivatives, true);
-    if (curved) assembly_->Begin(frames_->touched_y());
-    if (!SumResidualBlocks(batch, value)) return false;
-    if (e.order != Evaluation::kRows && !SumTerms(batch, value)) return false;
-    if (curved && !assembly_->AddCurvature(frames_->touched_y(), &error_)) return false;
-  } catch (const std::exception& exception) {
-    return Fail("evaluating " + function_.name() + " threw: " + exception.what());
-  } catch (...) {
-    return Fail("evaluating " + function_.name() + " threw something that is not a std::exception");
-  }
-  return CheckFinite(batch, *value);
+  if (!Draw(batch) || (derivatives && !Touch(batch))) return false;
+  const PointInUserMemory point(function_, e, &saved_x_, &saved_y_);
+  if (function_.callback()) function_.callback()->PrepareForEvaluation(derivatives, true);
+  if (curved) assembly_->Begin(frames_->touched_y());
+  if (!SumResidualBlocks(batch, value)) return false;
+  if (e.order != Evaluation::kRows && !SumTerms(batch, value)) return false;
+  return !curved || assembly_->AddCurvature(frames_->touched_y(), &error_);
 }
 
 bool LevelEvaluator::CheckFinite(const Batch& batch, double value) {

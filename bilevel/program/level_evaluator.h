@@ -85,6 +85,7 @@ class LevelEvaluator {
   bool Touch(const Batch& batch);
   bool SumResidualBlocks(const Batch& batch, double* value);
   bool SumTerms(const Batch& batch, double* value);
+  bool Sum(const Batch& batch, double* value);
   bool CheckFinite(const Batch& batch, double value);
   bool FailDerivative(const Batch& batch, const Space::Block& block);
   bool Fail(const std::string& what);

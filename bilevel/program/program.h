@@ -20,9 +20,9 @@ class Program {
     std::string name;
     double weight = 1.0;
     Space y;
-    int offset = 0, tangent_offset = 0;   ///< Of its y within the joint one.
-    std::unique_ptr<LevelFunction> f, g;  ///< Over x and this scenario's y.
-    ceres::Problem* lower = nullptr;
+    int offset = 0, tangent_offset = 0;                 ///< Of its y within the joint one.
+    std::unique_ptr<LevelFunction> f, g;                ///< Over x and this scenario's y.
+    ceres::Problem *upper = nullptr, *lower = nullptr;  ///< The user's.
   };
 
   explicit Program(int num_threads)

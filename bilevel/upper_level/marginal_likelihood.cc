@@ -163,7 +163,7 @@ bool AddMarginalLikelihood(Problem* problem, std::string* error) {
     }
   }
   Problem::CompileOptions options;
-  options.need_upper_level = false;
+  options.need_f = options.need_x = false;
   const std::shared_ptr<const Program> program = problem->Compile(options, error);
   if (!program) return false;
   for (const Space::Block& block : program->x.blocks()) {

@@ -22,7 +22,7 @@ Phi::Phi(const bilevel::Solver::Options& options,
          bilevel::Problem* problem)
     : coordinates_(std::move(coordinates)), score_(std::move(score)) {
   bilevel::PreparedProblem::Needs needs;
-  needs.compile.need_upper_level = !score_;
+  needs.compile.need_f = needs.compile.need_x = !score_;
   prepared_ = bilevel::PreparedProblem::Create(options, needs, problem, &error_);
   if (!prepared_) return;
   state_ = prepared_->Start();

@@ -1,4 +1,20 @@
-#include "bilevel/derivatives/rotation.h"
+// Before any header of ours: a user's functor need not know about them.
+#include "ceres/rotation.h"
+
+namespace {
+
+struct RotationResidual {
+  template <typename T>
+  bool operator()(const T* w, T* cost) const {
+    const T a[3] = {T(1.0), T(-0.5), T(2.0)};
+    T rotated[3];
+    ceres::AngleAxisRotatePoint(w, a, rotated);
+    cost[0] = -(rotated[0] * 0.3 + rotated[1] * 0.7 - rotated[2] * 0.2);
+    return true;
+  }
+};
+
+}  // namespace
 
 #include <array>
 #include <cmath>
@@ -6,6 +22,7 @@
 
 #include "Eigen/Core"
 #include "bilevel/derivatives/auto_diff_cost_function.h"
+#include "bilevel/derivatives/rotation.h"
 #include "derivatives/tape_derivatives.h"
 #include "gtest/gtest.h"
 
@@ -274,17 +291,6 @@ TEST(RotationMatrixToAngleAxis, InvertsToSecondOrderBelowPi) {
 
 // The Hessian at w = 0 of -b.R(w) a, with R = I + W + W^2 / 2 + ...: (a.b) I - sym(a b^T), from
 // b.W^2 a = (w.a) (w.b) - |w|^2 (a.b).
-struct RotationResidual {
-  template <typename T>
-  bool operator()(const T* w, T* cost) const {
-    const T a[3] = {T(1.0), T(-0.5), T(2.0)};
-    T rotated[3];
-    ceres::AngleAxisRotatePoint(w, a, rotated);
-    cost[0] = -(rotated[0] * 0.3 + rotated[1] * 0.7 - rotated[2] * 0.2);
-    return true;
-  }
-};
-
 TEST(AngleAxisRotatePoint, CostFunctionAtZeroHasTheClosedFormHessian) {
   AutoDiffCostFunction<RotationResidual, 1, 3> cost_function(new RotationResidual);
   const double w[3] = {0.0, 0.0, 0.0};

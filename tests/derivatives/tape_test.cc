@@ -200,10 +200,33 @@ struct Decompositions {
     Eigen::Matrix<T, 3, 3> A;
     A << p[0] + 5.0, p[1], p[2], p[1], p[3] + 6.0, p[4], p[2], p[4], p[5] + 7.0;
     const Eigen::Matrix<T, 3, 1> b(p[6], p[7], p[0]);
-    *r = A.llt().solve(b)[0] + A.inverse()(0, 1) + A.determinant();
+    *r = A.llt().solve(b)[0] + A.inverse()(0, 1) + A.determinant() + A.ldlt().solve(b)[1];
     return true;
   }
 };
+
+struct EigenComparisons {
+  template <typename T>
+  bool operator()(const T* p, T* r) const {
+    const Eigen::Map<const Eigen::Array<T, 8, 1>> a(p);
+    *r = (a > T(1.0)).select(a * a, a * a * a).sum();
+    if ((a > T(1.6)).any() && (a < T(2.0)).all() && (a != T(1.0)).any()) *r *= a.maxCoeff();
+    *r += a.max(T(1.0)).square().sum();
+    return true;
+  }
+};
+
+#ifdef NDEBUG  // Ceres checks that nobody does so.
+struct InPlaceRotation {
+  template <typename T>
+  bool operator()(const T* p, T* r) const {
+    T point[3] = {p[3], p[4], p[5]};
+    ceres::AngleAxisRotatePoint(p, point, point);
+    *r = point[0] * point[1] + p[6] * point[2];
+    return true;
+  }
+};
+#endif
 
 struct ScalarTraits {  // As Lie group libraries do.
   template <typename T>
@@ -309,6 +332,10 @@ using Functors = ::testing::Types<Literals,
                                   EigenMixed,
                                   EigenGeometry,
                                   Decompositions,
+                                  EigenComparisons,
+#ifdef NDEBUG
+                                  InPlaceRotation,
+#endif
                                   ScalarTraits,
                                   Containers>;
 TYPED_TEST_SUITE(TapeBattery, Functors);

@@ -20,7 +20,7 @@ using ::testing::HasSubstr;
 struct Lower {
   NewtonLowerSolver& Make(const NewtonLowerSolver::Options& options = {}) {
     Problem::CompileOptions compile;
-    compile.need_upper_level = false;
+    compile.need_f = compile.need_x = false;
     std::string error;
     program = problem.Compile(compile, &error);
     EXPECT_TRUE(program) << error;

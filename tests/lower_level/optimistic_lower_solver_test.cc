@@ -571,15 +571,60 @@ TEST(Optimistic, Refusals) {
   EXPECT_THAT(complaint(lower), HasSubstr("max_num_iterations must be"));
 }
 
-TEST(Optimistic, BoundsBelowAreRefused) {
+// Bounds that touch nothing change nothing.
+TEST(Optimistic, InactiveBounds) {
   SphereProblem s(Eigen::Vector3d(1.0, -2.0, 0.5));
-  s.problem.lower()->SetParameterLowerBound(s.y, 0, 0.0);
+  s.problem.lower()->SetParameterLowerBound(s.y, 0, -9.0);
+  s.problem.lower()->SetParameterUpperBound(s.y, 1, 9.0);
+  Path path(&s.problem);
+  path.Phi(path.x);
+  EXPECT_LT((path.y.value() - 0.7 * s.direction).norm(), 1e-9);
+  path.ExpectCorrectDerivatives(1e-7);
+  EXPECT_EQ(path.solver->Report().num_active_bounds, 0);
+}
+
+// (x + 2 - y_2) / 2 beside the sphere's (y_0^2 + y_1^2 - x^2): y_2 would be x + 2.
+struct Cylinder {
+  template <typename T>
+  bool operator()(const T* x, const T* y, T* r) const {
+    r[0] = y[0] * y[0] + y[1] * y[1] - x[0] * x[0];
+    r[1] = 0.5 * (x[0] + 2.0 - y[2]);
+    return true;
+  }
+};
+
+// With y_2 at most 1 the set is a circle, y_2 stays where it is held, and phi is the circle's.
+TEST(Optimistic, AnActiveBoundStays) {
+  double x = 0.7, y[3] = {0.3, -2.0, 0.4};
+  Problem problem;
+  problem.AddUpperParameterBlock(&x, 1);
+  problem.lower()->AddResidualBlock(
+      new AutoDiffCostFunction<Cylinder, 2, 1, 3>(new Cylinder), nullptr, &x, y);
+  problem.upper()->AddResidualBlock(
+      new AutoDiffCostFunction<Reach, 3, 3>(new Reach{{1.0, -2.0, 0.5}}), nullptr, y);
+  problem.lower()->SetParameterUpperBound(y, 2, 1.0);
+  Path path(&problem);
+  Vector gradient;
+  const double gap = std::sqrt(5.0) - x;
+  EXPECT_NEAR(path.Phi(path.x, &gradient), 0.5 * gap * gap + 0.125, 1e-10);
+  EXPECT_NEAR(gradient[0], -gap, 1e-9);
+  EXPECT_EQ(path.y.value()[2], 1.0);
+  EXPECT_EQ(path.solver->Report().num_active_bounds, 1);
+  EXPECT_EQ(path.solver->Report().weakly_active, "");
+  path.ExpectCorrectDerivatives(1e-7);
+  // Where x + 2 < 1 nothing holds y_2 any more.
+  path.x.value()[0] = -1.5;
+  EXPECT_NEAR(path.Phi(path.x), 0.5 * std::pow(std::sqrt(5.0) - 1.5, 2), 1e-10);
+  EXPECT_NEAR(path.y.value()[2], 0.5, 1e-10);
+  EXPECT_EQ(path.solver->Report().num_active_bounds, 0);
+  // And all of it as a problem: x = sqrt(5).
   Solver::Options options;
   options.method = CreateMethod("optimistic");
   Solver::Summary summary;
-  Solve(options, &s.problem, &summary);
-  EXPECT_THAT(summary.message, HasSubstr("cannot honour bounds on the lower level"));
-  EXPECT_EQ(s.x, 0.7);
+  Solve(options, &problem, &summary);
+  EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.FullReport();
+  EXPECT_NEAR(x, std::sqrt(5.0), 1e-7);
+  EXPECT_EQ(summary.num_active_lower_bounds, 1);
 }
 
 // --- the decomposition ---------------------------------------------------------------------------

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "bilevel/base/internal/thrown.h"
 #include "bilevel/base/thread_pool.h"
 #include "bilevel/types.h"
 
@@ -24,13 +25,8 @@ PerScenario* ForEachScenario(ThreadPool* pool,
   pool->ParallelFor(static_cast<int>(parts.size()), 1, [&](int, int i) {
     PerScenario* part = parts[i].get();
     part->ok = false;
-    try {
-      part->ok = body(part);
-    } catch (const std::exception& e) {
-      part->message = std::string("solving it threw: ") + e.what();
-    } catch (...) {
-      part->message = "solving it threw something that is not a std::exception";
-    }
+    const std::string thrown = Thrown([&] { part->ok = body(part); });
+    if (!thrown.empty()) part->message = "solving it" + thrown;
   });
   PerScenario* failed = nullptr;
   for (const auto& part : parts) {

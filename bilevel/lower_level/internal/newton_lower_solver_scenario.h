@@ -6,10 +6,12 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "bilevel/base/internal/rounding.h"
+#include "bilevel/lower_level/internal/guarded_problem.h"
 #include "bilevel/lower_level/internal/secant_correction.h"
 #include "bilevel/lower_level/newton_lower_solver.h"
 #include "bilevel/program/level_evaluator.h"
@@ -37,6 +39,7 @@ struct NewtonLowerSolver::PerScenario {
 
   Program::Scenario* scenario;
   LevelEvaluator g;
+  std::unique_ptr<GuardedProblem> ceres;  // From the first cold solve on.
   Point y, trial, start;
   double value = 0.0;
   Vector gradient, step, trial_gradient, product;

@@ -6,6 +6,7 @@
 #include <limits>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "bilevel/lower_level/internal/component_eigen.h"
 #include "bilevel/lower_level/optimistic_lower_solver.h"
@@ -31,19 +32,21 @@ struct OptimisticLowerSolver::PerScenario {
         fyx(s->f->yx_pattern()),
         third_yy(h),
         third_yx(jacobian),
-        eigen(h) {}
+        eigen(h),
+        held(s->y.tangent_size(), 0) {}
 
   // f's minimiser on the set Y*(x) to which at_y leads, with all that its derivative takes.
   bool Minimize(const Vector& at_x, const Vector& at_y);
 
-  // g, g_y, H, g_yx and the eigenvalues at y.
-  bool Evaluate();
+  // g, g_y, H, g_yx and the eigenvalues at y; the coordinates that bounds hold are those found at
+  // the start.
+  bool Evaluate(bool find_held = false);
   // The Newton step and decrement of g; returns the rounding of the latter. As far as y is from
   // the set, directions along it look curved: the step ignores eigenvalues that this explains,
   // unless nothing else is left.
   double Measure();
-  // Newton's method on g, without the directions that are null, until rounding stops it; then
-  // everything is evaluated at y, and N is known.
+  // From an evaluated y, Newton's method on g, without the directions that are null, until rounding
+  // stops it; then everything is evaluated at y, and N is known.
   bool Approach();
   bool FindNullSpace(double rounding);
   // f along the set: lambda, r = N'f_y, W and R = N'W N, from what Approach has left.
@@ -56,6 +59,8 @@ struct OptimisticLowerSolver::PerScenario {
   // (f_yx + D^2_y D_x g[lambda])'v - g_yx' H^+ W v.
   void PullBack(const Vector& v, Vector* product) const;
   std::string FreeBlocks() const;
+  // Those that hold y, and those that only touch it.
+  void NameBounds(LowerSolverReport* report) const;
 
   bool Fail(const std::string& what) {
     message = what;
@@ -77,6 +82,8 @@ struct OptimisticLowerSolver::PerScenario {
   Vector w_diagonal, reduced_gradient;
   ComponentEigen eigen;
   std::unique_ptr<ComponentEigen> reduced_eigen;  // Of R.
+  std::vector<char> held;                         // By bounds of y, on all of the set.
+  Vector multipliers;                             // g_y with what is held.
   bool evaluated = false;                         // All of it is that of x and y.
   int least_dimension = std::numeric_limits<int>::max(), most_dimension = 0;  // Met so far.
   bool ok = true;
@@ -91,6 +98,14 @@ struct OptimisticLowerSolver::PerScenario {
     double slope = 0.0, bend = 0.0;
     bool is_hidden = false;  // In the rounding of f.
   };
+  // Bounds; in optimistic_lower_solver_bounds.cc.
+  void FindHeld();
+  bool IsWeak(int j) const;
+  void Hold(SparseMatrix* yy, SparseMatrix* yx) const;
+  void Hold(Vector* v) const;
+  bool Move(const Vector& direction, Point* point);
+  bool CheckHeld();
+
   bool Descend(double rounding, double* share);
   Slide NewtonSlide(double* reduced_decrement) const;
   Slide SlideOffSaddle() const;

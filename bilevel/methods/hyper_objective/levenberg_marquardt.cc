@@ -183,9 +183,13 @@ class LevenbergMarquardt::Run {
     if (!trial_.x.Move(dx_)) {
       return !End(Outcome::kFailure, "x cannot move: its manifold failed");
     }
+    is_cut_ = false;
     for (int i = 0; space_.has_bounds() && i < space_.tangent_size(); ++i) {
-      const int k = space_.AmbientIndex(i);  // What the projection has left of the step.
-      if (k >= 0) dx_[i] = trial_.x.value()[k] - state_.x.value()[k];
+      const int k = space_.AmbientIndex(i);
+      if (k < 0) continue;
+      const double left = trial_.x.value()[k] - state_.x.value()[k];
+      is_cut_ |= std::abs(left) < 0.5 * std::abs(dx_[i]);
+      dx_[i] = left;
     }
     progress_ = Progress();
     progress_.step_norm = dx_.norm();
@@ -195,7 +199,9 @@ class LevenbergMarquardt::Run {
 
   bool IsTooShort() {
     const double tolerance = monitor_.parameter_tolerance();
-    if (!(progress_.step_norm <= tolerance * (state_.x.value().norm() + tolerance))) return false;
+    const double least = tolerance * (state_.x.value().norm() + tolerance);
+    // To a bound the way may be short, and not end there.
+    if (!(progress_.step_norm <= least) || is_cut_) return false;
     // No Newton step is as short: the steps before have failed.
     answer_.is_stuck = progress_.step_norm > 0.9 * trust_region_.radius();
     return End(Outcome::kConverged, "the step is below the parameter tolerance");
@@ -341,6 +347,7 @@ class LevenbergMarquardt::Run {
   bool use_secant_ = false;
   TrustRegion trust_region_;
   Vector dx_;
+  bool is_cut_ = false;  // By bounds of x, by half or more.
   Trial trial_;
 
   double largest_surprise_ = 0.0;

@@ -1,5 +1,7 @@
 #include "bilevel/methods/hyper_objective/optimistic.h"
 
+#include "bilevel/methods/internal/without_x.h"
+
 namespace bilevel {
 
 std::string Optimistic::name() const {
@@ -9,7 +11,8 @@ std::string Optimistic::name() const {
 std::string Optimistic::Check(const Oracle& oracle) {
   if (!inner_) return "the optimistic path has no method to move x with";
   const std::string complaint = OptimisticLowerSolver::Check(oracle.program(), options_);
-  return complaint.empty() ? inner_->Check(oracle) : complaint;
+  if (!complaint.empty() || oracle.program().x.tangent_size() == 0) return complaint;
+  return inner_->Check(oracle);
 }
 
 Method::Outcome Optimistic::Minimize(Oracle& oracle,
@@ -18,6 +21,7 @@ Method::Outcome Optimistic::Minimize(Oracle& oracle,
                                      std::string* message) {
   oracle.SetLower(
       std::make_unique<OptimisticLowerSolver>(oracle.mutable_program(), &oracle.lower(), options_));
+  if (state.x.dim() == 0) return WithoutX().Minimize(oracle, state, monitor, message);
   return inner_->Minimize(oracle, state, monitor, message);
 }
 

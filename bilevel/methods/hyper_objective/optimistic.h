@@ -13,7 +13,8 @@ namespace bilevel {
 /// The exact optimistic path: for lower levels with a smooth set of solutions, flat or curved, of
 /// which the one that minimises f is taken and differentiated (OptimisticLowerSolver has the
 /// formulas). How x moves is any other method's business, on phi(x) = min { f(x, y) : y in Y*(x) }
-/// and its exact gradient. The solver's own lower solver finds the first point of Y*.
+/// and its exact gradient; where there is no x, the path alone is the answer. The solver's own
+/// lower solver finds the first point of Y*.
 class Optimistic : public Method {
  public:
   explicit Optimistic(std::unique_ptr<Method> inner,
@@ -22,6 +23,7 @@ class Optimistic : public Method {
 
   std::string name() const override;
   std::string Check(const Oracle& oracle) override;
+  bool WorksWithoutX() const override { return true; }
   Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message) override;
   void Finish(Oracle& oracle, const State& state, Assessment* assessment) override {
     inner_->Finish(oracle, state, assessment);

@@ -8,6 +8,7 @@
 #include "Eigen/QR"
 #include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/base/internal/rounding.h"
+#include "bilevel/base/internal/thrown.h"
 #include "bilevel/methods/estimators/internal/active_bounds.h"
 #include "bilevel/methods/estimators/internal/min_norm.h"
 #include "bilevel/oracle/hyper_objective.h"
@@ -81,7 +82,7 @@ class Check {
  private:
   // Whether the gradient has vanished for the way back to the start too.
   bool HasRunOff() {
-    if (!evidence_.first_x || !(evidence_.first_phi > phi_)) return false;
+    if (end_.x.dim() == 0 || !evidence_.first_x || !(evidence_.first_phi > phi_)) return false;
     Point x = end_.x;
     Vector back(x.dim()), beside;
     if (!x.space().Minus(evidence_.first_x->value().data(), x.value().data(), back.data())) {
@@ -288,11 +289,11 @@ AnswerCheck CheckAnswer(Oracle& oracle,
       has_moved_everywhere && oracle.lower().Report().weakly_active.empty()) {
     return result;
   }
-  try {
-    result = Check(oracle, tolerances, evidence, end).Run();
-  } catch (const std::exception& e) {
+  const std::string thrown =
+      Thrown([&] { result = Check(oracle, tolerances, evidence, end).Run(); });
+  if (!thrown.empty()) {
     result.kind = AnswerKind::kStuck;
-    result.doubt = std::string("but looking at it once more threw: ") + e.what();
+    result.doubt = "but looking at it once more" + thrown;
   }
   oracle.Clear();
   return result;

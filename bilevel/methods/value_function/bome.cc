@@ -97,7 +97,7 @@ void Bome::Step(Oracle& o, State& s, Progress* progress) {
       o.Fail("x or y is no longer finite: bome's steps are too long");
       return;
     }
-    progress->step_norm = step_x;
+    progress->step_norm = s.x.dim() > 0 ? step_x : step_y;
   }
 
   if (!EstimateLowerSolution(o, s)) return;
@@ -140,7 +140,7 @@ void Bome::Finish(Oracle& oracle, const State& state, Assessment* assessment) {
   if (const std::string jump = steepest_.FindJump(oracle); !jump.empty()) {
     assessment->notes.push_back(jump);
   }
-  if (!solve_) EstimateBias(oracle, state, assessment);
+  if (!solve_ && state.x.dim() > 0) EstimateBias(oracle, state, assessment);
   oracle.Clear();
 }
 

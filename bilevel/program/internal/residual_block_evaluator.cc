@@ -1,4 +1,5 @@
 #include "bilevel/program/internal/residual_block_evaluator.h"
+#include "bilevel/base/internal/thrown.h"
 
 #include <algorithm>
 #include <cmath>
@@ -50,13 +51,9 @@ bool ResidualBlockEvaluator::Fail(const Residual& r, const std::string& what) {
 
 template <typename Body>
 inline bool ResidualBlockEvaluator::Guarded(const Residual& r, Body body) {
-  try {
-    return body();
-  } catch (const std::exception& e) {
-    return Fail(r, std::string("threw: ") + e.what());
-  } catch (...) {
-    return Fail(r, "threw something that is not a std::exception");
-  }
+  bool is_evaluated = false;
+  const std::string thrown = Thrown([&] { is_evaluated = body(); });
+  return thrown.empty() ? is_evaluated : Fail(r, thrown.substr(1));
 }
 
 // Where a residual block's parameters are, and where the Jacobians that are wanted go.
@@ -121,8 +118,10 @@ inline bool ResidualBlockEvaluator::EvaluateCost(const Residual& r,
   } else {
     r.loss->Evaluate(squared_norm, rho_);
   }
-  return (std::isfinite(rho_[0]) && std::isfinite(rho_[1])) ||
-         Fail(r, "has a loss that is not finite");
+  if (!std::isfinite(rho_[0]) || !std::isfinite(rho_[1])) {
+    return Fail(r, "has a loss that is not finite");
+  }
+  return rho_[1] >= 0.0 || Fail(r, "has a loss with a negative slope");
 }
 
 bool ResidualBlockEvaluator::Evaluate(int index, BlockDerivatives* block) {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <exception>
 
+#include "bilevel/base/internal/thrown.h"
 #include "bilevel/base/internal/vector_passes.h"
 
 namespace bilevel {
@@ -97,13 +98,10 @@ bool TermEvaluator::Evaluate(int index, const Batch& batch, double* value) {
     return Fail(index, complaint);
   }
   double own_value = 0.0;
-  try {
-    if (!EvaluateShare(index, own, &own_value)) return false;
-  } catch (const std::exception& e) {
-    return Fail(index, std::string("threw: ") + e.what());
-  } catch (...) {
-    return Fail(index, "threw something that is not a std::exception");
-  }
+  bool is_evaluated = false;
+  const std::string thrown = Thrown([&] { is_evaluated = EvaluateShare(index, own, &own_value); });
+  if (!thrown.empty()) return Fail(index, thrown.substr(1));
+  if (!is_evaluated) return false;
   if (e_.order != Evaluation::kValue) {
     const int partly = PartlyTouched(t, batch);
     if (partly >= 0) TouchParts(function_.arguments()[partly], own, n);

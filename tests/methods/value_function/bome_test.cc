@@ -114,6 +114,25 @@ TEST(Bome, MinMaxFromThePapersStart) {
   EXPECT_NEAR(run.summary.final_objective, 10.0 * std::abs(toy.x[0]), 1e-12);
 }
 
+// The saddle itself, where that is asked for; phi is still that of y*(x).
+TEST(Bome, MinMaxLeavesItsOwnY) {
+  Toy toy = examples::MinMax();
+  Bome::Options bome;
+  bome.lower_level = Bome::kGradientSteps;
+  Solver::Options options;
+  options.method = std::make_shared<Bome>(bome);
+  options.max_num_iterations = 500;
+  options.keep_own_y = true;
+  Solver::Summary summary;
+  Solve(options, toy.Build().get(), &summary);
+  ASSERT_TRUE(summary.IsSolutionUsable()) << summary.FullReport();
+  EXPECT_NEAR(toy.x[0], 0.0, 1e-3);
+  EXPECT_NEAR(toy.y[0], 0.0, 1e-3);
+  EXPECT_NEAR(summary.final_objective, 10.0 * std::abs(toy.x[0]), 1e-12);
+  EXPECT_NEAR(summary.final_objective_at_own_y, toy.x[0] * toy.y[0], 1e-15);
+  EXPECT_NEAR(summary.final_lower_gap, summary.final_objective - toy.x[0] * toy.y[0], 1e-12);
+}
+
 TEST(Bome, DegenerateLowerLevel) {
   for (const int num_lower_steps : {0, 1, 10, 100}) {
     Toy toy = examples::Degenerate();

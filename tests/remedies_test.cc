@@ -1,0 +1,230 @@
+// What a refusal advises solves the very problem that was refused.
+#include <cmath>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "bilevel/bilevel.h"
+#include "bilevel/methods/stochastic/soba.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace bilevel {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+struct Difference {
+  template <typename T>
+  bool operator()(const T* y, const T* x, T* r) const {
+    r[0] = weight * (y[0] - x[0]);
+    return true;
+  }
+  double weight = 1.0;
+};
+
+struct To {
+  template <typename T>
+  bool operator()(const T* y, T* r) const {
+    r[0] = y[0] - target;
+    return true;
+  }
+  double target;
+};
+
+// The lower level y = x, the upper y = target: x = target.
+struct Follow {
+  explicit Follow(double target, int num_terms = 1) {
+    problem.AddUpperParameterBlock(&x, 1);
+    for (int i = 0; i < num_terms; ++i) {
+      problem.lower()->AddResidualBlock(
+          new AutoDiffCostFunction<Difference, 1, 1, 1>(new Difference), nullptr, &y, &x);
+      problem.upper()->AddResidualBlock(
+          new AutoDiffCostFunction<To, 1, 1>(new To{target}), nullptr, &y);
+    }
+  }
+  double x = 0.5, y = 0.0;
+  Problem problem;
+};
+
+Solver::Summary SolveBy(std::shared_ptr<Method> method,
+                        Problem* problem,
+                        const std::function<void(Solver::Options*)>& set = {}) {
+  Solver::Options options;
+  options.method = std::move(method);
+  options.max_num_iterations = 2000;
+  if (set) set(&options);
+  Solver::Summary summary;
+  Solve(options, problem, &summary);
+  return summary;
+}
+
+TEST(Remedies, BoundsOnX) {
+  for (const char* refused : {"lbfgs", "bfgs", "steepest_descent"}) {
+    Follow f(2.0);
+    f.problem.SetParameterUpperBound(&f.x, 0, 1.0);
+    EXPECT_THAT(SolveBy(CreateMethod(refused), &f.problem).message,
+                AllOf(HasSubstr("\"levenberg_marquardt\""), HasSubstr("\"projected_lbfgs\"")));
+  }
+  for (const char* remedy : {"levenberg_marquardt", "projected_lbfgs"}) {
+    Follow f(2.0);
+    f.problem.SetParameterUpperBound(&f.x, 0, 1.0);
+    const Solver::Summary summary = SolveBy(CreateMethod(remedy), &f.problem);
+    EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.FullReport();
+    EXPECT_EQ(f.x, 1.0) << remedy;
+  }
+}
+
+// g = 1/2 (y_0 + y_1 - x)^2, f = 1/2 |y - (2, 1)|^2: x = 3.
+struct Sum {
+  template <typename T>
+  bool operator()(const T* x, const T* y, T* r) const {
+    r[0] = y[0] + y[1] - x[0];
+    return true;
+  }
+};
+struct ToPoint {
+  template <typename T>
+  bool operator()(const T* y, T* r) const {
+    r[0] = y[0] - 2.0;
+    r[1] = y[1] - 1.0;
+    return true;
+  }
+};
+struct OnLine {
+  OnLine() {
+    problem.AddUpperParameterBlock(&x, 1);
+    problem.lower()->AddResidualBlock(
+        new AutoDiffCostFunction<Sum, 1, 1, 2>(new Sum), nullptr, &x, y);
+    problem.upper()->AddResidualBlock(
+        new AutoDiffCostFunction<ToPoint, 2, 2>(new ToPoint), nullptr, y);
+  }
+  double x = 0.5, y[2] = {0.0, 0.0};
+  Problem problem;
+};
+
+TEST(Remedies, SetsOfSolutions) {
+  for (const char* refused : {"lbfgs", "levenberg_marquardt", "gradient_descent"}) {
+    OnLine line;
+    EXPECT_THAT(SolveBy(CreateMethod(refused), &line.problem).message,
+                AllOf(HasSubstr("\"optimistic\""), HasSubstr("\"bome\"")));
+  }
+  for (const char* remedy : {"optimistic", "bome"}) {
+    OnLine line;
+    const Solver::Summary summary = SolveBy(CreateMethod(remedy), &line.problem);
+    EXPECT_TRUE(summary.IsSolutionUsable()) << summary.FullReport();
+    EXPECT_NEAR(line.x, 3.0, 1e-3) << remedy;
+  }
+}
+
+TEST(Remedies, ScenarioBatches) {
+  const auto run = [](const char* method, double* x) {
+    double y[4] = {};
+    Problem problem;
+    problem.AddUpperParameterBlock(x, 1);
+    for (int i = 0; i < 4; ++i) {
+      Scenario* s = problem.AddScenario(std::to_string(i));
+      s->lower()->AddResidualBlock(
+          new AutoDiffCostFunction<Difference, 1, 1, 1>(new Difference), nullptr, &y[i], x);
+      s->upper()->AddResidualBlock(new AutoDiffCostFunction<To, 1, 1>(new To{2.0}), nullptr, &y[i]);
+    }
+    return SolveBy(CreateMethod(method), &problem, [](Solver::Options* options) {
+      options->num_scenarios_per_iteration = 2;
+    });
+  };
+  double x = 0.5;
+  EXPECT_THAT(run("levenberg_marquardt", &x).message, HasSubstr("\"adam\""));
+  const Solver::Summary summary = run("adam", &x);
+  EXPECT_TRUE(summary.IsSolutionUsable()) << summary.FullReport();
+  EXPECT_NEAR(x, 2.0, 1e-2);
+}
+
+TEST(Remedies, BatchesLargerThanTheSum) {
+  Soba::Options soba;
+  soba.upper_batch = 9;
+  Follow f(2.0, 4);
+  EXPECT_THAT(SolveBy(std::make_shared<Soba>(soba), &f.problem).message,
+              HasSubstr("use 0 for all of them"));
+  soba.upper_batch = 0;
+  const Solver::Summary summary = SolveBy(std::make_shared<Soba>(soba), &f.problem);
+  EXPECT_TRUE(summary.IsSolutionUsable()) << summary.FullReport();
+}
+
+// f = |y - 1| + y / 2: least at the kink, where line searches end.
+class Kink : public Objective {
+ public:
+  bool Evaluate(double const* const* y, const Batch&, double* value, double** g) const override {
+    *value = std::abs(y[0][0] - 1.0) + 0.5 * y[0][0];
+    if (g && g[0]) g[0][0] = (y[0][0] < 1.0 ? -1.0 : 1.0) + 0.5;
+    return true;
+  }
+};
+TEST(Remedies, StuckBesideAKink) {
+  for (const char* method : {"steepest_descent", "auto"}) {
+    double x = 7.3, y = 0.0;
+    Problem problem;
+    problem.AddUpperParameterBlock(&x, 1);
+    problem.lower()->AddResidualBlock(
+        new AutoDiffCostFunction<Difference, 1, 1, 1>(new Difference), nullptr, &y, &x);
+    problem.AddTerm(Level::kUpper, std::make_unique<Kink>(), {{&y, 1}});
+    const Solver::Summary summary = SolveBy(CreateMethod(method), &problem);
+    // Whatever ends it: no CONVERGENCE away from the kink, and auto gets there.
+    if (summary.termination_type == ceres::CONVERGENCE) EXPECT_NEAR(x, 1.0, 1e-6) << method;
+    if (std::string(method) == "auto") EXPECT_NEAR(x, 1.0, 1e-6) << summary.FullReport();
+  }
+}
+
+TEST(Remedies, LossesThatHideTheirParameters) {
+  for (const bool ours : {false, true}) {
+    Follow f(2.0);
+    double log_scale = 0.0;
+    f.problem.AddUpperParameterBlock(&log_scale, 1);
+    auto* huber = new ceres::HuberLoss(2.0);
+    auto* cauchy = new CauchyLoss(&log_scale);
+    constexpr auto kOwned = ceres::TAKE_OWNERSHIP;
+    ceres::LossFunction* loss = nullptr;
+    if (ours) {
+      loss = new ComposedLoss(huber, kOwned, cauchy, kOwned);
+    } else {
+      loss = new ceres::ComposedLoss(huber, kOwned, cauchy, kOwned);
+    }
+    f.problem.lower()->AddResidualBlock(
+        new AutoDiffCostFunction<To, 1, 1>(new To{5.0}), loss, &f.y);
+    std::string error;
+    EXPECT_EQ(f.problem.IsValid(&error), ours) << error;
+    if (!ours) EXPECT_THAT(error, HasSubstr("use the bilevel ones"));
+  }
+}
+
+TEST(Remedies, SensitivityOfAnUnsolvedLowerLevel) {
+  Follow f(2.0);
+  f.y = 0.4;  // Not yet x = 0.5.
+  Sensitivity strict((Sensitivity::Options()));
+  EXPECT_FALSE(strict.Compute(&f.problem, {&f.x}));
+  EXPECT_THAT(strict.message(), HasSubstr("Options::polish"));
+  Sensitivity::Options options;
+  options.polish = true;
+  Sensitivity polished(options);
+  ASSERT_TRUE(polished.Compute(&f.problem, {&f.x})) << polished.message();
+  double dy_dx = 0.0;
+  ASSERT_TRUE(polished.GetSensitivityBlock(&f.y, &f.x, &dy_dx));
+  EXPECT_NEAR(dy_dx, 1.0, 1e-12);
+}
+
+TEST(Remedies, NothingToLearn) {
+  double y[2] = {0.3, 0.1};
+  Problem problem;
+  problem.lower()->AddResidualBlock(
+      new AutoDiffCostFunction<Difference, 1, 1, 1>(new Difference), nullptr, &y[0], &y[1]);
+  problem.upper()->AddResidualBlock(new AutoDiffCostFunction<To, 1, 1>(new To{4.0}), nullptr, y);
+  EXPECT_THAT(SolveBy(CreateMethod("auto"), &problem).message, HasSubstr("SolveSimpleBilevel"));
+  Solver::Summary summary;
+  SolveSimpleBilevel({}, &problem, &summary);
+  EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.FullReport();
+  EXPECT_NEAR(y[0], 4.0, 1e-10);
+  EXPECT_NEAR(y[1], 4.0, 1e-10);
+}
+
+}  // namespace
+}  // namespace bilevel
