@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "bilevel/base/internal/bookkeeping.h"
-#include "bilevel/methods/estimators/hypergradient.h"
+#include "bilevel/methods/estimators/bias.h"
 
 namespace bilevel {
 namespace {
@@ -140,48 +140,23 @@ void Bome::Finish(Oracle& oracle, const State& state, Assessment* assessment) {
   if (const std::string jump = steepest_.FindJump(oracle); !jump.empty()) {
     assessment->notes.push_back(jump);
   }
-  if (!solve_ && state.x.dim() > 0) EstimateBias(oracle, state, assessment);
+  if (!solve_ && state.x.dim() > 0) {
+    assessment->x_bias = EstimateBias(oracle, state, [&](const State& s, Vector* d) {
+      return BiasedHypergradient(oracle, s, d);
+    });
+  }
   oracle.Clear();
 }
 
 // x settles where h_T = 0, the hypergradient with the z that the T steps make of the adjoint (plain
-// ones: alpha sum_{t<T} (I - alpha H)^t f_y) in place of the exact h's. To first order the distance
-// is |(d^2 phi)^-1 (h - h_T)|, by conjugate gradients on differences of h.
-void Bome::EstimateBias(Oracle& o, const State& state, Assessment* assessment) {
-  constexpr int kMaxIterations = 20;
-  State s = state;
-  ExactHypergradient exact;
-  Vector h, moved;
-  exact.Estimate(o, s, &h);
+// ones: alpha sum_{t<T} (I - alpha H)^t f_y) in place of the exact h's.
+bool Bome::BiasedHypergradient(Oracle& o, const State& s, Vector* d) {
   o.f.Gradient(s.x, s.y, &fx_, &fy_);
   Vector z;
-  if (!unroll_.RunOnAdjoint(o, s.x, s.y, fy_, &z)) return;
+  if (!unroll_.RunOnAdjoint(o, s.x, s.y, fy_, &z)) return false;
   o.g.HessianProduct(s.x, s.y, z, &qy_, &gx_);
-  if (!o.ok()) return;
-
-  Vector r = h - (fx_ - gx_);
-  for (int j = 0; j < s.x.dim(); ++j) {
-    if (s.x.space().IsHeld(s.x.value().data(), j, h[j])) r[j] = 0.0;
-  }
-  Vector p = r, bias = Vector::Zero(r.size());
-  double rr = r.squaredNorm();
-  const double target = 1e-4 * rr;
-  for (int k = 0; k < std::min(s.x.dim(), kMaxIterations) && rr > target; ++k) {
-    const double epsilon = 1e-5 * (1.0 + s.x.value().norm()) / p.norm();
-    State probe = s;
-    if (!probe.x.Move(epsilon * p)) return;
-    exact.Estimate(o, probe, &moved);
-    if (!o.ok()) return;
-    const Vector curved = (moved - h) / epsilon;
-    const double curvature = p.dot(curved);
-    if (!(curvature > 0.0)) return;
-    bias += rr / curvature * p;
-    r -= rr / curvature * curved;
-    const double next = r.squaredNorm();
-    p = r + next / rr * p;
-    rr = next;
-  }
-  assessment->x_bias = bias.norm();
+  *d = fx_ - gx_;
+  return true;
 }
 
 }  // namespace bilevel

@@ -69,7 +69,7 @@ class Bome : public Method {
 
  private:
   bool EstimateLowerSolution(Oracle& oracle, const State& state);
-  void EstimateBias(Oracle& oracle, const State& state, Assessment* assessment);
+  bool BiasedHypergradient(Oracle& oracle, const State& state, Vector* d);
 
   Options options_;
   Unroll unroll_{options_};
