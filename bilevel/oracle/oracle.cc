@@ -73,6 +73,10 @@ void Oracle::UseAllScenarios() {
 }
 
 bool Oracle::Solve(const Point& x, Point* y) {
+  if (!lower_) {
+    message_ = "there is no lower solver";
+    return false;
+  }
   if (lower_->Solve(x, y)) return true;
   message_ = lower_->message();
   return false;

@@ -314,6 +314,7 @@ Configuration Configure(const std::string& name, int n) {
       options.num_warm_start_steps = 200;
       options.warm_start_step = options.y.step = options.z.step = 0.02;
       options.x.step = 0.3 * std::sqrt(n / 5000.0);
+      options.x.decay_exponent = 0.0;
       c.method = std::make_shared<bilevel::Slip>(options);
     }
   }

@@ -104,9 +104,11 @@ std::vector<RatedMethod> MethodsAsPublished(int num_terms, int batch) {
   Decay(&slip.z, 0.2, 0.5);
   Decay(&slip.average, 0.3, 0.5);
   Decay(&slip.x, 0.1, 0.75);
+  slip.warm_start_step = 0.05;
   add(std::make_shared<Slip>(slip), 4.0);
   auto bo_rep = on_batches(BoRep::Options());
   static_cast<Slip::Options&>(bo_rep) = slip;
+  bo_rep.epoch_step = 0.05;
   add(std::make_shared<BoRep>(bo_rep), 4.0);
   auto soba = on_batches(Soba::Options());
   Decay(&soba.lower, 0.2, 0.5);

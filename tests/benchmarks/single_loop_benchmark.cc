@@ -186,6 +186,7 @@ void Cleaning(benchmark::State& state) {
   } else {
     bilevel::Slip::Options slip;
     slip.y.step = slip.z.step = 0.02;
+    slip.warm_start_step = 0.05;
     slip.x.step = 0.3;
     slip.sampling = bilevel::Batch::kShuffledBlocks;
     slip.report_interval = kIterations;

@@ -48,6 +48,7 @@ TEST(ConvergenceRate, OtherExponentsShow) {
   for (Schedule* s : {&slip.y, &slip.z}) *s = {0.2, 0.5, 50.0};
   slip.average = {0.3, 0.5, 50.0};
   slip.x = {0.1, 0.3, 50.0};  // Instead of 3/4.
+  slip.warm_start_step = 0.05;
   EXPECT_GT(Exponent(std::make_unique<Slip>(slip).get()), 5.0);
   // STORM without the decay of its eta.
   Mrbo::Options mrbo = other(Mrbo::Options());

@@ -3,7 +3,9 @@
 #include <algorithm>
 
 #include "bilevel/methods/estimators/hypergradient.h"
+#include "bilevel/methods/estimators/internal/active_bounds.h"
 #include "bilevel/methods/estimators/internal/conjugate_gradients.h"
+#include "bilevel/oracle/lower_solver.h"
 
 namespace bilevel {
 
@@ -19,9 +21,7 @@ double EstimateBias(Oracle& o,
   if (!biased(s, &d) || !o.ok()) return Progress::kUnknown;
 
   Vector r = h - d;
-  for (int j = 0; j < s.x.dim(); ++j) {
-    if (s.x.space().IsHeld(s.x.value().data(), j, h[j])) r[j] = 0.0;
-  }
+  ClearHeld(s.x, h, &r);
   Vector bias;
   const bool positive = ConjugateGradients(
       r,
@@ -33,10 +33,24 @@ double EstimateBias(Oracle& o,
         if (!probe.x.Move(epsilon * p)) return false;
         exact.Estimate(o, probe, &moved);
         *product = (moved - h) / epsilon;
+        ClearHeld(s.x, h, product);
         return o.ok();
       },
       &bias);
   return positive ? bias.norm() : Progress::kUnknown;
+}
+
+double EstimateDistance(Oracle& oracle, const State& state) {
+  double distance = Progress::kUnknown;
+  oracle.ForEach(1, [&](Oracle& worker, int) {
+    distance = EstimateBias(worker, state, [](const State& s, Vector* d) {
+      d->setZero(s.x.dim());
+      return true;
+    });
+    if (worker.lower().Report().num_free_directions > 0) distance = Progress::kUnknown;
+    worker.Clear();
+  });
+  return distance;
 }
 
 }  // namespace bilevel

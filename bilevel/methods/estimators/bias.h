@@ -18,6 +18,11 @@ double EstimateBias(Oracle& oracle,
                     const State& state,
                     const std::function<bool(const State& s, Vector* d)>& biased);
 
+/// How far x is from a stationary point of phi, a method's bias, its noise and what is left of the
+/// way together: the length of Newton's step, |(d^2 phi)^-1 h|, by the above. NaN as there, and
+/// where y*(x) is not unique. Failures stay here, and the lower solver's report what it was.
+double EstimateDistance(Oracle& oracle, const State& state);
+
 }  // namespace bilevel
 
 #endif  // BILEVEL_METHODS_ESTIMATORS_BIAS_H_

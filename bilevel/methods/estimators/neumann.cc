@@ -5,9 +5,9 @@
 namespace bilevel {
 
 std::string Neumann::Options::Check(const std::string& name) const {
-  if (length <= 0) return name + ".length must be positive";
-  if (!(log_growth >= 0.0)) return name + ".log_growth must not be negative";
-  if (!(step > 0.0) || !std::isfinite(step)) return name + ".step must be positive";
+  if (length < 0) return name + ".length must not be negative";
+  if (!std::isfinite(log_growth)) return name + ".log_growth must be finite";
+  if (!(step >= 0.0) || !std::isfinite(step)) return name + ".step must be positive";
   return "";
 }
 

@@ -26,9 +26,12 @@ class Neumann {
   enum Kind { kRandomised, kTruncated };
   struct Options {
     Kind kind = kRandomised;
-    int length = 10;          ///< N or Q.
-    double log_growth = 0.0;  ///< The length grows by this times log(1 + k), rounded up.
-    double step = 0.1;        ///< eta.
+    int length = 0;  ///< N or Q; 0: of the order of L / mu.
+    /// The length grows by this times log(1 + k), rounded up. Negative: where no length is given as
+    /// published, with log k for kRandomised, and not at all otherwise.
+    double log_growth = -1.0;
+    double step = 0.0;  ///< eta; 0: 1 / L.
+    /// What is not given is the method's to fill before an estimate; see Defaults.
     std::string Check(const std::string& name) const;
     int Length(uint64_t k) const;
   };

@@ -13,8 +13,8 @@ class Alset : public NeumannMethod {
  public:
   struct Options : NeumannMethod::Options {
     Options() {
-      y.decay_exponent = x.decay_exponent = 0.5;
-      y.decay_time = x.decay_time = 100.0;
+      FromCurvature(0.5, &y);
+      FromCurvature(0.5, &x);
     }
   };
 

@@ -5,11 +5,17 @@
 namespace bilevel {
 
 std::string Amigo::CheckOptions(const Oracle& /*oracle*/) const {
-  if (options_.num_lower_steps <= 0) return "amigo.num_lower_steps must be positive";
-  if (options_.num_linear_steps <= 0) return "amigo.num_linear_steps must be positive";
-  std::string complaint = options_.y.Check("amigo.y");
-  if (complaint.empty()) complaint = options_.z.Check("amigo.z");
-  return complaint.empty() ? options_.x.Check("amigo.x") : complaint;
+  if (given_.num_lower_steps <= 0) return "amigo.num_lower_steps must be positive";
+  if (given_.num_linear_steps <= 0) return "amigo.num_linear_steps must be positive";
+  std::string complaint = CheckGiven(given_.y, "amigo.y");
+  if (complaint.empty()) complaint = CheckGiven(given_.z, "amigo.z");
+  return complaint.empty() ? CheckGiven(given_.x, "amigo.x") : complaint;
+}
+
+void Amigo::FillOptions(Defaults* defaults) {
+  options_ = given_;
+  const int num_steps = std::min(options_.num_lower_steps, options_.num_linear_steps);
+  defaults->FillSteps({{"y", &options_.y}, {"z", &options_.z}}, num_steps, {"x", &options_.x});
 }
 
 double Amigo::LongestLowerStep() const { return std::max(options_.y.step, options_.z.step); }

@@ -19,6 +19,11 @@ namespace bilevel {
 class Amigo : public StochasticMethod {
  public:
   struct Options : StochasticOptions {
+    Options() {
+      FromCurvature(0.0, &y);
+      FromCurvature(0.0, &z);
+      FromCurvature(0.0, &x);
+    }
     int num_lower_steps = 10;   ///< T.
     int num_linear_steps = 10;  ///< N.
     Schedule y, z;              ///< beta and gamma.
@@ -26,15 +31,16 @@ class Amigo : public StochasticMethod {
   };
 
   Amigo() : Amigo(Options()) {}
-  explicit Amigo(const Options& options) : StochasticMethod("amigo", options), options_(options) {}
+  explicit Amigo(const Options& options) : StochasticMethod("amigo", options), given_(options) {}
 
  protected:
   std::string CheckOptions(const Oracle& oracle) const override;
+  void FillOptions(Defaults* defaults) override;
   double LongestLowerStep() const override;
   void Iterate(Oracle& oracle, State& state) override;
 
  private:
-  Options options_;
+  Options given_, options_;
   SparseVector f_x_, f_y_, own_f_y_, h_z_, j_z_;
 };
 

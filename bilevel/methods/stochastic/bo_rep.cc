@@ -9,16 +9,23 @@ std::string BoRep::CheckOptions(const Oracle& oracle) const {
   if (const std::string complaint = Slip::CheckOptions(oracle); !complaint.empty()) {
     return complaint;
   }
-  const Options& p = options_;
+  const Options& p = given_;
   if (p.one_sample) return "bo_rep.one_sample must be false: y mostly has no sample";
   if (p.update_interval <= 0) return "bo_rep.update_interval must be positive";
   if (p.num_lower_steps <= 0) return "bo_rep.num_lower_steps must be positive";
   if (!(p.radius > 0.0)) return "bo_rep.radius must be positive";
   if (p.num_epochs < 0 || p.num_epochs > 30) return "bo_rep.num_epochs must be in [0, 30]";
   if (p.first_epoch <= 0) return "bo_rep.first_epoch must be positive";
-  if (!(p.epoch_step > 0.0)) return "bo_rep.epoch_step must be positive";
+  if (!(p.epoch_step >= 0.0)) return "bo_rep.epoch_step must be positive";
   if (!(p.epoch_radius > 0.0)) return "bo_rep.epoch_radius must be positive";
   return "";
+}
+
+void BoRep::FillOptions(Defaults* defaults) {
+  Slip::FillOptions(defaults);
+  options_ = given_;
+  static_cast<Slip::Options&>(options_) = Slip::options();
+  defaults->Fill("epoch_step", &options_.epoch_step, [&] { return defaults->LowerStep(); });
 }
 
 double BoRep::LongestLowerStep() const {

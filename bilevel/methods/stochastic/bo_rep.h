@@ -21,20 +21,22 @@ namespace bilevel {
 class BoRep : public Slip {
  public:
   struct Options : Slip::Options {
-    int update_interval = 2;    ///< I, the authors'.
-    int num_lower_steps = 3;    ///< N.
-    double radius = 1.0;        ///< R.
-    int num_epochs = 3;         ///< S; 0: y starts where it stands.
-    int first_epoch = 8;        ///< T1.
-    double epoch_step = 0.05;   ///< alpha1.
-    double epoch_radius = 1.0;  ///< D1.
+    Options() { num_warm_start_steps = 0; }  // It has the epochs.
+    int update_interval = 2;                 ///< I, the authors'.
+    int num_lower_steps = 3;                 ///< N.
+    double radius = 1.0;                     ///< R.
+    int num_epochs = 3;                      ///< S; 0: y starts where it stands.
+    int first_epoch = 8;                     ///< T1.
+    double epoch_step = 0.0;                 ///< alpha1; 0: 1 / L.
+    double epoch_radius = 1.0;               ///< D1.
   };
 
   BoRep() : BoRep(Options()) {}
-  explicit BoRep(const Options& options) : Slip("bo_rep", options), options_(options) {}
+  explicit BoRep(const Options& options) : Slip("bo_rep", options), given_(options) {}
 
  protected:
   std::string CheckOptions(const Oracle& oracle) const override;
+  void FillOptions(Defaults* defaults) override;
   double LongestLowerStep() const override;
   void Start(Oracle& oracle, State& state) override;
   void Iterate(Oracle& oracle, State& state) override;
@@ -42,7 +44,7 @@ class BoRep : public Slip {
  private:
   void ProjectedStep(Oracle& oracle, State& state, double step, double radius);
 
-  Options options_;
+  Options given_, options_;
   Point centre_;
   Vector offset_, mean_;
   SparseVector g_y_;

@@ -10,23 +10,26 @@ namespace bilevel {
 ///
 ///   T_k = ceil(T sqrt(1 + k)) steps of y, the t-th of them of length beta_t
 ///
-/// beta decays within each inner loop, like 1 / t for a strongly convex g; alpha_k like k^-1/2.
+/// beta decays within each inner loop, like 1 / t for a strongly convex g, to 2 / (mu t) where no
+/// step is given; alpha_k like k^-1/2.
 class Bsa : public NeumannMethod {
  public:
   struct Options : NeumannMethod::Options {
     Options() {
-      y.decay_exponent = 1.0;
-      y.decay_time = 100.0;
-      x.decay_exponent = 0.5;
-      x.decay_time = 100.0;
+      FromCurvature(1.0, &y);
+      FromCurvature(0.5, &x);
     }
   };
 
   Bsa() : Bsa(Options()) {}
-  explicit Bsa(const Options& options) : NeumannMethod("bsa", options) {}
+  explicit Bsa(const Options& options) : NeumannMethod("bsa", options), own_(options) {}
 
  protected:
+  void FillOptions(Defaults* defaults) override;
   void LowerPhase(Oracle& oracle, State& state) override;
+
+ private:
+  Options own_;
 };
 
 }  // namespace bilevel

@@ -5,13 +5,30 @@
 namespace bilevel {
 
 std::string F2sa::CheckOptions(const Oracle& /*oracle*/) const {
-  if (options_.num_lower_steps <= 0) return name() + ".num_lower_steps must be positive";
-  if (!(options_.xi > 0.0)) return name() + ".xi must be positive";
-  std::string complaint = options_.alpha.Check(name() + ".alpha");
-  if (complaint.empty()) complaint = options_.gamma.Check(name() + ".gamma");
-  if (complaint.empty()) complaint = options_.eta.Check(name() + ".eta");
-  if (complaint.empty() && options_.eta.step > 1.0) complaint = name() + ".eta must be at most 1";
+  if (given_.num_lower_steps <= 0) return name() + ".num_lower_steps must be positive";
+  if (!(given_.xi >= 0.0)) return name() + ".xi must be positive";
+  std::string complaint = CheckGiven(given_.alpha, name() + ".alpha");
+  if (complaint.empty()) complaint = CheckGiven(given_.gamma, name() + ".gamma");
+  if (complaint.empty()) complaint = CheckGiven(given_.eta, name() + ".eta");
+  if (complaint.empty() && given_.eta.step > 1.0) complaint = name() + ".eta must be at most 1";
   return complaint;
+}
+
+void F2sa::FillOptions(Defaults* defaults) {
+  options_ = given_;
+  Schedule &alpha = options_.alpha, &gamma = options_.gamma;
+  defaults->Fill("gamma.step", &gamma.step, [&] { return defaults->LowerStep(); });
+  defaults->Fill(
+      "alpha.step", &alpha.step, [&] { return gamma.step / (2.0 * defaults->Penalty()); });
+  defaults->Fill("xi", &options_.xi, [&] {
+    return defaults->UpperStep(gamma.step, options_.num_lower_steps) / alpha.step;
+  });
+  const bool given = given_.gamma.step != 0.0 && given_.alpha.step != 0.0;
+  for (Schedule* s : {&alpha, &gamma}) {
+    if (s->decay_time != 0.0) continue;
+    s->decay_time = given ? Defaults::kDecayTime : defaults->DecayTime(options_.xi * alpha.step);
+  }
+  Defaults::FillDecayTime(alpha, &options_.eta);
 }
 
 void F2sa::Start(Oracle& /*oracle*/, State& s) {
@@ -25,7 +42,7 @@ void F2sa::Start(Oracle& /*oracle*/, State& s) {
 void F2sa::Iterate(Oracle& o, State& s) {
   if (options_.momentum) return IterateWithMomentum(o, s);
   const double alpha = options_.alpha.At(o.iteration), gamma = options_.gamma.At(o.iteration);
-  const double lambda = gamma / (2.0 * alpha);
+  const double lambda = Lambda(o.iteration);
   for (int t = 0; t < options_.num_lower_steps && o.ok(); ++t) {
     o.g(Lower(o, kW)).Gradient(s.x, w_, nullptr, &g_w_);
     o.f(Upper(o, kZ)).Gradient(s.x, s.y, nullptr, &f_y_);
@@ -48,7 +65,7 @@ void F2sa::Iterate(Oracle& o, State& s) {
 
 void F2sa::IterateWithMomentum(Oracle& o, State& s) {
   const double alpha = options_.alpha.At(o.iteration), gamma = options_.gamma.At(o.iteration);
-  const double lambda = gamma / (2.0 * alpha), eta = options_.eta.At(o.iteration);
+  const double lambda = Lambda(o.iteration), eta = options_.eta.At(o.iteration);
   // The gradient in x or y of a level over one sample, by STORM.
   const auto storm =
       [&](Recursion* recursion, LevelView level, const Point& y, bool in_x) -> const Vector& {

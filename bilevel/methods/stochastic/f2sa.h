@@ -16,40 +16,42 @@ namespace bilevel {
 ///   x <- x - xi alpha_k (f_x(x, y) + lambda_k (g_x(x, y) - g_x(x, w)))
 ///   lambda_k = gamma_k / (2 alpha_k)
 ///
-/// x is biased by O(1 / lambda): with constant steps for good. Published exponents (alpha, gamma):
+/// x is biased by O(1 / lambda), which Summary::assessment.x_bias estimates: with constant steps
+/// for good. Published exponents (alpha, gamma):
 /// (5/7, 4/7) for noise in both levels, (3/5, 2/5) in f only, (1/3, 0) without. With momentum it is
 /// F3SA: STORM on each of the six gradients.
 class F2sa : public StochasticMethod {
  public:
   struct Options : StochasticOptions {
     Options() {
-      alpha.decay_exponent = 5.0 / 7.0;
-      gamma.decay_exponent = 4.0 / 7.0;
-      alpha.decay_time = gamma.decay_time = eta.decay_time = 100.0;
-      eta.step = 0.5;
-      eta.decay_exponent = 2.0 / 3.0;
+      FromCurvature(5.0 / 7.0, &alpha);
+      FromCurvature(4.0 / 7.0, &gamma);
+      eta = {0.5, 2.0 / 3.0, 0.0};
     }
     int num_lower_steps = 1;  ///< T.
-    Schedule alpha, gamma;
-    double xi = 1.0;
-    bool momentum = false;  ///< F3SA. Dense.
-    Schedule eta;           ///< Of its STORM.
+    Schedule alpha, gamma;    ///< alpha's step, where it is not given, makes lambda_0 = 2 L_f / mu.
+    double xi = 0.0;          ///< 0: what makes xi alpha a step of x's.
+    bool momentum = false;    ///< F3SA. Dense.
+    Schedule eta;             ///< Of its STORM. A decay time that is not given, 0, is alpha's.
   };
 
   F2sa() : F2sa(Options()) {}
   explicit F2sa(const Options& options)
-      : StochasticMethod(options.momentum ? "f3sa" : "f2sa", options), options_(options) {}
+      : StochasticMethod(options.momentum ? "f3sa" : "f2sa", options), given_(options) {}
 
  protected:
   std::string CheckOptions(const Oracle& oracle) const override;
+  void FillOptions(Defaults* defaults) override;
   double LongestLowerStep() const override { return options_.gamma.step; }
+  bool is_biased() const override { return true; }
   void Start(Oracle& oracle, State& state) override;
   void Iterate(Oracle& oracle, State& state) override;
 
  private:
   void IterateWithMomentum(Oracle& oracle, State& state);
+  double Lambda(uint64_t k) const { return options_.gamma.At(k) / (2.0 * options_.alpha.At(k)); }
 
-  Options options_;
+  Options given_, options_;
   Point w_;
   SparseVector g_w_, g_y_, f_y_, f_x_, g_x_, own_x_;
   Recursion g_w_storm_, g_y_storm_, f_y_storm_, f_x_storm_, g_x_y_storm_, g_x_w_storm_;

@@ -5,14 +5,24 @@
 namespace bilevel {
 
 std::string MaSoba::CheckOptions(const Oracle& /*oracle*/) const {
-  std::string complaint = options_.x.Check("ma_soba.x");
-  if (complaint.empty()) complaint = options_.y.Check("ma_soba.y");
-  if (complaint.empty()) complaint = options_.z.Check("ma_soba.z");
-  if (complaint.empty()) complaint = options_.average.Check("ma_soba.average");
-  if (complaint.empty() && options_.average.step > 1.0) {
+  std::string complaint = CheckGiven(given_.x, "ma_soba.x");
+  if (complaint.empty()) complaint = CheckGiven(given_.y, "ma_soba.y");
+  if (complaint.empty()) complaint = CheckGiven(given_.z, "ma_soba.z");
+  if (complaint.empty()) complaint = CheckGiven(given_.average, "ma_soba.average");
+  if (complaint.empty() && given_.average.step > 1.0) {
     complaint = "ma_soba.average.step must be at most 1";
   }
   return complaint;
+}
+
+void MaSoba::FillOptions(Defaults* defaults) {
+  options_ = given_;
+  Schedule *x = &options_.x, *average = &options_.average;
+  defaults->FillSteps({{"y", &options_.y}, {"z", &options_.z}}, 1, {"x", x});
+  defaults->Fill("average.step", &average->step, [&] {
+    return std::min(1.0, 4.0 * defaults->UpperCurvatureBound() * x->step);
+  });
+  Defaults::FillDecayTime(*x, average);
 }
 
 double MaSoba::LongestLowerStep() const { return std::max(options_.y.step, options_.z.step); }

@@ -18,16 +18,12 @@ namespace bilevel {
 ///
 /// A system of second order: it swings for a long time unless y, z and h are fast beside x. A rule
 /// of thumb (not the paper's): beta / alpha and gamma / alpha >= 2 L_phi / mu, theta / alpha >= 4
-/// L_phi. Dense in x.
+/// L_phi; what is not given follows it. Dense in x.
 class MaSoba : public StochasticMethod {
  public:
   struct Options : StochasticOptions {
     Options() {
-      x.step = 0.01;
-      for (Schedule* s : {&x, &y, &z, &average}) {
-        s->decay_exponent = 0.5;
-        s->decay_time = 100.0;
-      }
+      for (Schedule* s : {&x, &y, &z, &average}) FromCurvature(0.5, s);
     }
     /// alpha, beta, gamma and theta; the paper has all proportional to 1 / sqrt(K) for a run of K
     /// iterations.
@@ -35,16 +31,16 @@ class MaSoba : public StochasticMethod {
   };
 
   MaSoba() : MaSoba(Options()) {}
-  explicit MaSoba(const Options& options)
-      : StochasticMethod("ma_soba", options), options_(options) {}
+  explicit MaSoba(const Options& options) : StochasticMethod("ma_soba", options), given_(options) {}
 
  protected:
   std::string CheckOptions(const Oracle& oracle) const override;
+  void FillOptions(Defaults* defaults) override;
   double LongestLowerStep() const override;
   void Iterate(Oracle& oracle, State& state) override;
 
  private:
-  Options options_;
+  Options given_, options_;
   JointDirection d_;
 };
 

@@ -5,10 +5,17 @@
 namespace bilevel {
 
 std::string NeumannMethod::CheckOptions(const Oracle& /*oracle*/) const {
-  if (options_.num_lower_steps <= 0) return name() + ".num_lower_steps must be positive";
-  std::string complaint = options_.y.Check(name() + ".y");
-  if (complaint.empty()) complaint = options_.x.Check(name() + ".x");
-  return complaint.empty() ? options_.neumann.Check(name() + ".neumann") : complaint;
+  if (given_.num_lower_steps <= 0) return name() + ".num_lower_steps must be positive";
+  std::string complaint = CheckGiven(given_.y, name() + ".y");
+  if (complaint.empty()) complaint = CheckGiven(given_.x, name() + ".x");
+  return complaint.empty() ? given_.neumann.Check(name() + ".neumann") : complaint;
+}
+
+void NeumannMethod::FillOptions(Defaults* defaults) {
+  options_ = given_;
+  defaults->FillSteps({{"y", &options_.y}}, options_.num_lower_steps, {"x", &options_.x});
+  defaults->FillSeries(&options_.neumann);
+  neumann_ = Neumann(options_.neumann);
 }
 
 double NeumannMethod::LongestLowerStep() const {
@@ -24,7 +31,10 @@ void NeumannMethod::Draw(Oracle& o, Neumann::Samples* samples) {
     products = o.Draw(1, kP).Term(0, samples->length);
   }
   samples->h.clear();
-  samples->h.reserve(samples->length);
+  // The length grows slowly; what is under way is not to allocate.
+  if (samples->h.capacity() < static_cast<size_t>(samples->length)) {
+    samples->h.reserve(3 * samples->length);
+  }
   for (int q = 0; q < products; ++q) samples->h.push_back(Lower(o, kZ));
 }
 

@@ -11,22 +11,28 @@ int Entry(const Batch& batch, int num_terms) {
 }  // namespace
 
 std::string Saba::CheckOptions(const Oracle& oracle) const {
-  if (options_.sampling != Batch::kBlocks && options_.sampling != Batch::kShuffledBlocks) {
+  if (given_.sampling != Batch::kBlocks && given_.sampling != Batch::kShuffledBlocks) {
     return "saba.sampling must be kBlocks or kShuffledBlocks: its tables are by block";
   }
-  for (const auto& [level, size] : {std::make_pair(&oracle.g, options_.lower_batch),
-                                    std::make_pair(&oracle.f, options_.upper_batch)}) {
+  for (const auto& [level, size] : {std::make_pair(&oracle.g, given_.lower_batch),
+                                    std::make_pair(&oracle.f, given_.upper_batch)}) {
     if (NumBlocks(*level, BatchSize(*level, size)) > 0) continue;
     return "saba needs a finite sum of one length in each level for its tables";
   }
-  const std::string complaint = options_.lower.Check("saba.lower");
-  return complaint.empty() ? options_.x.Check("saba.x") : complaint;
+  const std::string complaint = CheckGiven(given_.lower, "saba.lower");
+  return complaint.empty() ? CheckGiven(given_.x, "saba.x") : complaint;
 }
 
 double Saba::TableBytes(const Oracle& o) const {
   const double m = o.program().x.tangent_size(), n = o.program().y.tangent_size();
-  return 8.0 * (NumBlocks(o.g, BatchSize(o.g, options_.lower_batch)) * (2.0 * n + m) +
-                NumBlocks(o.f, BatchSize(o.f, options_.upper_batch)) * (m + n));
+  return 8.0 * (NumBlocks(o.g, BatchSize(o.g, given_.lower_batch)) * (2.0 * n + m) +
+                NumBlocks(o.f, BatchSize(o.f, given_.upper_batch)) * (m + n));
+}
+
+void Saba::FillOptions(Defaults* defaults) {
+  options_ = given_;
+  defaults->Fill("lower.step", &options_.lower.step, [&] { return defaults->LowerStep() / 3.0; });
+  defaults->FillSteps({{"lower", &options_.lower}}, 1, {"x", &options_.x});
 }
 
 void Saba::Start(Oracle& o, State& s) {

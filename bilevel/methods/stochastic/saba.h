@@ -19,25 +19,30 @@ namespace bilevel {
 class Saba : public StochasticMethod {
  public:
   struct Options : StochasticOptions {
-    Options() { sampling = Batch::kBlocks; }
-    Schedule lower;  ///< rho.
+    Options() {
+      sampling = Batch::kBlocks;
+      FromCurvature(0.0, &lower);
+      FromCurvature(0.0, &x);
+    }
+    Schedule lower;  ///< rho; not given: 1 / (3 L), that of SAGA.
     StepRule x;      ///< gamma.
   };
 
   Saba() : Saba(Options()) {}
-  explicit Saba(const Options& options) : StochasticMethod("saba", options), options_(options) {}
+  explicit Saba(const Options& options) : StochasticMethod("saba", options), given_(options) {}
 
   /// Of the tables, for this problem.
   double TableBytes(const Oracle& oracle) const;
 
  protected:
   std::string CheckOptions(const Oracle& oracle) const override;
+  void FillOptions(Defaults* defaults) override;
   double LongestLowerStep() const override { return options_.lower.step; }
   void Start(Oracle& oracle, State& state) override;
   void Iterate(Oracle& oracle, State& state) override;
 
  private:
-  Options options_;
+  Options given_, options_;
   JointDirection d_;
   Saga lower_, upper_;
   Vector g_, f_, d_y_, d_z_, d_x_;

@@ -7,16 +7,28 @@
 namespace bilevel {
 
 std::string Slip::CheckOptions(const Oracle& /*oracle*/) const {
-  const Options& p = options_;
-  std::string complaint = p.y.Check(name() + ".y");
-  if (complaint.empty()) complaint = p.z.Check(name() + ".z");
-  if (complaint.empty()) complaint = p.x.Check(name() + ".x");
-  if (complaint.empty()) complaint = p.average.Check(name() + ".average");
+  const Options& p = given_;
+  std::string complaint = CheckGiven(p.y, name() + ".y");
+  if (complaint.empty()) complaint = CheckGiven(p.z, name() + ".z");
+  if (complaint.empty()) complaint = CheckGiven(p.x, name() + ".x");
+  if (complaint.empty()) complaint = CheckGiven(p.average, name() + ".average");
   if (!complaint.empty()) return complaint;
   if (p.average.step > 1.0) return name() + ".average.step must be at most 1";
   if (p.num_warm_start_steps < 0) return name() + ".num_warm_start_steps must not be negative";
-  if (!(p.warm_start_step > 0.0)) return name() + ".warm_start_step must be positive";
+  if (!(p.warm_start_step >= 0.0)) return name() + ".warm_start_step must be positive";
   return "";
+}
+
+void Slip::FillOptions(Defaults* defaults) {
+  options_ = given_;
+  Options& p = options_;
+  Schedule plain = p.x;  // Of x, were its steps not normalised.
+  defaults->FillSteps({{"y", &p.y}, {"z", &p.z}}, 1, {"plain x", &plain});
+  if (p.num_warm_start_steps > 0) {
+    defaults->Fill("warm_start_step", &p.warm_start_step, [&] { return defaults->LowerStep(); });
+  }
+  defaults->Fill("x.step", &p.x.step, [&] { return plain.step * defaults->GradientNorm(); });
+  for (Schedule* s : {&p.x, &p.average}) Defaults::FillDecayTime(plain, s);
 }
 
 double Slip::LongestLowerStep() const {

@@ -17,23 +17,26 @@ namespace bilevel {
 ///   m <- (1 - theta_t) m + theta_t (f_x(xi) - J(zeta') z_t)    m_0 = 0; theta = 1 - beta
 ///   x <- x - eta_t m / |m|
 ///
-/// Each step of x has length eta_t: with a constant one it ends up hovering at that distance. f may
+/// Each step of x has length eta_t: with a constant one it hovers at that distance. f may
 /// grow faster than a smooth function (recurrent networks). The authors' code takes f's gradients
 /// at the new y and more lower steps than the paper; this is the paper's. Dense in x.
 class Slip : public StochasticMethod {
  public:
   struct Options : StochasticOptions {
     Options() {
-      y.step = 0.05;
-      z.step = 0.01;
-      x.step = 0.05;
+      FromCurvature(0.0, &y);
+      FromCurvature(0.0, &z);
+      FromCurvature(0.75, &x);
       average.step = 0.1;
     }
     int num_warm_start_steps = 3;  ///< T0.
-    double warm_start_step = 0.05;
-    /// alpha, gamma, eta and theta, the authors' constants. For a gradient of norm epsilon, theory
-    /// has alpha, gamma and theta proportional to epsilon^2, eta to epsilon^3, over epsilon^-4
-    /// iterations: exponents 1/2, and 3/4 for eta, where they are to decay.
+    double warm_start_step = 0.0;  ///< 0: 1 / L.
+    /// alpha, gamma, eta and theta. For a gradient of norm epsilon, theory has alpha, gamma and
+    /// theta proportional to epsilon^2, eta to epsilon^3, over epsilon^-4 iterations: exponents
+    /// 1/2, and 3/4 for eta. The authors ran it with constants of 0.05, 0.01, 0.05 (0.08 to 0.1
+    /// elsewhere) and 0.1. Here eta alone decays, since steps of one length cannot settle. One that
+    /// is not given begins with the length of a plain step of x: until it decays the steps add up
+    /// to twice the way that a strongly convex phi can have left.
     Schedule y, z, x, average;
     /// zeta' = zeta: one evaluation of g an iteration, not two, over samples that are no longer
     /// independent. Not the paper's.
@@ -45,17 +48,19 @@ class Slip : public StochasticMethod {
 
  protected:
   Slip(const std::string& method, const Options& options)
-      : StochasticMethod(method, options), options_(options) {}
+      : StochasticMethod(method, options), given_(options) {}
   std::string CheckOptions(const Oracle& oracle) const override;
+  void FillOptions(Defaults* defaults) override;
   double LongestLowerStep() const override;
   void Start(Oracle& oracle, State& state) override;
   void Iterate(Oracle& oracle, State& state) override;
   /// The iteration without that of y: directions first, then the moves.
   void Evaluate(Oracle& oracle, State& state);
   void MoveXAndZ(Oracle& oracle, State& state);
+  const Options& options() const { return options_; }
 
  private:
-  Options options_;
+  Options given_, options_;
   SparseVector g_y_, h_z_, j_z_, f_x_, f_y_;
 };
 

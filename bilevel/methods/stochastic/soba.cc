@@ -3,8 +3,13 @@
 namespace bilevel {
 
 std::string Soba::CheckOptions(const Oracle& /*oracle*/) const {
-  const std::string complaint = options_.lower.Check("soba.lower");
-  return complaint.empty() ? options_.x.Check("soba.x") : complaint;
+  const std::string complaint = CheckGiven(given_.lower, "soba.lower");
+  return complaint.empty() ? CheckGiven(given_.x, "soba.x") : complaint;
+}
+
+void Soba::FillOptions(Defaults* defaults) {
+  options_ = given_;
+  defaults->FillSteps({{"lower", &options_.lower}}, 1, {"x", &options_.x});
 }
 
 void Soba::Iterate(Oracle& o, State& s) {

@@ -21,8 +21,8 @@ class Soba : public StochasticMethod {
  public:
   struct Options : StochasticOptions {
     Options() {
-      lower.decay_exponent = x.decay_exponent = 0.5;
-      lower.decay_time = x.decay_time = 100.0;
+      FromCurvature(0.5, &lower);
+      FromCurvature(0.5, &x);
     }
     /// rho and gamma: the paper has both proportional to t^-1/2 (f and g with Lipschitz third
     /// derivatives of g), or t^-2/5 and t^-3/5 with less; its ratios gamma / rho were searched for
@@ -32,15 +32,16 @@ class Soba : public StochasticMethod {
   };
 
   Soba() : Soba(Options()) {}
-  explicit Soba(const Options& options) : StochasticMethod("soba", options), options_(options) {}
+  explicit Soba(const Options& options) : StochasticMethod("soba", options), given_(options) {}
 
  protected:
   std::string CheckOptions(const Oracle& oracle) const override;
+  void FillOptions(Defaults* defaults) override;
   double LongestLowerStep() const override { return options_.lower.step; }
   void Iterate(Oracle& oracle, State& state) override;
 
  private:
-  Options options_;
+  Options given_, options_;
   JointDirection d_;
 };
 

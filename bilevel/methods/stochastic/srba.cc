@@ -17,11 +17,17 @@ Svrb::Options SvrbOptions(const Srba::Options& options) {
 }  // namespace
 
 std::string Svrb::CheckOptions(const Oracle& /*oracle*/) const {
-  std::string complaint = options_.lower.Check(name() + ".lower");
-  if (complaint.empty()) complaint = options_.x.Check(name() + ".x");
-  if (complaint.empty()) complaint = options_.eta.Check(name() + ".eta");
-  if (complaint.empty() && options_.eta.step > 1.0) complaint = name() + ".eta must be at most 1";
+  std::string complaint = CheckGiven(given_.lower, name() + ".lower");
+  if (complaint.empty()) complaint = CheckGiven(given_.x, name() + ".x");
+  if (complaint.empty()) complaint = CheckGiven(given_.eta, name() + ".eta");
+  if (complaint.empty() && given_.eta.step > 1.0) complaint = name() + ".eta must be at most 1";
   return complaint;
+}
+
+void Svrb::FillOptions(Defaults* defaults) {
+  options_ = given_;
+  defaults->FillSteps({{"lower", &options_.lower}}, 1, {"x", &options_.x});
+  Defaults::FillDecayTime(options_.x, &options_.eta);
 }
 
 void Svrb::Start(Oracle& /*oracle*/, State& /*state*/) { recursion_.Restart(); }

@@ -22,14 +22,13 @@ class Svrb : public StochasticMethod {
  public:
   struct Options : StochasticOptions {
     Options() {
-      lower.decay_exponent = x.decay_exponent = 1.0 / 3.0;
-      eta.step = 0.5;
-      eta.decay_exponent = 2.0 / 3.0;
-      lower.decay_time = x.decay_time = eta.decay_time = 100.0;
+      FromCurvature(1.0 / 3.0, &lower);
+      FromCurvature(1.0 / 3.0, &x);
+      eta = {0.5, 2.0 / 3.0, 0.0};
     }
     Schedule lower;  ///< rho.
     StepRule x;      ///< gamma.
-    Schedule eta;
+    Schedule eta;    ///< A decay time that is not given, 0, is that of x.
   };
 
   Svrb() : Svrb(Options()) {}
@@ -37,15 +36,16 @@ class Svrb : public StochasticMethod {
 
  protected:
   Svrb(const std::string& method, const Options& options)
-      : StochasticMethod(method, options), options_(options) {}
+      : StochasticMethod(method, options), given_(options) {}
   std::string CheckOptions(const Oracle& oracle) const override;
+  void FillOptions(Defaults* defaults) override;
   double LongestLowerStep() const override { return options_.lower.step; }
   void Start(Oracle& oracle, State& state) override;
   void Iterate(Oracle& oracle, State& state) override;
   /// One iteration over these samples.
   void Iterate(Oracle& oracle, State& state, double eta, const Batch& i, const Batch& j);
 
-  Options options_;
+  Options given_, options_;
   Recursion recursion_;
 
  private:
@@ -60,6 +60,10 @@ class Svrb : public StochasticMethod {
 class Srba : public Svrb {
  public:
   struct Options : StochasticOptions {
+    Options() {
+      FromCurvature(0.0, &lower);
+      FromCurvature(0.0, &x);
+    }
     Schedule lower;  ///< rho.
     StepRule x;      ///< gamma.
     /// 0: as many iterations as make `fraction` passes over the terms of both levels.

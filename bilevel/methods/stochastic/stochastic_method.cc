@@ -9,6 +9,7 @@
 #include "bilevel/base/internal/vector_passes.h"
 #include "bilevel/lower_level/block_jacobi.h"
 #include "bilevel/lower_level/gauss_newton_metric.h"
+#include "bilevel/methods/estimators/bias.h"
 #include "bilevel/methods/estimators/curvature.h"
 
 namespace bilevel {
@@ -121,17 +122,11 @@ Method::Outcome StochasticMethod::Minimize(Oracle& o,
   const uint64_t last = monitor->max_num_iterations();
   const uint64_t interval = common_.report_interval > 0 ? common_.report_interval
                                                         : std::max<uint64_t>(1, last / kNumReports);
-  metric_.reset();
-  if (common_.preconditioner == Preconditioner::kBlockJacobi) {
-    metric_ = std::make_unique<BlockJacobi>();
-  } else if (common_.preconditioner == Preconditioner::kGaussNewton) {
-    metric_ = std::make_unique<GaussNewtonMetric>(common_.damping);
-  }
-  if (metric_) metric_->Compute(o, s.x, s.y);
   const int patience = common_.early_stopping.patience;
   double least = std::numeric_limits<double>::infinity();
   long least_at = 0;
   int reports_since = 0;
+  Prepare(o, s);
   if (o.ok()) Start(o, s);
   for (;; ++o.iteration) {
     const bool report = o.iteration % interval == 0 || o.iteration >= last;
@@ -186,6 +181,42 @@ Method::Outcome StochasticMethod::Minimize(Oracle& o,
     if (refresh > 0 && o.iteration > 0 && o.iteration % refresh == 0) metric_->Compute(o, s.x, s.y);
     if (o.ok()) Iterate(o, s);
   }
+}
+
+void StochasticMethod::Finish(Oracle& oracle, const State& state, Assessment* assessment) {
+  if (!note_.empty()) assessment->notes.push_back(note_);
+  if (is_biased() && common_.solve_lower_level) {
+    assessment->x_bias = EstimateDistance(oracle, state);
+  }
+}
+
+// The metric, and the options that are not given: from all terms, but for a level with a stream.
+void StochasticMethod::Prepare(Oracle& o, const State& s) {
+  metric_.reset();
+  if (common_.preconditioner == Preconditioner::kBlockJacobi) {
+    metric_ = std::make_unique<BlockJacobi>();
+  } else if (common_.preconditioner == Preconditioner::kGaussNewton) {
+    metric_ = std::make_unique<GaussNewtonMetric>(common_.damping);
+  }
+  if (metric_) metric_->Compute(o, s.x, s.y);
+  note_.clear();
+  if (!o.ok()) return;
+  const Batch minibatch = o.Draw(lower_batch_, kNumStreams, 0, common_.sampling);
+  const auto all = [](const LevelView& level, const Batch& batch) {
+    const std::vector<int> sums = level.DrawnFrom();
+    return std::count(sums.begin(), sums.end(), Objective::kStream) > 0 ? batch : Batch::All();
+  };
+  const Batch lower = all(o.g, minibatch);
+  Defaults defaults(&o,
+                    lower,
+                    all(o.f, o.Draw(upper_batch_, kNumStreams, 0, common_.sampling)),
+                    minibatch,
+                    s.x,
+                    s.y,
+                    metric(),
+                    common_.solve_lower_level && lower.all());
+  FillOptions(&defaults);
+  note_ = defaults.Note();
 }
 
 // The estimate of phi at the state; what the user's memory holds is put back.

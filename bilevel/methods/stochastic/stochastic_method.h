@@ -11,6 +11,7 @@
 #include "bilevel/lower_level/metric.h"
 #include "bilevel/methods/method.h"
 #include "bilevel/methods/step_rule.h"
+#include "bilevel/methods/stochastic/defaults.h"
 
 namespace bilevel {
 
@@ -61,12 +62,15 @@ struct StochasticOptions {
 /// seed, and none depends on the number of threads. z and all memories are tangent vectors: they
 /// keep their coordinates when y moves (the frames must turn with the point: ceres' rotations and
 /// Lie groups; on a SphereManifold, whose frames jump, steps must be small). Bounds are projected
-/// onto after every step. Steps cost what the batches touch, unless a method says that it is dense.
+/// onto after every step. Constants that are not given are Defaults', filled when a run starts and
+/// told in Summary::assessment.notes. Steps cost what the batches touch, unless a method says that
+/// it is dense.
 class StochasticMethod : public Method {
  public:
   std::string name() const override { return name_; }
   std::string Check(const Oracle& oracle) override;
   Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message) override;
+  void Finish(Oracle& oracle, const State& state, Assessment* assessment) override;
 
  protected:
   StochasticMethod(std::string name, const StochasticOptions& options)
@@ -74,8 +78,12 @@ class StochasticMethod : public Method {
 
   /// Sentence on the method's own options.
   virtual std::string CheckOptions(const Oracle& oracle) const = 0;
+  /// Makes the options of a run of those given; before Start.
+  virtual void FillOptions(Defaults* defaults) = 0;
   /// The longest step of y or z, against 2 / L.
   virtual double LongestLowerStep() const = 0;
+  /// Whether x settles, but for noise, away from where phi is stationary.
+  virtual bool is_biased() const { return false; }
   /// One iteration of the algorithm, number oracle.iteration.
   virtual void Iterate(Oracle& oracle, State& state) = 0;
 
@@ -115,10 +123,11 @@ class StochasticMethod : public Method {
   const StochasticOptions& common() const { return common_; }
 
  private:
+  void Prepare(Oracle& oracle, const State& state);
   std::string WhyDiverged(Oracle& oracle);
   double HeldOut(Oracle& oracle, const State& state);
 
-  std::string name_;
+  std::string name_, note_;
   StochasticOptions common_;
   int lower_batch_ = 0, upper_batch_ = 0;
   std::unique_ptr<Metric> metric_;

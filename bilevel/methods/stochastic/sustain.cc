@@ -4,12 +4,20 @@ namespace bilevel {
 
 std::string Sustain::CheckOptions(const Oracle& oracle) const {
   std::string complaint = NeumannMethod::CheckOptions(oracle);
-  if (complaint.empty()) complaint = own_.eta_g.Check(name() + ".eta_g");
-  if (complaint.empty()) complaint = own_.eta_f.Check(name() + ".eta_f");
+  if (complaint.empty()) complaint = CheckGiven(own_.eta_g, name() + ".eta_g");
+  if (complaint.empty()) complaint = CheckGiven(own_.eta_f, name() + ".eta_f");
   if (complaint.empty() && (own_.eta_g.step > 1.0 || own_.eta_f.step > 1.0)) {
     complaint = name() + "'s etas must be at most 1";
   }
   return complaint;
+}
+
+void Sustain::FillOptions(Defaults* defaults) {
+  NeumannMethod::FillOptions(defaults);
+  eta_g_ = own_.eta_g;
+  eta_f_ = own_.eta_f;
+  Defaults::FillDecayTime(options_.x, &eta_g_);
+  Defaults::FillDecayTime(options_.x, &eta_f_);
 }
 
 void Sustain::Start(Oracle& /*oracle*/, State& /*state*/) {
@@ -19,7 +27,7 @@ void Sustain::Start(Oracle& /*oracle*/, State& /*state*/) {
 
 void Sustain::Iterate(Oracle& o, State& s) {
   const Batch zeta = Lower(o, kY);
-  const Vector& u = u_.Next(own_.eta_g.At(o.iteration),
+  const Vector& u = u_.Next(eta_g_.At(o.iteration),
                             s.x,
                             s.y,
                             nothing_,
@@ -29,7 +37,7 @@ void Sustain::Iterate(Oracle& o, State& s) {
                             });
   Draw(o, &samples_);
   bool first = true;
-  const Vector& v = v_.Next(own_.eta_f.At(o.iteration),
+  const Vector& v = v_.Next(eta_f_.At(o.iteration),
                             s.x,
                             s.y,
                             nothing_,

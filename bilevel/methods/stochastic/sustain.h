@@ -23,12 +23,11 @@ class Sustain : public NeumannMethod {
  public:
   struct Options : NeumannMethod::Options {
     Options() {
-      y.decay_exponent = x.decay_exponent = 1.0 / 3.0;
-      eta_g.step = eta_f.step = 0.5;
-      eta_g.decay_exponent = eta_f.decay_exponent = 2.0 / 3.0;
-      y.decay_time = x.decay_time = eta_g.decay_time = eta_f.decay_time = 100.0;
+      FromCurvature(1.0 / 3.0, &y);
+      FromCurvature(1.0 / 3.0, &x);
+      eta_g = eta_f = {0.5, 2.0 / 3.0, 0.0};
     }
-    Schedule eta_g, eta_f;
+    Schedule eta_g, eta_f;  ///< A decay time that is not given, 0, is that of x.
   };
 
   Sustain() : Sustain(Options()) {}
@@ -38,11 +37,13 @@ class Sustain : public NeumannMethod {
   Sustain(const std::string& method, const Options& options)
       : NeumannMethod(method, options), own_(options) {}
   std::string CheckOptions(const Oracle& oracle) const override;
+  void FillOptions(Defaults* defaults) override;
   void Start(Oracle& oracle, State& state) override;
   void Iterate(Oracle& oracle, State& state) override;
 
  private:
   Options own_;
+  Schedule eta_g_, eta_f_;
   Recursion u_, v_;
   SparseVector g_y_;
   Vector nothing_;

@@ -12,9 +12,8 @@ class Ttsa : public NeumannMethod {
  public:
   struct Options : NeumannMethod::Options {
     Options() {
-      y.decay_exponent = 0.4;
-      x.decay_exponent = 0.6;
-      y.decay_time = x.decay_time = 100.0;
+      FromCurvature(0.4, &y);
+      FromCurvature(0.6, &x);
     }
   };
 

@@ -249,6 +249,7 @@ TEST(StochasticManifoldWithoutMetric, TheTranslationStandsStill) {
   Soba::Options soba;
   soba.lower_batch = soba.upper_batch = 0;
   soba.lower.step = 0.2;
+  soba.x.step = 0.1;
   soba.solve_lower_level = false;
   EXPECT_GT(Error(std::make_shared<Soba>(soba), 600, 0.05, solution), 0.3);
   // The metric's steps are above the limit of stability without it, and the message says so.

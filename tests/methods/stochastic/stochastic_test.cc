@@ -90,6 +90,24 @@ Options Everything() {
   return options;
 }
 
+// The constants of the authors of SLIP and BO-REP.
+template <typename Options>
+Options GivenSlip() {
+  auto options = Everything<Options>();
+  options.y.step = options.x.step = options.warm_start_step = 0.05;
+  options.z.step = 0.01;
+  options.x.decay_exponent = 0.0;
+  return options;
+}
+
+template <typename Options>
+Options GivenNeumann() {
+  auto options = Everything<Options>();
+  options.y.step = options.x.step = options.neumann.step = 0.1;
+  options.neumann.length = 10;
+  return options;
+}
+
 // 40 iterations of the method and of the recursion, side by side.
 template <typename TheMethod>
 void ExpectSameAsRecursion(const typename TheMethod::Options& options,
@@ -151,6 +169,8 @@ TEST(DeterministicLimit, SobaAndItsKin) {
 
 TEST(DeterministicLimit, MaSoba) {
   auto options = Everything<MaSoba::Options>();
+  options.x = {0.01, 0.5, 100.0};
+  options.y = options.z = options.average = {0.1, 0.5, 100.0};
   Vector h = Vector::Zero(4);
   ExpectSameAsRecursion<MaSoba>(options, [&](int k, Exact* e) {
     const Vector w = e->s.rho * e->x - e->jz(e->z), dy = e->gy(e->y);
@@ -163,7 +183,7 @@ TEST(DeterministicLimit, MaSoba) {
 }
 
 TEST(DeterministicLimit, Slip) {
-  auto options = Everything<Slip::Options>();
+  auto options = GivenSlip<Slip::Options>();
   options.x.decay_exponent = 0.75;
   options.x.decay_time = 100.0;
   for (const bool one_sample : {false, true}) {
@@ -182,7 +202,8 @@ TEST(DeterministicLimit, Slip) {
 }
 
 TEST(DeterministicLimit, BoRep) {
-  auto options = Everything<BoRep::Options>();
+  auto options = GivenSlip<BoRep::Options>();
+  options.epoch_step = 0.05;
   options.radius = 0.01;  // Active at first.
   options.num_epochs = 2;
   options.first_epoch = 4;
@@ -220,6 +241,7 @@ template <typename TheMethod>
 void ExpectNeumann(typename TheMethod::Options options) {
   options.neumann.kind = Neumann::kTruncated;
   options.neumann.log_growth = 1.5;
+  options.y.decay_time = options.x.decay_time = 100.0;
   const auto own = options;
   ExpectSameAsRecursion<TheMethod>(options, [own](int k, Exact* e) {
     for (int t = 0; t < own.num_lower_steps; ++t) e->y -= own.y.At(k) * e->gy(e->y);
@@ -229,17 +251,17 @@ void ExpectNeumann(typename TheMethod::Options options) {
 }
 
 TEST(DeterministicLimit, NeumannMethods) {
-  ExpectNeumann<Ttsa>(Everything<Ttsa::Options>());
-  ExpectNeumann<Alset>(Everything<Alset::Options>());
-  ExpectNeumann<StocBiO>(Everything<StocBiO::Options>());
+  ExpectNeumann<Ttsa>(GivenNeumann<Ttsa::Options>());
+  ExpectNeumann<Alset>(GivenNeumann<Alset::Options>());
+  ExpectNeumann<StocBiO>(GivenNeumann<StocBiO::Options>());
   // The randomised series of length 1 is its mean.
-  auto options = Everything<Ttsa::Options>();
+  auto options = GivenNeumann<Ttsa::Options>();
   options.neumann.length = 1;
   ExpectSameAsRecursion<Ttsa>(options, [](int k, Exact* e) {
     e->y -= Decay(0.1, k, 0.4) * e->gy(e->y);
     e->x -= Decay(0.1, k, 0.6) * e->Truncated(0, 0.1);
   });
-  auto bsa = Everything<Bsa::Options>();
+  auto bsa = GivenNeumann<Bsa::Options>();
   bsa.neumann.length = 1;
   bsa.num_lower_steps = 2;
   ExpectSameAsRecursion<Bsa>(bsa, [](int k, Exact* e) {
@@ -257,8 +279,8 @@ TEST(DeterministicLimit, SustainAndMrbo) {
     e->y -= Decay(0.1, k, 1.0 / 3.0) * u;
     e->x -= Decay(0.1, k, 1.0 / 3.0) * v;
   };
-  ExpectSameAsRecursion<Mrbo>(Everything<Mrbo::Options>(), recursion);
-  auto sustain = Everything<Sustain::Options>();
+  ExpectSameAsRecursion<Mrbo>(GivenNeumann<Mrbo::Options>(), recursion);
+  auto sustain = GivenNeumann<Sustain::Options>();
   sustain.neumann.length = 1;
   ExpectSameAsRecursion<Sustain>(sustain, [](int k, Exact* e) {
     const Vector u = e->gy(e->y), v = e->Truncated(0, 0.1);
@@ -270,7 +292,7 @@ TEST(DeterministicLimit, SustainAndMrbo) {
 // Algorithm 2 of the paper to the letter: T = m + 1, and y_{k+1} is the last point at which u and v
 // were taken.
 TEST(DeterministicLimit, Vrbo) {
-  Vrbo::Options options = Everything<Vrbo::Options>();
+  auto options = GivenNeumann<Vrbo::Options>();
   options.period = 4;
   QuadraticSum sum(12, 4, 5, 0.4);
   sum.x.setConstant(0.7);
@@ -307,7 +329,9 @@ TEST(DeterministicLimit, Vrbo) {
 }
 
 TEST(DeterministicLimit, Amigo) {
-  ExpectSameAsRecursion<Amigo>(Everything<Amigo::Options>(), [](int /*k*/, Exact* e) {
+  auto options = Everything<Amigo::Options>();
+  options.y.step = options.z.step = options.x.step = 0.1;
+  ExpectSameAsRecursion<Amigo>(options, [](int /*k*/, Exact* e) {
     for (int t = 0; t < 10; ++t) e->y -= 0.1 * e->gy(e->y);
     for (int t = 0; t < 10; ++t) e->z -= 0.1 * (e->s.mean_h * e->z - e->fy(e->y));
     e->x -= 0.1 * (e->s.rho * e->x - e->jz(e->z));
@@ -319,6 +343,8 @@ TEST(DeterministicLimit, F2sa) {
     auto options = Everything<F2sa::Options>();
     options.momentum = momentum;
     options.alpha.step = 0.02;
+    options.gamma.step = 0.1;
+    options.xi = 1.0;
     Vector w = Vector::Constant(5, -0.2);
     ExpectSameAsRecursion<F2sa>(options, [&](int k, Exact* e) {
       const double alpha = Decay(0.02, k, 5.0 / 7.0), gamma = Decay(0.1, k, 4.0 / 7.0);
@@ -336,6 +362,9 @@ TEST(Slip, OneLowerStepAnIterationAndStepsOfLengthEta) {
   Slip::Options options;
   options.lower_batch = options.upper_batch = 8;
   options.num_warm_start_steps = 5;
+  options.y.step = options.x.step = options.warm_start_step = 0.05;
+  options.z.step = 0.01;
+  options.x.decay_exponent = 0.0;
   options.report_interval = 1;
   options.solve_lower_level = false;
   const Solver::Summary summary = RunMethod(std::make_shared<Slip>(options), 60, &sum);
@@ -401,8 +430,8 @@ std::vector<std::shared_ptr<Method>> OnMinibatches(int batch, Batch::Sampling sa
   slip.x.decay_exponent = slip.y.decay_exponent = slip.z.decay_exponent = 0.5;
   slip.x.decay_exponent = 0.75;
   slip.x.decay_time = slip.y.decay_time = slip.z.decay_time = 100.0;
-  slip.z.step = 0.2;
-  slip.y.step = 0.2;
+  slip.y.step = slip.z.step = 0.2;
+  slip.x.step = 0.05;
   add(slip, std::common_type<Slip>());
   BoRep::Options bo_rep;
   static_cast<Slip::Options&>(bo_rep) = slip;
@@ -443,6 +472,7 @@ std::vector<std::shared_ptr<Method>> OnMinibatches(int batch, Batch::Sampling sa
   }
   Sustain::Options sustain;
   sustain.neumann.step = 0.3;
+  sustain.neumann.length = 10;
   add(sustain, std::common_type<Sustain>());
   Mrbo::Options mrbo;
   mrbo.neumann.step = 0.3;
@@ -642,6 +672,7 @@ TEST(Streams, AreExpectationsAndMayEnd) {
     Soba::Options soba;
     soba.lower_batch = 0;
     soba.upper_batch = 4;
+    soba.lower.step = soba.x.step = 0.1;
     soba.solve_lower_level = false;
     Solver::Options options;
     options.method = std::make_shared<Soba>(soba);
