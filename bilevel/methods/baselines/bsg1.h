@@ -25,6 +25,7 @@ class Bsg1Hypergradient : public HypergradientEstimator {
     double epsilon = 1e-8;
   };
   explicit Bsg1Hypergradient(const Options& options = {}) : options_(options), unroll_(options) {}
+  bool is_biased() const override { return true; }
   std::string Check(const Oracle& oracle) const override;
   double Estimate(Oracle& oracle, State& state, Vector* gradient) override;
 

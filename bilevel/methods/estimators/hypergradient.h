@@ -18,6 +18,8 @@ class HypergradientEstimator {
   virtual std::string Check(const Oracle& /*oracle*/) const { return ""; }
   /// Whether that y is y*(x), to the lower solver's tolerance.
   virtual bool solves_lower_level() const { return false; }
+  /// Whether it may vanish, with y settled, where phi is not stationary.
+  virtual bool is_biased() const { return false; }
   /// Whether it asks the lower solver for dy*/dx.
   virtual bool needs_derivative() const { return false; }
   /// How exact the last estimate was, in a sentence, where that is a matter of its options.
@@ -71,6 +73,7 @@ class AidHypergradient : public HypergradientEstimator {
   explicit AidHypergradient(const Options& options)
       : options_(options), unroll_(options), adjoint_(options) {}
   bool solves_lower_level() const override { return options_.num_lower_steps == 0; }
+  bool is_biased() const override { return options_.kind == AdjointSteps::kNeumann; }
   std::string Remark() const override;
   std::string Check(const Oracle& oracle) const override;
   double Estimate(Oracle& oracle, State& state, Vector* gradient) override;
@@ -90,6 +93,7 @@ class UnrolledHypergradient : public HypergradientEstimator {
     int num_reverse_steps = 0;  ///< K; 0: all.
   };
   explicit UnrolledHypergradient(const Options& options) : options_(options), unroll_(options) {}
+  bool is_biased() const override { return true; }
   std::string Check(const Oracle& oracle) const override;
   double Estimate(Oracle& oracle, State& state, Vector* gradient) override;
 

@@ -1,6 +1,7 @@
 #include "bilevel/methods/hyper_objective/gradient_method.h"
 
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/methods/estimators/bias.h"
 #include "bilevel/methods/estimators/internal/active_bounds.h"
 #include "bilevel/oracle/lower_solver.h"
 
@@ -50,6 +51,7 @@ void GradientMethod::Finish(Oracle& oracle, const State& state, Assessment* asse
   if (const std::string remark = estimator_->Remark(); !remark.empty()) {
     assessment->notes.push_back(remark);
   }
+  if (estimator_->is_biased()) assessment->x_bias = EstimateDistance(oracle, state);
   // Descent that ends at an edge has not crossed it: one look a little further, the way it came.
   constexpr double kShare = 1e-3;
   Point beyond = state.x, y = state.y;

@@ -43,6 +43,7 @@ class BvfsmHypergradient : public HypergradientEstimator {
     double offset = 1e-4;
   };
   explicit BvfsmHypergradient(const Options& options = {}) : options_(options) {}
+  bool is_biased() const override { return true; }
   std::string Check(const Oracle& oracle) const override;
   double Estimate(Oracle& oracle, State& state, Vector* gradient) override;
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "bilevel/methods/estimators/bias.h"
 #include "bilevel/methods/estimators/internal/active_bounds.h"
 
 namespace bilevel {
@@ -73,6 +74,10 @@ void Penalty::Step(Oracle& o, State& s, Progress* progress) {
       {ProjectedMaxNorm(s.x, dx), ProjectedMaxNorm(s.y, dy), s_.lpNorm<Eigen::Infinity>()});
   progress->y_is_solved = false;
   progress->keep = Progress::kAlways;
+}
+
+void Penalty::Finish(Oracle& oracle, const State& state, Assessment* assessment) {
+  assessment->x_bias = EstimateDistance(oracle, state);
 }
 
 }  // namespace bilevel

@@ -17,9 +17,10 @@ namespace bilevel {
 ///   if |dx|^2 + |dy|^2 < epsilon^2:   nu += rho s,  rho *= growth,
 ///                                     lambda, epsilon and both steps /= growth
 ///
-/// lambda, of g itself, keeps y off saddles and maxima and must vanish for x to be right. At
-/// convergence -(nu + rho s) is the adjoint and dx the hypergradient. A product with H and J each
-/// for a gradient; no lower level is solved and none need have one solution.
+/// lambda, of g itself, keeps y off saddles and maxima and must vanish for x to be right: how far
+/// off x ends Summary::assessment.x_bias estimates. At convergence -(nu + rho s) is the adjoint and
+/// dx the hypergradient. A product with H and J each for a gradient; no lower level is solved and
+/// none need have one solution.
 class Penalty : public Method {
  public:
   struct Options {
@@ -40,6 +41,7 @@ class Penalty : public Method {
 
   std::string name() const override { return "penalty"; }
   std::string Check(const Oracle& oracle) override;
+  void Finish(Oracle& oracle, const State& state, Assessment* assessment) override;
 
  protected:
   void Start(Oracle& oracle, State& state) override;
