@@ -47,26 +47,22 @@ class Run {
     summary_.method = method_.name();
     const bool improved =
         summary_.termination_type == ceres::FAILURE && summary_.num_successful_steps > 0;
+    std::optional<State> end;  // y solved.
     if (recorder_.have_best() && (summary_.IsSolutionUsable() || improved)) {
-      State end = recorder_.best();
-      Judge(&end);
-      if (summary_.IsSolutionUsable()) {
-        Assess(end);
-        if (options_.check_from_start && !recorder_.best_leaves_y()) CheckFromStart(end);
-      }
-      if (own_y_ && own_y_->x.value() == end.x.value()) {
-        summary_.final_objective_at_own_y = oracle_.f.Value(end.x, own_y_->y);
-        oracle_.Clear();
-        end.y = own_y_->y;
-      }
-      WriteUser(end);
-      NameActiveBounds(end.x);
+      end = recorder_.best();
+      Judge(&*end);
+      if (summary_.IsSolutionUsable()) Assess(*end);
+      Leave(*end);
+      NameActiveBounds(end->x);
     } else if (options_.update_state_every_iteration) {
       WriteUser(start_);
     }
     summary_.flat_upper_directions = state.flat_directions;
     KeepX();
     Count();
+    const bool is_answer = end && summary_.IsSolutionUsable() && !recorder_.best_leaves_y();
+    if (is_answer && options_.check_from_start) CheckFromStart(*end);
+    summary_.total_time_in_seconds = recorder_.Seconds();
   }
 
  private:
@@ -191,6 +187,16 @@ class Run {
     if (!thrown.empty()) summary_.assessment.notes.push_back("assessing it" + thrown);
   }
 
+  // In the user's memory, with the method's own y where that is asked for.
+  void Leave(State end) {
+    if (own_y_ && own_y_->x.value() == end.x.value()) {
+      summary_.final_objective_at_own_y = oracle_.f.Value(end.x, own_y_->y);
+      oracle_.Clear();
+      end.y = own_y_->y;
+    }
+    WriteUser(end);
+  }
+
   // phi follows a branch of y; a user who solves afresh may be on another.
   void CheckFromStart(const State& end) {
     const double phi = PhiFromStart(options_, start_.y, end, summary_.final_objective, &oracle_);
@@ -236,7 +242,6 @@ class Run {
     summary_.weakly_active_lower_bounds = report.weakly_active;
     summary_.linear_residual = report.linear_residual;
     summary_.lower_level_remark = report.remark;
-    summary_.total_time_in_seconds = recorder_.Seconds();
   }
 
   const Solver::Options& options_;
