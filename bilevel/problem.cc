@@ -5,6 +5,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "bilevel/internal/block_geometry.h"
 #include "ceres/cost_function.h"
 #include "ceres/loss_function.h"
 
@@ -94,7 +95,9 @@ Problem::~Problem() {
       }
       std::vector<double*> blocks;
       problem->GetParameterBlocks(&blocks);
-      for (double* block : blocks) manifolds.insert(problem->GetManifold(block));
+      for (double* block : blocks) {
+        if (!IsParameterization(*problem, block)) manifolds.insert(problem->GetManifold(block));
+      }
     }
   }
   for (const auto& [cost, loss] : adopted_) {

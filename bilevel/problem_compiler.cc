@@ -80,7 +80,8 @@ class ProblemCompiler {
         }
       }
       const ceres::Manifold* manifold = block.manifold;
-      if (!FindManifold(block.values, name, problems, &manifold, error_)) return false;
+      if (!FindManifold(block.values, name, problems, &program_->own_manifolds, &manifold, error_))
+        return false;
       const int index = program_->x.Add(block.values, block.size, manifold, name);
       for (int i = 0; i < block.size; ++i) {
         const auto& [lower, upper] = block.bounds[i];
@@ -285,7 +286,9 @@ class ProblemCompiler {
       }
     }
     const ceres::Manifold* manifold = nullptr;
-    if (!FindManifold(values, name, {s.lower_, s.upper_}, &manifold, error_)) return false;
+    if (!FindManifold(
+            values, name, {s.lower_, s.upper_}, &program_->own_manifolds, &manifold, error_))
+      return false;
     if (manifold && manifold->TangentSize() == 0) return true;  // A constant.
     const int index = scenario->y.Add(values, size, manifold, name);
     return SetBounds(&scenario->y, index, *s.lower_, error_);

@@ -65,6 +65,15 @@ bool Sensitivity::Implementation::Prepare(Problem* problem) {
   return true;
 }
 
+// To rounding or, where noise in the residuals comes before, as far as is asked for.
+bool Sensitivity::Implementation::Polish() {
+  if (solver->Solve(x, &y)) return true;
+  solver->SetTolerance(options.stationarity_tolerance);
+  const bool is_solved = solver->Solve(x, &y);
+  solver->SetTolerance(0.0);
+  return is_solved;
+}
+
 bool Sensitivity::Compute(Problem* problem, const std::vector<const double*>& upper_blocks) {
   Implementation& s = *implementation_;
   s.ready = false;
@@ -98,10 +107,8 @@ bool Sensitivity::Compute(Problem* problem, const std::vector<const double*>& up
     }
   }
   bool is_ready = false;
-  const std::string thrown = Thrown([&] {
-    is_ready =
-        (!s.options.polish || s.solver->Solve(s.x, &s.y)) && s.solver->Differentiate(s.x, s.y);
-  });
+  const std::string thrown = Thrown(
+      [&] { is_ready = (!s.options.polish || s.Polish()) && s.solver->Differentiate(s.x, s.y); });
   if (!is_ready) return s.Fail(thrown.empty() ? s.solver->message() : "computing it" + thrown);
   if (!(s.solver->MeasureDecrement() <= s.options.stationarity_tolerance) &&
       !s.solver->at_rounding()) {

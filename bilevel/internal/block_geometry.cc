@@ -6,6 +6,8 @@
 #include <typeinfo>
 
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/internal/inverted_manifold.h"
+#include "ceres/version.h"
 
 namespace bilevel {
 namespace {
@@ -34,15 +36,33 @@ bool IsCurved(const ceres::Manifold* manifold) {
 
 }  // namespace
 
+bool IsParameterization(const ceres::Problem& problem, const double* values) {
+#if CERES_VERSION_MAJOR == 2 && CERES_VERSION_MINOR < 2
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+  return problem.HasParameterization(values);
+#pragma GCC diagnostic pop
+#else
+  static_cast<void>(problem);
+  static_cast<void>(values);
+  return false;
+#endif
+}
+
 bool FindManifold(const double* values,
                   const std::string& name,
                   const std::vector<ceres::Problem*>& problems,
+                  std::vector<std::unique_ptr<ceres::Manifold>>* own,
                   const ceres::Manifold** manifold,
                   std::string* error) {
   for (const ceres::Problem* problem : problems) {
     if (!problem->HasParameterBlock(values)) continue;
     const ceres::Manifold* other = problem->GetManifold(values);
     if (!other || other == *manifold) continue;
+    if (IsParameterization(*problem, values)) {
+      own->push_back(std::make_unique<InvertedManifold>(other));
+      other = own->back().get();
+    }
     if (*manifold) {
       if (SameManifold(**manifold, *other, values)) continue;
       return Refuse(name + " has two different manifolds", error);

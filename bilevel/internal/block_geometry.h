@@ -1,6 +1,7 @@
 #ifndef BILEVEL_INTERNAL_BLOCK_GEOMETRY_H_
 #define BILEVEL_INTERNAL_BLOCK_GEOMETRY_H_
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -13,11 +14,16 @@ namespace bilevel {
 // Manifolds and bounds of the user's parameter blocks, on their way from ceres::Problems into a
 // Space. All return false, with a sentence in *error, where there is something wrong.
 
+// Whether the block has a ceres::LocalParameterization (Ceres 2.1): its manifold is then one of
+// Ceres' own, whose Minus aborts.
+bool IsParameterization(const ceres::Problem& problem, const double* values);
+
 // Puts the block's manifold in the ceres::Problems into *manifold, which keeps what it is where
-// there is none; two different ones are refused.
+// there is none; two different ones are refused. What has to be made for it is kept in *own.
 bool FindManifold(const double* values,
                   const std::string& name,
                   const std::vector<ceres::Problem*>& problems,
+                  std::vector<std::unique_ptr<ceres::Manifold>>* own,
                   const ceres::Manifold** manifold,
                   std::string* error);
 

@@ -8,6 +8,7 @@
 #include "bilevel/base/thread_pool.h"
 #include "bilevel/program/level_function.h"
 #include "bilevel/program/space.h"
+#include "ceres/manifold.h"
 #include "ceres/problem.h"
 
 namespace bilevel {
@@ -38,6 +39,7 @@ class Program {
 
   Space x, y;
   std::vector<std::shared_ptr<Scenario>> scenarios;
+  std::vector<std::unique_ptr<ceres::Manifold>> own_manifolds;  ///< Made for blocks' own.
   std::shared_ptr<ThreadPool> own_pool;
   ThreadPool& pool;
 };

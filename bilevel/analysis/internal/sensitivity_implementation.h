@@ -51,6 +51,7 @@ struct Sensitivity::Implementation {
   mutable Matrix last_sensitivity;
 
   bool Prepare(Problem* problem);
+  bool Polish();
   // The y that one residual block depends on.
   struct OwnY {
     Space space;

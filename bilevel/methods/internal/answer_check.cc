@@ -64,6 +64,7 @@ class Check {
         result_.doubt = "but phi is flat all around: x has run off to where it no longer matters";
       } else {
         LookAlong(evidence_.path.Unexplored(end_.x.dim()));
+        if (result_.doubt.empty() && evidence_.last_step == 0.0) LookFar();
       }
       return result_;
     }
@@ -152,6 +153,20 @@ class Check {
           "but x has never moved along a direction on which phi falls from there: it is a saddle "
           "or a maximum";
     }
+  }
+
+  // Where x has not moved at all phi may be a plateau: so far from where x matters that its
+  // gradient is small all around.
+  void LookFar() {
+    double largest = -1.0, value;
+    for (int k = 0; k < 2 * end_.x.dim() && end_.x.dim() <= kVeryShortX; ++k) {
+      const Vector step = (k % 2 ? size_ : -size_) * Vector::Unit(end_.x.dim(), k / 2);
+      if (Look(step, &value, nullptr)) largest = std::max(largest, std::abs(value - phi_));
+    }
+    if (largest < 0.0 || !(largest <= kFlat * std::abs(phi_)) || phi_ == 0.0) return;
+    result_.kind = AnswerKind::kStuck;
+    result_.doubt = "but phi does not feel x there: steps of length " + Number(size_) +
+                    " change it by a relative " + Scientific(largest / std::abs(phi_)) + " at most";
   }
 
   // At a kink or a jump all sides decide.

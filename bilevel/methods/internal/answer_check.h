@@ -57,7 +57,7 @@ double Negligible(double function_tolerance, double phi, double first_phi);
 ///     is Negligible (another step as long as the last, where the gradient has fallen by much:
 ///     beside a kink it has not, however short the steps);
 ///   - phi falls on neither side of a direction that x never moved along, and x has not run off to
-///     where phi is flat;
+///     where phi is flat, nor begun there;
 ///   - or, at a kink, a jump or a weakly active bound of y, phi falls by more than that neither to
 ///     any side nor along the steepest direction that the gradients around agree on (the point of
 ///     least norm in their hull), and no y that is found on the other side of a jump has less g.
