@@ -19,15 +19,6 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-struct To {
-  template <typename T>
-  bool operator()(const T* y, T* r) const {
-    r[0] = y[0] - target;
-    return true;
-  }
-  double target;
-};
-
 // y is the mean of targets and, weighted by e^x, 4; f wants 2.8.
 struct Weighted {
   template <typename T>

@@ -8,30 +8,13 @@
 #include "bilevel/methods/stochastic/soba.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "test_problems.h"
 
 namespace bilevel {
 namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-struct Difference {
-  template <typename T>
-  bool operator()(const T* y, const T* x, T* r) const {
-    r[0] = weight * (y[0] - x[0]);
-    return true;
-  }
-  double weight = 1.0;
-};
-
-struct To {
-  template <typename T>
-  bool operator()(const T* y, T* r) const {
-    r[0] = y[0] - target;
-    return true;
-  }
-  double target;
-};
 
 // The lower level y = x, the upper y = target: x = target.
 struct Follow {

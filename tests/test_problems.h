@@ -71,6 +71,16 @@ class FunctionCost : public ceres::CostFunction {
   Function function_;
 };
 
+// y - target.
+struct To {
+  template <typename T>
+  bool operator()(const T* y, T* residual) const {
+    residual[0] = y[0] - target;
+    return true;
+  }
+  double target;
+};
+
 // y - x, the simplest coupling of the levels.
 struct Difference {
   template <typename T>

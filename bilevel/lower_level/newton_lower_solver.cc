@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/internal/rounding.h"
 #include "bilevel/lower_level/internal/for_each_scenario.h"
 #include "bilevel/lower_level/internal/newton_lower_solver_scenario.h"
 #include "bilevel/lower_level/internal/one_openmp_thread.h"
@@ -19,9 +20,6 @@ namespace {
 constexpr double kFactorizationInSteps = 15.0;
 // A step is taken if the value falls by this share of what was expected.
 constexpr double kSufficient = 1e-4;
-
-// A bound's multiplier below this share of the gradient's size is about zero.
-constexpr double kWeakMultiplier = 1e-6;
 
 }  // namespace
 
@@ -213,10 +211,8 @@ bool NewtonLowerSolver::FindActive(PerScenario* part) const {
     const double value = part->y.value()[i], g = part->gradient[j];
     const bool at_lower = value <= space.LowerBound(j), at_upper = value >= space.UpperBound(j);
     if (!at_lower && !at_upper) continue;
-    // A multiplier that a step of a millionth of the coordinate's own size would explain.
     const double curvature = part->yy.valuePtr()[part->yy.outerIndexPtr()[j]];
-    const bool is_weak =
-        std::abs(g) <= kWeakMultiplier * std::abs(curvature) * (1.0 + std::abs(value));
+    const bool is_weak = IsWeakMultiplier(g, curvature, value);
     if (is_weak && curvature < 0.0 && space.LowerBound(j) < space.UpperBound(j)) {
       part->unstable.push_back(j);
       continue;

@@ -1,29 +1,18 @@
 // Bounds on y that hold it, or do not: along the set Y*(x) neither may change.
 #include <algorithm>
-#include <cmath>
 
+#include "bilevel/base/internal/rounding.h"
 #include "bilevel/lower_level/internal/optimistic_lower_solver_scenario.h"
 
 namespace bilevel {
-namespace {
-
-// A bound's multiplier below this share of the gradient's size is about zero.
-constexpr double kWeakMultiplier = 1e-6;
-
-}  // namespace
 
 // Coordinates at a bound that the gradient pushes out of are no longer variables.
 void OptimisticLowerSolver::PerScenario::FindHeld() {
   std::fill(held.begin(), held.end(), char(0));
   for (int j = 0; space.has_bounds() && j < space.tangent_size(); ++j) {
-    held[j] = space.IsHeld(y.value().data(), j, gradient[j]) && !IsWeak(j);
+    held[j] = space.IsHeld(y.value().data(), j, gradient[j]) &&
+              !IsWeakMultiplier(gradient[j], h.coeff(j, j), y.value()[space.AmbientIndex(j)]);
   }
-}
-
-// Whether a step of a millionth of the coordinate's own size would explain its slope.
-bool OptimisticLowerSolver::PerScenario::IsWeak(int j) const {
-  const double size = 1.0 + std::abs(y.value()[space.AmbientIndex(j)]);
-  return std::abs(gradient[j]) <= kWeakMultiplier * std::abs(h.coeff(j, j)) * size;
 }
 
 // Held coordinates' equations become those of zero, as large as the others.

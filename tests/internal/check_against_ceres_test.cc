@@ -9,21 +9,13 @@
 #include "bilevel/bilevel.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "test_problems.h"
 
 namespace bilevel {
 namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-struct To {
-  template <typename T>
-  bool operator()(const T* y, T* r) const {
-    r[0] = y[0] - target;
-    return true;
-  }
-  double target;
-};
 
 // Another function for doubles than for what it is recorded with.
 struct TwoFaced {

@@ -1,6 +1,7 @@
 #ifndef BILEVEL_BASE_INTERNAL_ROUNDING_H_
 #define BILEVEL_BASE_INTERNAL_ROUNDING_H_
 
+#include <cmath>
 #include <limits>
 
 namespace bilevel {
@@ -42,6 +43,12 @@ inline bool IsNearRounding(double decrement, double rounding) {
 /// decrement, which is small already.
 inline bool HasStalled(double decrement, double previous, double small, double rounding) {
   return decrement > 0.5 * previous && decrement <= small + 1e4 * rounding;
+}
+
+/// Whether a bound's multiplier is about zero: one that a step of a millionth of the coordinate's
+/// own size would explain.
+inline bool IsWeakMultiplier(double multiplier, double curvature, double value) {
+  return std::abs(multiplier) <= 1e-6 * std::abs(curvature) * (1.0 + std::abs(value));
 }
 
 }  // namespace bilevel

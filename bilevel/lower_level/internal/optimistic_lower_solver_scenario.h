@@ -100,7 +100,6 @@ struct OptimisticLowerSolver::PerScenario {
   };
   // Bounds; in optimistic_lower_solver_bounds.cc.
   void FindHeld();
-  bool IsWeak(int j) const;
   void Hold(SparseMatrix* yy, SparseMatrix* yx) const;
   void Hold(Vector* v) const;
   bool Move(const Vector& direction, Point* point);

@@ -1,21 +1,20 @@
 #include "bilevel/methods/internal/without_x.h"
 
+#include "bilevel/oracle/hyper_objective.h"
+
 namespace bilevel {
 
 Method::Outcome WithoutX::Minimize(Oracle& oracle,
                                    State& state,
                                    Monitor* monitor,
                                    std::string* message) {
-  if (!oracle.Solve(state.x, &state.y)) {
-    *message = oracle.message();
-    return Outcome::kFailure;
-  }
+  HyperObjective phi(&oracle, state.y);
   Progress progress;
-  progress.objective = oracle.f.Value(state.x, state.y);
-  if (!oracle.ok()) {
-    *message = oracle.error();
+  if (!phi.Evaluate(state.x, &progress.objective, nullptr)) {
+    *message = phi.message();
     return Outcome::kFailure;
   }
+  state.y = phi.y();
   if (!monitor->Report(state, progress)) return Outcome::kNoConvergence;
   *message = "the lower level is solved, and there is no x to move";
   return Outcome::kConverged;
