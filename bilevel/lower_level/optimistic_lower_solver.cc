@@ -165,7 +165,8 @@ bool OptimisticLowerSolver::IsDetermined(const Vector& fy) {
 
 const LowerSolverCounts& OptimisticLowerSolver::counts() const {
   counts_ = own_counts_;
-  return counts_ += start_->counts();
+  if (own_start_) counts_ += own_start_->counts();
+  return counts_;
 }
 
 double OptimisticLowerSolver::relative_decrement() const {

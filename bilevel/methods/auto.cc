@@ -5,6 +5,7 @@
 
 #include "bilevel/methods/hyper_objective/optimistic.h"
 #include "bilevel/methods/internal/answer_check.h"
+#include "bilevel/methods/internal/without_x.h"
 #include "bilevel/oracle/lower_solver.h"
 
 namespace bilevel {
@@ -56,7 +57,7 @@ class Auto::Watch final : public Monitor {
 
 Auto::Auto() : Auto(true) {}
 
-Auto::Auto(bool may_be_set) {
+Auto::Auto(bool may_be_set) : without_x_(std::make_unique<WithoutX>()) {
   if (may_be_set)
     optimistic_ = std::make_unique<Optimistic>(std::unique_ptr<Method>(new Auto(false)));
 }
@@ -71,7 +72,7 @@ std::string Auto::Check(const Oracle& oracle) {
   first_ = &lbfgs_;
   if (oracle.program().x.has_bounds()) first_ = &projected_lbfgs_;
   if (takes_lm) first_ = &lm_;
-  if (oracle.program().x.tangent_size() == 0) first_ = &without_x_;
+  if (oracle.program().x.tangent_size() == 0) first_ = without_x_.get();
   last_ = first_;
   return first_->Check(oracle);
 }
@@ -101,7 +102,7 @@ Method::Outcome Auto::Minimize(Oracle& oracle,
     } else if (check.better && ++num_restarts <= kMaxRestarts) {
       state.x = check.better->x;
       state.y = check.better->y;
-      next = first_;
+      next = last_ == optimistic_.get() ? last_ : first_;
     } else {
       next = nullptr;
     }

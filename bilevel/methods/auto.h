@@ -9,7 +9,6 @@
 #include "bilevel/methods/hyper_objective/levenberg_marquardt.h"
 #include "bilevel/methods/hyper_objective/line_search.h"
 #include "bilevel/methods/hyper_objective/projected_lbfgs.h"
-#include "bilevel/methods/internal/without_x.h"
 #include "bilevel/methods/method.h"
 #include "bilevel/methods/value_function/bome.h"
 #include "bilevel/methods/zeroth_order/pattern_search.h"
@@ -46,7 +45,7 @@ class Auto : public Method {
   Method* AfterRefusal(Oracle& oracle, const State& state);
   Method* AfterKink(const State& state);
 
-  WithoutX without_x_;
+  std::unique_ptr<Method> without_x_;
   LevenbergMarquardt lm_;
   LineSearch lbfgs_{ceres::LBFGS};
   ProjectedLbfgs projected_lbfgs_;

@@ -38,7 +38,9 @@ Oracle::Oracle(Program* program, LowerSolver* lower, uint64_t seed)
 Oracle::~Oracle() = default;
 
 void Oracle::SetLower(std::unique_ptr<LowerSolver> lower) {
+  for (const auto& worker : workers_) retired_counts_ += worker->lower_solver_counts();
   workers_.clear();  // Theirs are forks of the one before.
+  if (lower_is_the_methods()) retired_counts_ += lower_->counts();
   lower_ = lower ? lower.get() : first_lower_;
   own_lower_ = std::move(lower);
 }
@@ -118,8 +120,9 @@ void Oracle::ForEach(int n, const std::function<void(Oracle& worker, int i)>& bo
 }
 
 LowerSolverCounts Oracle::lower_solver_counts() const {
-  LowerSolverCounts sum;
+  LowerSolverCounts sum = retired_counts_;
   if (lower_) sum += lower_->counts();
+  if (lower_is_the_methods()) sum += first_lower_->counts();
   for (const auto& worker : workers_) sum += worker->lower_solver_counts();
   return sum;
 }

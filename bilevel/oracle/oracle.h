@@ -47,7 +47,9 @@ class Oracle {
   LowerSolver& lower() { return *lower_; }
   const LowerSolver& lower() const { return *lower_; }
   /// Another lower solver from here on, for a method that brings its own; nullptr: the first again.
+  /// It may start at first_lower(), which stays.
   void SetLower(std::unique_ptr<LowerSolver> lower);
+  LowerSolver& first_lower() { return *first_lower_; }
   bool lower_is_the_methods() const { return lower_ != first_lower_; }
 
   /// From here on DrawScenarios picks one of the lower solver's groups; see UseScenarios. Not
@@ -95,6 +97,7 @@ class Oracle {
   std::vector<std::unique_ptr<Oracle>> workers_;
   std::unique_ptr<LowerSolver> own_lower_;  // A worker's, or SetLower's.
   FunctionCounts f_counts_, g_counts_;
+  LowerSolverCounts retired_counts_;  // Of solvers that SetLower replaced.
   ScenarioGroups* groups_ = nullptr;
   int first_used_ = 0, num_used_ = -1;  // Scenarios; -1: all.
   double used_scale_ = 1.0;             // Of f.

@@ -209,8 +209,8 @@ TEST(Optimistic, LeavesAMaximumOfTheUpperLevel) {
   EXPECT_NEAR(path.Phi(path.x), 0.5 * std::pow(s.norm - s.x, 2), 1e-10);
 }
 
-TEST(Optimistic, EveryMethodOnTheCurvedSet) {
-  for (const char* inner : {"auto", "lbfgs", "bfgs", "gradient_descent"}) {
+TEST(Optimistic, EveryMethodOnTheCurvedSet) {  // Within itself too.
+  for (const char* inner : {"auto", "optimistic", "lbfgs", "bfgs", "gradient_descent"}) {
     SphereProblem s(Eigen::Vector3d(1.0, -2.0, 0.5));
     Solver::Options options;
     options.method = std::make_shared<Optimistic>(CreateMethod(inner));

@@ -19,8 +19,8 @@ Method::Outcome Optimistic::Minimize(Oracle& oracle,
                                      State& state,
                                      Monitor* monitor,
                                      std::string* message) {
-  oracle.SetLower(
-      std::make_unique<OptimisticLowerSolver>(oracle.mutable_program(), &oracle.lower(), options_));
+  oracle.SetLower(std::make_unique<OptimisticLowerSolver>(
+      oracle.mutable_program(), &oracle.first_lower(), options_));
   if (state.x.dim() == 0) return WithoutX().Minimize(oracle, state, monitor, message);
   return inner_->Minimize(oracle, state, monitor, message);
 }
