@@ -1,10 +1,10 @@
 #include "bilevel/problem.h"
 
 #include <algorithm>
-#include <limits>
 #include <unordered_set>
 #include <utility>
 
+#include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/internal/block_geometry.h"
 #include "ceres/cost_function.h"
 #include "ceres/loss_function.h"
@@ -36,7 +36,6 @@ class FirstOrderTerm final : public Objective {
   std::unique_ptr<ceres::FirstOrderFunction> function_;
 };
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 }  // namespace
 

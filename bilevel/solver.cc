@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/internal/rounding.h"
 #include "bilevel/base/internal/thrown.h"
 #include "bilevel/internal/prepared_problem.h"
 #include "bilevel/internal/recorder.h"
@@ -22,6 +23,8 @@ using Summary = Solver::Summary;
 
 // Relative differences of phi up to this are those of two solutions of one lower problem.
 constexpr double kReproduced = 1e-6;
+// And up to this those of one evaluation and the next.
+constexpr double kSameObjective = 1e-9;
 
 // One solve.
 class Run {
@@ -119,6 +122,7 @@ class Run {
       summary_.final_objective = oracle_.f.Value(end->x, end->y);  // Values alone had not seen it.
       oracle_.Clear();
     }
+    CheckObjective(*end);
     if (summary_.termination_type != ceres::CONVERGENCE) return;
     evidence.first_phi = summary_.initial_objective;
     evidence.phi = summary_.final_objective;
@@ -126,6 +130,22 @@ class Run {
     summary_.final_gradient_max_norm = check.gradient_max_norm;
     summary_.answer = check.kind;
     if (!check.doubt.empty()) Doubt(check.kind, check.doubt);
+  }
+
+  // The objective is f at the answer's x and y, whatever was reported of it.
+  void CheckObjective(const State& end) {
+    const double value = oracle_.f.Value(end.x, end.y);
+    if (!oracle_.Clear().empty()) return;
+    double& reported = summary_.final_objective;
+    const double rounding = kSameObjective * std::max(std::abs(value), std::abs(reported)) +
+                            kRoundingOfPhi * std::abs(summary_.initial_objective);
+    if (std::abs(value - reported) <= rounding) return;
+    if (summary_.termination_type == ceres::CONVERGENCE) {
+      Doubt(AnswerKind::kStuck,
+            "but f is " + Number(value) + " at its x and y, where " + Number(reported) +
+                " was reported");
+    }
+    reported = value;
   }
 
   void Doubt(AnswerKind kind, const std::string& why) {
@@ -242,6 +262,11 @@ class Run {
     summary_.weakly_active_lower_bounds = report.weakly_active;
     summary_.linear_residual = report.linear_residual;
     summary_.lower_level_remark = report.remark;
+    if (options_.lower_solver_options.num_threads > 1) {
+      summary_.lower_level_remark +=
+          (report.remark.empty() ? "" : "; ") +
+          std::string("lower_solver_options.num_threads > 1: runs may differ in the last digits");
+    }
   }
 
   const Solver::Options& options_;
@@ -254,7 +279,8 @@ class Run {
 };
 
 void Describe(const Solver::Options& options, const Program& program, Summary* summary) {
-  summary->num_threads_given = summary->num_threads_used = options.num_threads;
+  summary->num_threads_given = options.num_threads;
+  summary->num_threads_used = program.pool.num_threads();
   summary->lower_hessian = options.lower_hessian;
   summary->num_upper_parameters = program.x.tangent_size();
   summary->num_lower_parameters = program.y.tangent_size();
@@ -316,6 +342,8 @@ NewtonLowerSolver::Options Solver::Options::LowerSolverOptions() const {
   lower.ceres.max_solver_time_in_seconds =
       std::min(lower.ceres.max_solver_time_in_seconds, max_solver_time_in_seconds);
   lower.tolerance = lower_tolerance;
+  lower.tolerance_name = "lower_tolerance";
+  lower.limit_name = "max_num_lower_newton_iterations";
   lower.max_num_newton_iterations = max_num_lower_newton_iterations;
   lower.hessian = lower_hessian;
   lower.singular_handling = singular_handling;

@@ -22,7 +22,7 @@ std::string Format(const char* format, ...) {
 }
 
 // JSON has no NaN.
-std::string Number(double value) {
+std::string JsonNumber(double value) {
   return std::isfinite(value) ? Format("%.17g", value) : std::string("null");
 }
 
@@ -127,7 +127,8 @@ void ReportAnswer(const Summary& s, Rows& row) {
   row("Answer", NameOf(s.answer));
   if (s.reproducible_from_start == 0) {
     row("Not reproduced from the start's y",
-        Format("phi is %.10e from there", s.objective_from_start));
+        s.objective_from_start == -1.0 ? std::string("the lower level was not solved from there")
+                                       : Format("phi is %.10e from there", s.objective_from_start));
   }
   if (s.final_lower_gap >= 0.0) {
     row("Lower level's gap before it was solved", Format("%.3e", s.final_lower_gap));
@@ -276,17 +277,17 @@ std::string Solver::Summary::Json() const {
       << ",\n";
   out << "  \"answer\": " << Quote(NameOf(answer)) << ",\n";
   out << "  \"message\": " << Quote(message) << ",\n";
-  out << "  \"initial_objective\": " << Number(initial_objective) << ",\n";
-  out << "  \"final_objective\": " << Number(final_objective) << ",\n";
-  out << "  \"final_gradient_max_norm\": " << Number(final_gradient_max_norm) << ",\n";
-  out << "  \"final_lower_level_decrement\": " << Number(final_lower_level_decrement) << ",\n";
+  out << "  \"initial_objective\": " << JsonNumber(initial_objective) << ",\n";
+  out << "  \"final_objective\": " << JsonNumber(final_objective) << ",\n";
+  out << "  \"final_gradient_max_norm\": " << JsonNumber(final_gradient_max_norm) << ",\n";
+  out << "  \"final_lower_level_decrement\": " << JsonNumber(final_lower_level_decrement) << ",\n";
   out << "  \"reproducible_from_start\": " << reproducible_from_start << ",\n";
-  out << "  \"objective_from_start\": " << Number(objective_from_start) << ",\n";
-  out << "  \"final_lower_gap\": " << Number(final_lower_gap) << ",\n";
-  out << "  \"final_objective_at_own_y\": " << Number(final_objective_at_own_y) << ",\n";
-  out << "  \"x_bias\": " << Number(assessment.x_bias) << ",\n";
-  out << "  \"goldstein_norm\": " << Number(assessment.goldstein_norm) << ",\n";
-  out << "  \"goldstein_half_width\": " << Number(assessment.goldstein_half_width) << ",\n";
+  out << "  \"objective_from_start\": " << JsonNumber(objective_from_start) << ",\n";
+  out << "  \"final_lower_gap\": " << JsonNumber(final_lower_gap) << ",\n";
+  out << "  \"final_objective_at_own_y\": " << JsonNumber(final_objective_at_own_y) << ",\n";
+  out << "  \"x_bias\": " << JsonNumber(assessment.x_bias) << ",\n";
+  out << "  \"goldstein_norm\": " << JsonNumber(assessment.goldstein_norm) << ",\n";
+  out << "  \"goldstein_half_width\": " << JsonNumber(assessment.goldstein_half_width) << ",\n";
   out << "  \"num_successful_steps\": " << num_successful_steps << ",\n";
   out << "  \"num_unsuccessful_steps\": " << num_unsuccessful_steps << ",\n";
   out << "  \"rejections\": {";
@@ -314,7 +315,7 @@ std::string Solver::Summary::Json() const {
                counts.products,
                counts.linearizations,
                counts.samples)
-        << Number(epochs) << "},\n";
+        << JsonNumber(epochs) << "},\n";
   };
   level("upper", upper, upper_epochs);
   level("lower", lower, lower_epochs);
@@ -323,22 +324,22 @@ std::string Solver::Summary::Json() const {
     out << (&field == &IterationFields().front() ? "\n    " : ",\n    ") << Quote(field.name)
         << ": [";
     for (size_t i = 0; i < iterations.size(); ++i) {
-      out << (i ? ", " : "") << Number(field.value(iterations[i]));
+      out << (i ? ", " : "") << JsonNumber(field.value(iterations[i]));
     }
     out << "]";
   }
   out << "\n  },\n";
-  out << "  \"total_time_in_seconds\": " << Number(total_time_in_seconds) << ",\n";
+  out << "  \"total_time_in_seconds\": " << JsonNumber(total_time_in_seconds) << ",\n";
   out << "  \"x\": [";
-  for (size_t i = 0; i < x.size(); ++i) out << (i ? ", " : "") << Number(x[i]);
+  for (size_t i = 0; i < x.size(); ++i) out << (i ? ", " : "") << JsonNumber(x[i]);
   out << "]";
   if (const Uncertainty& u = assessment.uncertainty; u.available()) {
     // An infinite standard error is null.
-    out << ",\n  \"noise_variance\": " << Number(u.noise_variance());
+    out << ",\n  \"noise_variance\": " << JsonNumber(u.noise_variance());
     out << ",\n  \"degrees_of_freedom\": " << u.degrees_of_freedom();
     out << ",\n  \"standard_errors\": [";
     const Vector errors = u.standard_errors();
-    for (int i = 0; i < errors.size(); ++i) out << (i ? ", " : "") << Number(errors[i]);
+    for (int i = 0; i < errors.size(); ++i) out << (i ? ", " : "") << JsonNumber(errors[i]);
     out << "]";
   }
   out << "\n}\n";

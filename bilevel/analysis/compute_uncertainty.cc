@@ -3,6 +3,7 @@
 #include <exception>
 
 #include "bilevel/base/internal/finite_differences.h"
+#include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/base/internal/thrown.h"
 #include "bilevel/internal/prepared_problem.h"
 #include "bilevel/oracle/hyper_objective.h"
@@ -12,7 +13,6 @@
 namespace bilevel {
 namespace {
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 // Tries to compute it; returns what stands in the way, or nothing.
 std::string Compute(const Solver::Options& options,

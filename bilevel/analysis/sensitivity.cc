@@ -26,6 +26,9 @@ bool Sensitivity::Options::IsValid(std::string* error) const {
   if (!(stationarity_tolerance > 0.0)) {
     return Refuse("stationarity_tolerance must be positive", error);
   }
+  if (max_num_newton_iterations < 0) {
+    return Refuse("max_num_newton_iterations must not be negative", error);
+  }
   return num_threads > 0 || Refuse("num_threads must be positive", error);
 }
 
@@ -44,10 +47,13 @@ bool Sensitivity::Implementation::Prepare(Problem* problem) {
   if (!ScaleLosses(problem, &needs.compile)) return false;
   scaled_losses = needs.compile.lower_losses;
   NewtonLowerSolver::Options newton;
-  newton.use_ceres = false;
+  newton.first_is_warm = true;
+  newton.ceres.logging_type = ceres::SILENT;
+  newton.max_num_newton_iterations = options.max_num_newton_iterations;
   newton.hessian = options.hessian;
   newton.singular_handling = options.singular_handling;
   newton.tolerance = std::min(1e-10, options.stationarity_tolerance);
+  newton.tolerance_name = "";  // Another one counts here.
   newton.fixed_blocks = options.fixed_blocks;
   Solver::Options solver_options;
   solver_options.num_threads = options.num_threads;
@@ -114,8 +120,10 @@ bool Sensitivity::Compute(Problem* problem, const std::vector<const double*>& up
       !s.solver->at_rounding()) {
     std::ostringstream text;
     text << "the lower level is not solved: y is a relative " << s.solver->relative_decrement()
-         << " away from stationary (allowed: " << s.options.stationarity_tolerance
-         << "); solve it more tightly or set Options::polish";
+         << " away from stationary (allowed: " << s.options.stationarity_tolerance << "); "
+         << (s.options.polish ? "noise in its values lets it come no nearer: only a larger "
+                                "stationarity_tolerance will do"
+                              : "solve it more tightly or set Options::polish");
     return s.Fail(text.str());
   }
   for (size_t b = 0; b < s.computed.size(); ++b) {

@@ -37,6 +37,7 @@ class Sensitivity {
     double stationarity_tolerance = 1e-8;
     /// Newton's method moves y to the stationary point first; the user's y is changed.
     bool polish = false;
+    int max_num_newton_iterations = 50;
     SingularHandling singular_handling = SingularHandling::kAutomatic;
     /// Lower-level blocks to hold while y moves: another way to fix a gauge.
     std::vector<const double*> fixed_blocks;

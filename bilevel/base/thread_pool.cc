@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -45,20 +46,25 @@ struct ThreadPool::Shared {
 ThreadPool::ThreadPool(int num_threads)
     : num_threads_(std::max(1, num_threads)), shared_(std::make_unique<Shared>()) {
   Shared* shared = shared_.get();
-  for (int worker = 1; worker < num_threads_; ++worker) {
-    shared->threads.emplace_back([shared, worker] {
-      for (int seen = 0;;) {
-        {
-          std::unique_lock<std::mutex> lock(shared->mutex);
-          shared->wake.wait(lock, [&] { return shared->stop || shared->generation != seen; });
-          if (shared->stop) return;
-          seen = shared->generation;
-        }
-        shared->Work(worker);
-        std::lock_guard<std::mutex> lock(shared->mutex);
-        if (--shared->running == 0) shared->done.notify_one();
+  const auto live = [shared](int worker) {
+    for (int seen = 0;;) {
+      {
+        std::unique_lock<std::mutex> lock(shared->mutex);
+        shared->wake.wait(lock, [&] { return shared->stop || shared->generation != seen; });
+        if (shared->stop) return;
+        seen = shared->generation;
       }
-    });
+      shared->Work(worker);
+      std::lock_guard<std::mutex> lock(shared->mutex);
+      if (--shared->running == 0) shared->done.notify_one();
+    }
+  };
+  try {
+    for (int worker = 1; worker < num_threads_; ++worker) {
+      shared->threads.emplace_back(live, worker);
+    }
+  } catch (const std::system_error&) {  // The system gives no more.
+    num_threads_ = static_cast<int>(shared->threads.size()) + 1;
   }
 }
 

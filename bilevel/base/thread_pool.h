@@ -6,8 +6,8 @@
 
 namespace bilevel {
 
-/// A fixed set of threads for loops. A loop started from inside a loop runs on its caller's
-/// thread, so callers need not know who calls them.
+/// A fixed set of threads for loops, fewer where the system gives no more. A loop started from
+/// inside a loop runs on its caller's thread, so callers need not know who calls them.
 class ThreadPool {
  public:
   explicit ThreadPool(int num_threads);

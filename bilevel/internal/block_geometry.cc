@@ -12,7 +12,6 @@
 namespace bilevel {
 namespace {
 
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // The same kind twice is one manifold, as when both levels were built by one function.
 bool SameManifold(const ceres::Manifold& a, const ceres::Manifold& b, const double* values) {

@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <random>
 #include <sstream>
 
+#include "Eigen/Cholesky"
 #include "Eigen/Eigenvalues"
 #include "Eigen/QR"
+#include "Eigen/SVD"
 #include "bilevel/lower_level/internal/name_blocks.h"
 
 namespace bilevel {
@@ -17,9 +20,14 @@ constexpr double kNullEigenvalue = 1e-9;
 // A gradient with a larger share in the null space sees it.
 constexpr double kVisibleShare = 1e-6;
 constexpr int kSubspaceIterations = 4;
+constexpr int kMostRounds = 3;
 // A null space is dense: beyond this it is no gauge.
 constexpr int kMostFreeDirections = 160;
-constexpr int kRefinements = 3;
+constexpr int kMostRefinements = 20;
+// |Jv| of a free direction is rounding of J.
+constexpr double kRoundingOfExact = 1e-10, kRoundingOfOther = 1e-6;
+// What of v'Hv - |Jv|^2 is rounding.
+constexpr double kRoundingOfCurvatures = 1e-14;
 
 Matrix Orthonormal(const Matrix& m) {
   Eigen::HouseholderQR<Matrix> qr(m);
@@ -28,18 +36,20 @@ Matrix Orthonormal(const Matrix& m) {
 
 }  // namespace
 
-HessianSystem::HessianSystem(const SparseMatrix& pattern, const Space* y)
-    : factorization_(pattern, y), y_(y) {}
+HessianSystem::HessianSystem(const SparseMatrix& pattern, const Space* y, bool exact)
+    : factorization_(pattern, y), y_(y), exact_(exact) {}
 
 bool HessianSystem::Prepare(const SparseMatrix* lower,
                             const std::vector<char>* fixed,
                             SingularHandling handling,
-                            bool factorized) {
+                            bool factorized,
+                            const Jacobian& jacobian) {
   lower_ = lower;
   fixed_ = fixed ? *fixed : std::vector<char>();
   handling_ = handling;
   singular_ = false;
   null_space_.resize(lower->rows(), 0);
+  weak_.resize(lower->rows(), 0);
   largest_null_ = smallest_kept_ = residual_ = 0.0;
   message_.clear();
   if (factorized) return true;
@@ -62,7 +72,7 @@ bool HessianSystem::Prepare(const SparseMatrix* lower,
   }
   singular_ = true;
   if (handling == SingularHandling::kDampingWithRefinement) return true;
-  if (!FindNullSpace()) return false;
+  if (!FindNullSpace(jacobian)) return false;
   if (handling == SingularHandling::kRefuse && null_space_.cols() > 0) {
     message_ = "the lower level's Hessian is singular: " + std::to_string(null_space_.cols()) +
                " free direction(s), in " + NullSpaceBlocks();
@@ -78,22 +88,29 @@ void HessianSystem::Multiply(const Matrix& v, Matrix* hv) const {
   }
 }
 
+// Of the damped factorisation's inverse, in the unit-diagonal scaling.
+void HessianSystem::IterateSubspace(Matrix* basis) const {
+  const Vector& scale = factorization_.scale();
+  Matrix next;
+  for (int k = 0; k < kSubspaceIterations; ++k) {
+    // (S + damping)^-1 = D (D (S + damping) D)^-1 D.
+    *basis = scale.asDiagonal() * Orthonormal(*basis);
+    factorization_.Solve(*basis, &next);
+    *basis = scale.asDiagonal() * next;
+  }
+  *basis = Orthonormal(*basis);
+}
+
 // Inverse subspace iteration with the damped factorisation, in the unit-diagonal scaling.
-bool HessianSystem::FindNullSpace() {
+bool HessianSystem::FindNullSpace(const Jacobian& jacobian) {
   const int n = static_cast<int>(lower_->rows());
   const Vector& scale = factorization_.scale();
   for (int size = std::min(n, 10);; size = std::min(n, 2 * size)) {
-    Matrix basis(n, size), next;
+    Matrix basis(n, size);
     std::mt19937_64 generator(1);
     std::normal_distribution<double> normal;
     std::generate_n(basis.data(), basis.size(), [&] { return normal(generator); });
-    for (int k = 0; k < kSubspaceIterations; ++k) {
-      // (S + damping)^-1 = D (D (S + damping) D)^-1 D.
-      basis = scale.asDiagonal() * Orthonormal(basis);
-      factorization_.Solve(basis, &next);
-      basis = scale.asDiagonal() * next;
-    }
-    basis = Orthonormal(basis);
+    IterateSubspace(&basis);
     Matrix image, unscaled = scale.cwiseInverse().asDiagonal() * basis;
     for (size_t i = 0; i < fixed_.size(); ++i) {
       if (fixed_[i]) unscaled.row(i).setZero();
@@ -124,9 +141,59 @@ bool HessianSystem::FindNullSpace() {
       return true;
     }
     const Matrix null = basis * eigen.eigenvectors().leftCols(rank);
+    const RowSparseMatrix* const j = jacobian ? jacobian() : nullptr;
+    if (j) return Separate(null, *j);
     null_space_ = Orthonormal(scale.cwiseInverse().asDiagonal() * null);
     return true;
   }
+}
+
+// Directions of small eigenvalues, orthonormal in the scaling: the free and the weak ones.
+bool HessianSystem::Separate(Matrix small, const RowSparseMatrix& jacobian) {
+  const Vector& scale = factorization_.scale();
+  const double rounding = exact_ ? kRoundingOfExact : kRoundingOfOther;
+  Matrix unscaled, rows;
+  Eigen::JacobiSVD<Matrix> svd;
+  for (int round = 0;; ++round) {
+    unscaled = scale.cwiseInverse().asDiagonal() * small;
+    rows = jacobian * unscaled;
+    svd.compute(rows, Eigen::ComputeFullV);
+    // Lengths around what rounding is may be shares of stiffer directions.
+    const auto lengths = svd.singularValues().array();
+    if (round == kMostRounds || !(lengths > 0.1 * rounding && lengths < 100.0 * rounding).any()) {
+      break;
+    }
+    IterateSubspace(&small);
+  }
+  const Vector& lengths = svd.singularValues();  // Falling; no more than J has rows.
+  const int num_weak = static_cast<int>((lengths.array() > rounding).count());
+  const int num_null = static_cast<int>(small.cols()) - num_weak;
+  largest_null_ = num_weak < lengths.size() ? lengths[num_weak] * lengths[num_weak] : 0.0;
+  null_space_ = Orthonormal(unscaled * svd.matrixV().rightCols(num_null));
+  if (num_weak == 0) return true;
+  smallest_kept_ = lengths[num_weak - 1] * lengths[num_weak - 1];
+  weak_ = unscaled * svd.matrixV().leftCols(num_weak);
+  weak_dual_ = scale.asDiagonal() * (small * svd.matrixV().leftCols(num_weak));
+  rows = jacobian * weak_;
+  Matrix curvature = rows.transpose() * rows;
+  Multiply(weak_, &product_);
+  const Matrix others = weak_.transpose() * product_ - curvature;
+  if (others.cwiseAbs().maxCoeff() > kRoundingOfCurvatures) {
+    curvature += others;
+    weak_image_ = product_;
+  } else {
+    weak_image_ = jacobian.transpose() * rows;
+    for (size_t i = 0; i < fixed_.size(); ++i) {
+      if (fixed_[i]) weak_image_.row(i).setZero();
+    }
+  }
+  const Eigen::LLT<Matrix> llt(curvature);
+  if (llt.info() != Eigen::Success) {
+    message_ = "the lower level's Hessian has a negative eigenvalue, or one lost in rounding";
+    return false;
+  }
+  weak_inverse_ = llt.solve(Matrix::Identity(num_weak, num_weak));
+  return true;
 }
 
 bool HessianSystem::Solve(const Vector& b, Vector* x) {
@@ -134,6 +201,34 @@ bool HessianSystem::Solve(const Vector& b, Vector* x) {
   if (!Solve(column_, &column_)) return false;
   *x = column_;
   return true;
+}
+
+// The weak directions' part by itself, the rest by the factorisation.
+void HessianSystem::SolveProjected(Matrix* rhs, Matrix* x) {
+  if (weak_.cols() == 0) {
+    factorization_.Solve(*rhs, x);
+    return;
+  }
+  const Matrix weak = weak_inverse_ * (weak_.transpose() * *rhs);
+  correction_ = *rhs - weak_image_ * weak;
+  RemoveWeak(&correction_);
+  factorization_.Solve(correction_, x);
+  *x -= weak_ * (weak_dual_.transpose() * *x);
+  *x += weak_ * weak;
+}
+
+// What is left of them in a right-hand side is rounding.
+void HessianSystem::RemoveWeak(Matrix* rhs) const {
+  if (weak_.cols() > 0) *rhs -= weak_dual_ * (weak_.transpose() * *rhs);
+}
+
+bool HessianSystem::SquaredNorm(const Vector& b, Vector* x, double* squared) {
+  rhs_ = b;
+  if (null_space_.cols() > 0) rhs_ -= null_space_ * (null_space_.transpose() * rhs_).eval();
+  SolveProjected(&rhs_, &product_);
+  *x = product_;
+  *squared = rhs_.col(0).dot(*x);
+  return std::isfinite(*squared);
 }
 
 bool HessianSystem::Solve(const Matrix& b, Matrix* x) {
@@ -155,8 +250,8 @@ bool HessianSystem::Solve(const Matrix& b, Matrix* x) {
     }
     rhs_ -= null_space_ * product_;
   }
-  factorization_.Solve(rhs_, x);
-  double relative = 0.0;
+  SolveProjected(&rhs_, x);
+  double relative = 0.0, before = std::numeric_limits<double>::infinity();
   for (int k = 0;; ++k) {
     Multiply(*x, &product_);
     correction_ = rhs_ - product_;
@@ -165,8 +260,11 @@ bool HessianSystem::Solve(const Matrix& b, Matrix* x) {
       const double norm = rhs_.col(j).norm();
       if (norm > 0.0) relative = std::max(relative, correction_.col(j).norm() / norm);
     }
-    if (!singular_ || k == kRefinements) break;
+    if (!singular_ || k == kMostRefinements || !(relative < 0.5 * before)) break;
+    before = relative;
+    RemoveWeak(&correction_);
     factorization_.Solve(correction_, &correction_);
+    if (weak_.cols() > 0) correction_ -= weak_ * (weak_dual_.transpose() * correction_);
     *x += correction_;
     if (null_space_.cols() > 0) *x -= null_space_ * (null_space_.transpose() * *x);
   }

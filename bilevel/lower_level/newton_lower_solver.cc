@@ -18,8 +18,7 @@ namespace {
 
 // A new factorisation costs as much as about so many steps with an old one.
 constexpr double kFactorizationInSteps = 15.0;
-// A step is taken if the value falls by this share of what was expected.
-constexpr double kSufficient = 1e-4;
+constexpr int kTightIterations = 500;  // Of Ceres, where Newton's were not enough.
 
 }  // namespace
 
@@ -45,7 +44,7 @@ void NewtonLowerSolver::SetTolerance(double tolerance) {
 bool NewtonLowerSolver::Solve(const Point& x, Point* y) {
   have_dy_dx_ = false;
   message_.clear();
-  const bool cold = options_.use_ceres && !solved_before_;
+  const bool cold = options_.use_ceres && !solved_before_ && !options_.first_is_warm;
   ++(cold ? counts_.cold_solves : counts_.warm_solves);
   // ceres::Solve works on the user's memory; all of it is put back.
   Vector saved_x, saved_y;
@@ -87,13 +86,17 @@ bool NewtonLowerSolver::SolvePart(PerScenario* part, const double* x, bool cold)
   part->factorized = part->evaluated = part->unconfirmed = false;
   if (cold && !RunCeres(part)) return false;
   if (Newton(part, x, !cold && options_.use_ceres)) return true;
-  if (cold || !options_.use_ceres) return false;
-  // The warm start led nowhere.
-  ++part->counts.cold_solves;
-  part->y.value() = part->start.value();
-  const std::string newton_message = part->message;
-  if (RunCeres(part) && Newton(part, x, false)) return true;
-  part->message = newton_message + "; and from a cold start: " + part->message;
+  if (!options_.use_ceres) return false;
+  std::string messages = part->message;
+  if (!cold) {  // The warm start led nowhere.
+    ++part->counts.cold_solves;
+    part->y.value() = part->start.value();
+    if (RunCeres(part) && Newton(part, x, false)) return true;
+    messages += "; and from a cold start: " + part->message;
+  }
+  // Ceres' steps are cheap: where Newton's were too few, many of those may do.
+  if (part->ran_out && RunCeres(part, true) && Newton(part, x, false)) return true;
+  part->message = messages;
   return false;
 }
 
@@ -153,7 +156,7 @@ bool NewtonLowerSolver::Follow(PerScenario* part, const double* x) {
     if (!gradient(part->trial, &trial_value, &part->trial_gradient)) return false;
     ++part->counts.chord_steps;
     const double allowance = RoundingOfValue(part->Summands(rounding));
-    if (!(trial_value <= part->value - kSufficient * decrement2 + allowance)) return false;
+    if (!(trial_value <= part->value - kSufficientDecrease * decrement2 + allowance)) return false;
     part->product = part->trial_gradient - part->gradient;
     part->secant.Add(part->step, part->product);
     std::swap(part->y, part->trial);
@@ -162,7 +165,7 @@ bool NewtonLowerSolver::Follow(PerScenario* part, const double* x) {
   }
 }
 
-bool NewtonLowerSolver::RunCeres(PerScenario* part) {
+bool NewtonLowerSolver::RunCeres(PerScenario* part, bool tightly) {
   Stopwatch watch(&part->counts.seconds_in_ceres);
   const Program::Scenario& s = *part->scenario;
   if (!s.lower || s.g->num_residual_blocks() == 0 || s.g->num_terms() > 0) return true;
@@ -170,7 +173,12 @@ bool NewtonLowerSolver::RunCeres(PerScenario* part) {
   s.y.WriteUser(part->y.value().data());
   std::optional<OneOpenMpThread> one_thread;
   if (options_.ceres.num_threads == 1) one_thread.emplace();
-  if (!part->ceres->Solve(options_.ceres, &part->message)) return false;
+  ceres::Solver::Options options = options_.ceres;
+  if (tightly) {
+    options.function_tolerance = options.gradient_tolerance = options.parameter_tolerance = 1e-16;
+    options.max_num_iterations = std::max(options.max_num_iterations, kTightIterations);
+  }
+  if (!part->ceres->Solve(options, &part->message)) return false;
   s.y.ReadUser(part->y.value().data());
   return true;
 }

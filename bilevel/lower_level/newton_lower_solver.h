@@ -32,6 +32,10 @@ class NewtonLowerSolver : public LowerSolver {
     SingularHandling singular_handling = SingularHandling::kAutomatic;
     /// False: Newton alone, from any start.
     bool use_ceres = true;
+    /// The first solve too is taken to start near y*(x): Ceres only where Newton fails.
+    bool first_is_warm = false;
+    /// What remedies call these options: the owner's names, or nothing.
+    std::string tolerance_name = "tolerance", limit_name = "max_num_newton_iterations";
     /// Blocks of y (the user's pointers) to hold where they are.
     std::vector<const double*> fixed_blocks;
   };
@@ -76,13 +80,15 @@ class NewtonLowerSolver : public LowerSolver {
   std::string weakly_active() const;
 
  private:
+  friend class DampedNewton;
   struct PerScenario;
   bool SolvePart(PerScenario* part, const double* x, bool cold);
   bool Newton(PerScenario* part, const double* x, bool may_run_ceres);
   bool Follow(PerScenario* part, const double* x);
-  bool RunCeres(PerScenario* part);
+  bool RunCeres(PerScenario* part, bool tightly = false);
   bool FindActive(PerScenario* part) const;
   bool Evaluate(PerScenario* part, const double* x);
+  bool FailSystem(const PerScenario& part);
 
   Program* program_;
   Options options_;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/lower_level/internal/beyond_losses.h"
 #include "bilevel/lower_level/internal/for_each_scenario.h"
 #include "bilevel/lower_level/internal/newton_lower_solver_scenario.h"
 
@@ -26,11 +27,7 @@ bool NewtonLowerSolver::Differentiate(const Point& x, const Point& y) {
     if (!here && !Evaluate(part, x.value().data())) return false;
     FindActive(part);
     Stopwatch watch(&part->counts.seconds_in_linear_algebra);
-    const int before = part->system.num_factorizations();
-    part->kept = part->system.Prepare(
-        &part->yy, part->Fixed(), options_.singular_handling, here && part->factorized);
-    if (!part->kept) part->message = part->system.message();
-    part->counts.factorizations += part->system.num_factorizations() - before;
+    part->kept = part->PrepareSystem(options_.singular_handling, here && part->factorized);
     part->factorized = false;  // The system may have damped it.
     if (!part->kept || !std::exchange(part->unconfirmed, false)) return part->kept;
     const double decrement = part->MeasuredDecrement();
@@ -48,6 +45,14 @@ bool NewtonLowerSolver::Differentiate(const Point& x, const Point& y) {
   return !failed;
 }
 
+bool NewtonLowerSolver::FailSystem(const PerScenario& part) {
+  message_ = part.system.message();
+  if (part.system.null_space().cols() > 0) {
+    message_ += BlocksBeyondLosses(*part.scenario->g, part.x.data(), part.y.value().data());
+  }
+  return false;
+}
+
 bool NewtonLowerSolver::ComputeColumns(int first, int count) {
   Stopwatch watch(&counts_.seconds_in_linear_algebra);
   // Only now: with a long x, adjoints are what is asked for.
@@ -55,8 +60,7 @@ bool NewtonLowerSolver::ComputeColumns(int first, int count) {
   Matrix solution;
   for (auto& part : parts_) {
     if (!part->system.Solve(-Matrix(part->yx.middleCols(first, count)), &solution)) {
-      message_ = part->system.message();
-      return false;
+      return FailSystem(*part);
     }
     dy_dx_.block(part->scenario->tangent_offset, first, solution.rows(), count) = solution;
   }
@@ -76,8 +80,7 @@ bool NewtonLowerSolver::Tangent(const Vector& direction, Vector* motion) {
   Vector solution;
   for (auto& part : parts_) {
     if (!part->system.Solve(Vector(-(part->yx * direction)), &solution)) {
-      message_ = part->system.message();
-      return false;
+      return FailSystem(*part);
     }
     motion->segment(part->scenario->tangent_offset, solution.size()) = solution;
   }
@@ -87,8 +90,7 @@ bool NewtonLowerSolver::Tangent(const Vector& direction, Vector* motion) {
 bool NewtonLowerSolver::SolveHessian(int scenario, const Matrix& b, Matrix* x) {
   HessianSystem& system = parts_[scenario]->system;
   if (system.Solve(b, x)) return true;
-  message_ = system.message();
-  return false;
+  return FailSystem(*parts_[scenario]);
 }
 
 double NewtonLowerSolver::MeasureDecrement() {
@@ -111,8 +113,7 @@ bool NewtonLowerSolver::Adjoint(const Vector& fy, Vector* product) {
   for (auto& part : parts_) {
     own = fy.segment(part->scenario->tangent_offset, part->scenario->y.tangent_size());
     if (!part->system.Solve(own, &z)) {
-      message_ = part->system.message();
-      return false;
+      return FailSystem(*part);
     }
     *product -= part->yx.transpose() * z;
   }
@@ -125,8 +126,7 @@ bool NewtonLowerSolver::IsDetermined(const Vector& fy) {
     if (part->system.null_space().cols() == 0) continue;
     own = fy.segment(part->scenario->tangent_offset, part->scenario->y.tangent_size());
     if (part->system.Solve(own, &z)) continue;
-    message_ = part->system.message();
-    return false;
+    return FailSystem(*part);
   }
   return true;
 }
@@ -150,6 +150,12 @@ LowerSolverReport NewtonLowerSolver::Report() const {
       });
   if (largest != parts_.end()) {
     report.remark = "linear systems by " + (*largest)->system.factorization().Describe();
+  }
+  for (auto& part : parts_) {
+    if (!part->in_noise) continue;
+    report.remark += "; its values are noisy: y is known to a relative " +
+                     Scientific(part->relative_decrement) + " only";
+    break;
   }
   return report;
 }

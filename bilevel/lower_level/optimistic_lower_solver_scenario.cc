@@ -14,7 +14,6 @@ namespace {
 
 constexpr double kShortestStep = 1e-10;
 // A step is taken if the value falls by this share of what was expected.
-constexpr double kSufficient = 1e-4;
 // Full steps that do not halve the decrement have stalled if it is below this, relatively.
 constexpr double kStalled = 1e-5;
 // A vector with a larger share in a null space sees it.
@@ -111,9 +110,9 @@ bool OptimisticLowerSolver::PerScenario::Follow(const Slide& slide, double* shar
                              (predicted = y.value(), Approach()) &&
                              (y.value() - predicted).norm() <= 0.5 * (predicted - best_y).norm();
     if (has_arrived && f.Value(x.data(), y.value().data(), Batch::All(), &trial_value)) {
-      const double allowed = slide.is_hidden
-                                 ? RoundingOfValue(std::abs(before)) - slide.slope
-                                 : kSufficient * *share * (slide.slope + 0.5 * *share * slide.bend);
+      const double allowed = slide.is_hidden ? RoundingOfValue(std::abs(before)) - slide.slope
+                                             : kSufficientDecrease * *share *
+                                                   (slide.slope + 0.5 * *share * slide.bend);
       if (trial_value <= before + allowed) break;
     }
     if (*share < kShortestStep) {
@@ -172,8 +171,9 @@ bool OptimisticLowerSolver::PerScenario::Approach() {
   double previous = std::numeric_limits<double>::infinity();
   for (int iteration = 0;; ++iteration) {
     const double rounding = Measure();
+    const bool is_short = step.norm() <= kLongestStalled * (1.0 + y.value().norm());
     if (decrement <= rounding ||
-        HasStalled(decrement, previous, kStalled * Unit(value), rounding)) {
+        (is_short && HasStalled(decrement, previous, kStalled * Unit(value), rounding))) {
       return FindNullSpace(rounding);
     }
     if (iteration >= options.max_num_iterations) {
@@ -200,8 +200,8 @@ bool OptimisticLowerSolver::PerScenario::Descend(double rounding, double* share)
     trial.value() = y.value();
     if (Move(-*share * step, &trial)) {
       Stopwatch watch(&counts.seconds_in_evaluation);
-      const double allowed =
-          is_hidden ? RoundingOfValue(std::abs(value)) + slope : -kSufficient * *share * slope;
+      const double allowed = is_hidden ? RoundingOfValue(std::abs(value)) + slope
+                                       : -kSufficientDecrease * *share * slope;
       if (g.Value(x.data(), trial.value().data(), Batch::All(), &trial_value) &&
           trial_value <= value + allowed) {
         break;

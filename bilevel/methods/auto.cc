@@ -93,7 +93,8 @@ Method::Outcome Auto::Minimize(Oracle& oracle,
     if (watch.stopped()) return outcome;
     // Whatever the method calls it, the answer is judged by what it is.
     const AnswerCheck check = CheckAnswer(oracle, *monitor, watch.evidence(), state);
-    if (check.doubt.empty()) return Outcome::kConverged;
+    const bool has_answer = watch.evidence().first_x.has_value();
+    if (check.doubt.empty()) return has_answer ? Outcome::kConverged : outcome;
     attempts_.back().ended += "; " + check.doubt;
     if (check.kind == AnswerKind::kUndetermined) {
       next = AfterRefusal(oracle, state);

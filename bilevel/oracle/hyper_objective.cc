@@ -20,6 +20,12 @@ void HyperObjective::Accept() {
   line_.resize(0);
 }
 
+void HyperObjective::Return(const Point& x, const Vector& y) {
+  last_x_ = x.value();
+  y_.value() = y;
+  may_ask_tangent_ = differentiated_ = false;  // The factorisation is that of another point.
+}
+
 // y_ <- the accepted y, moved along dy*/dx. Trials of one line search share one solve.
 void HyperObjective::Predict(const Point& x) {
   y_ = accepted_;

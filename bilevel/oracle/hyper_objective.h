@@ -23,6 +23,8 @@ class HyperObjective {
 
   /// Makes the last evaluated (x, y) the start of those to come.
   void Accept();
+  /// Makes (x, y), evaluated before, the last evaluated again.
+  void Return(const Point& x, const Vector& y);
   /// Whether trials start at y plus dy*/dx dx, by one solve a line, rather than at y.
   void set_use_tangent(bool use) { use_tangent_ = use; }
 

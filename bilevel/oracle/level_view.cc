@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
-#include <limits>
 
+#include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/oracle/internal/per_scenario.h"
 #include "bilevel/oracle/oracle.h"
 #include "bilevel/program/level_evaluator.h"
@@ -13,7 +13,6 @@
 namespace bilevel {
 namespace {
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 }  // namespace
 

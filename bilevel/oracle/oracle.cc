@@ -1,5 +1,6 @@
 #include "bilevel/oracle/oracle.h"
 
+#include <algorithm>
 #include <random>
 #include <utility>
 
@@ -8,6 +9,11 @@
 #include "bilevel/oracle/scenario_groups.h"
 
 namespace bilevel {
+namespace {
+
+constexpr int kMaxWorkers = 16;
+
+}  // namespace
 
 FunctionCounts& FunctionCounts::operator+=(const FunctionCounts& other) {
   values += other.values;
@@ -99,16 +105,19 @@ bool Oracle::Differentiate(const Point& x, Point* y) {
 }
 
 void Oracle::ForEach(int n, const std::function<void(Oracle& worker, int i)>& body) {
-  while (static_cast<int>(workers_.size()) < program_->pool.num_threads()) {
+  const int num_workers = std::min(n, kMaxWorkers);
+  while (static_cast<int>(workers_.size()) < num_workers) {
     std::unique_ptr<LowerSolver> lower = lower_ ? lower_->Fork() : nullptr;
     workers_.push_back(std::make_unique<Oracle>(program_, lower.get(), seed_));
     workers_.back()->own_lower_ = std::move(lower);
   }
   std::vector<std::string> errors(n);
   for (auto& worker : workers_) worker->iteration = iteration;
-  program_->pool.ParallelFor(n, 1, [&](int w, int i) {
-    body(*workers_[w], i);
-    errors[i] = workers_[w]->Clear();
+  program_->pool.ParallelFor(num_workers, 1, [&](int, int w) {
+    for (int i = w; i < n; i += num_workers) {
+      body(*workers_[w], i);
+      errors[i] = workers_[w]->Clear();
+    }
   });
   for (auto& worker : workers_) {
     f_counts_ += std::exchange(worker->f_counts_, {});

@@ -64,8 +64,9 @@ class Oracle {
   bool uses_scenario_batch() const { return num_used_ >= 0; }
 
   /// body(worker, i) for i in [0, n) on the program's threads: each worker is an oracle with
-  /// scratch, latch and lower solver of its own, made once. Counts are added here in the end; the
-  /// first failure in the order of i latches here.
+  /// scratch, latch and lower solver of its own, made once. A worker's indices are always the same
+  /// and in order, so that what its solver remembers does not depend on the number of threads.
+  /// Counts are added here in the end; the first failure in the order of i latches here.
   void ForEach(int n, const std::function<void(Oracle& worker, int i)>& body);
   /// A direction on the unit sphere of the tangent space, always the same for the same
   /// (iteration, stream).

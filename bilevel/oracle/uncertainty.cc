@@ -6,12 +6,11 @@
 
 #include "Eigen/Eigenvalues"
 #include "Eigen/QR"
+#include "bilevel/base/internal/bookkeeping.h"
 
 namespace bilevel {
 namespace {
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // Eigenvalues of the second derivative, scaled to a unit diagonal, below these shares of the
 // largest are rounding: of a product of Jacobians, and of differenced gradients.
 constexpr double kFlat = 1e-12, kFlatDifferenced = 1e-6;

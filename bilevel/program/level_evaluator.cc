@@ -23,6 +23,13 @@ constexpr int kWindow = 1024;
 // Fewer of them are not worth the threads.
 constexpr int kFewest = 64;
 
+void LayOutRows(const RowSparseMatrix& pattern, RowSparseMatrix* matrix) {
+  if (matrix->rows() != pattern.rows() || matrix->cols() != pattern.cols() ||
+      matrix->nonZeros() != pattern.nonZeros()) {
+    *matrix = pattern;
+  }
+}
+
 }  // namespace
 
 LevelEvaluator::LevelEvaluator(const LevelFunction* function, ThreadPool* pool)
@@ -297,20 +304,24 @@ bool LevelEvaluator::Linearize(const double* x,
   if (!function_.CanLinearize()) {
     return Fail(function_.name() + " is not a sum of squares: it cannot be linearised");
   }
-  const auto lay_out = [](const RowSparseMatrix& pattern, RowSparseMatrix* matrix) {
-    if (matrix->rows() != pattern.rows() || matrix->cols() != pattern.cols() ||
-        matrix->nonZeros() != pattern.nonZeros()) {
-      *matrix = pattern;
-    }
-  };
-  lay_out(function_.rows_x(), jx);
-  lay_out(function_.rows_y(), jy);
+  LayOutRows(function_.rows_x(), jx);
+  LayOutRows(function_.rows_y(), jy);
   r->resize(function_.num_residuals());
   Evaluation e{Evaluation::kRows, x, y};
   e.r = r;
   e.jx = jx;
   e.jy = jy;
   return Run(e, Batch::All(), value);
+}
+
+bool LevelEvaluator::JacobianInY(const double* x, const double* y, RowSparseMatrix* jy) {
+  LayOutRows(function_.rows_y(), jy);
+  Vector r(function_.num_residuals());
+  Evaluation e{Evaluation::kRows, x, y};
+  e.r = &r;
+  e.jy = jy;
+  double unused = 0.0;
+  return Run(e, Batch::All(), &unused);
 }
 
 }  // namespace bilevel

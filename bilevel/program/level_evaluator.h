@@ -67,6 +67,8 @@ class LevelEvaluator {
                  Vector* r,
                  RowSparseMatrix* jx,
                  RowSparseMatrix* jy);
+  /// The same Jacobian in y alone, whatever the losses; general terms are left out.
+  bool JacobianInY(const double* x, const double* y, RowSparseMatrix* jy);
 
   /// From here on the outputs of gradients and products are zero when an evaluation is asked for,
   /// and it looks only at the blocks of touched_x() and touched_y(): it costs what it touches.

@@ -181,7 +181,6 @@ void LevelFunction::Finish() {
     }
   }
 
-  if (!CanLinearize()) return;
   // The rows' patterns: a residual's variables, by block.
   rows_x_ = RowSparseMatrix(num_rows_, m);
   rows_y_ = RowSparseMatrix(num_rows_, n);

@@ -14,7 +14,6 @@
 namespace bilevel {
 namespace {
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 // Offsets in [-1, 1]: each coordinate visits each of n strata once.
 Matrix LatinHypercube(int dimension, int n, unsigned seed) {

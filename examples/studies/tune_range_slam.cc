@@ -62,7 +62,7 @@ struct TranslationError {
     r[1] = (-s * dx + c * dy - (1.0 + wheels[0]) * motion.y) / root;
     return true;
   }
-  examples::Motion motion;
+  examples::PlanarMotion motion;
   double root;
 };
 struct TurnError {
@@ -261,7 +261,7 @@ class Estimator {
     double dot = 0.0, cross = 0.0;
     poses_[0] = {0.0, 0.0, 0.0};
     for (size_t i = 1; i < poses_.size(); ++i) {
-      const examples::Motion m = Integrate(data_, truth_[i - 1].time, truth_[i].time);
+      const examples::PlanarMotion m = Integrate(data_, truth_[i - 1].time, truth_[i].time);
       const Pose& a = poses_[i - 1];
       const double c = std::cos(a[2]), s = std::sin(a[2]);
       poses_[i] = {a[0] + c * m.x - s * m.y, a[1] + s * m.x + c * m.y, a[2] + m.turn};
@@ -302,7 +302,7 @@ class Estimator {
       double* last = poses_[i - 1].data();
       const double from = data_.ranges[i - 1].time, seconds = z.time - from;
       const double root = std::sqrt(std::max(seconds, 0.01) / 0.1);
-      const examples::Motion motion = Integrate(data_, from, z.time);
+      const examples::PlanarMotion motion = Integrate(data_, from, z.time);
       Translation().AddResidualBlock(new AutoDiffCostFunction<TranslationError, 2, 3, 3, 1>(
                                          new TranslationError{motion, root}),
                                      nullptr,

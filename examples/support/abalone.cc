@@ -42,7 +42,8 @@ bool ReadAbalone(const std::string& path, Abalone* data, std::string* error) {
       } else if (count <= kFeatures) {
         char* end = nullptr;
         row[count] = std::strtod(field.c_str(), &end);
-        ok = ok && end != field.c_str() && *end == '\0' && std::isfinite(row[count]);
+        ok = ok && !field.empty() && end == field.c_str() + field.size() &&
+             std::isfinite(row[count]);
       }
       ++count;
     }

@@ -1,6 +1,7 @@
 #include "examples/support/plot.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -22,7 +23,12 @@ std::string Quote(const std::string& text, const char* quote) {
 bool Has(const std::string& style, const char* word) {
   return style.find(word) != std::string::npos;
 }
-std::string ForGnuplot(const std::string& text) { return Quote(text, "''"); }
+bool IsControl(char c) { return std::iscntrl(static_cast<unsigned char>(c)) != 0; }
+// A new line would begin another command.
+std::string ForGnuplot(std::string text) {
+  std::replace_if(text.begin(), text.end(), IsControl, ' ');
+  return Quote(text, "''");
+}
 std::string ForShell(const std::string& text) { return Quote(text, "'\\''"); }
 
 // How series k is drawn, where its style does not say so itself, and its title.
@@ -100,6 +106,10 @@ bool Plot(const std::string& path, const std::string& title, const std::vector<P
   const std::string extension = dot == std::string::npos ? "" : path.substr(dot);
   if (extension != ".png" && extension != ".svg") {
     std::fprintf(stderr, "A picture's name must end in .png or .svg, not as %s.\n", path.c_str());
+    return false;
+  }
+  if (std::any_of(path.begin(), path.end(), IsControl)) {
+    std::fprintf(stderr, "A picture's name must not have control characters.\n");
     return false;
   }
   std::ostringstream script;

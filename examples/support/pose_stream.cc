@@ -31,7 +31,8 @@ bool ReadPoseStream(const std::string& path, PoseStream* stream, std::string* er
     for (int i = 0; i < 8; ++i) {
       char* end = nullptr;
       v[i] = std::strtod(at, &end);
-      if (end == at || !std::isfinite(v[i]) || *end != (i < 7 ? ',' : '\0')) {
+      const bool is_last = end == line.c_str() + line.size();
+      if (end == at || !std::isfinite(v[i]) || is_last != (i == 7) || (i < 7 && *end != ',')) {
         return fail(std::string(kNames[i]) + (i < 7 ? " and a comma are" : " and nothing more is") +
                     " expected at \"" + at + "\"");
       }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <map>
 #include <random>
 
@@ -51,7 +52,9 @@ bool ReadRangeSlam(const std::string& prefix, RangeSlam* data, std::string* erro
   *data = RangeSlam();
   std::map<double, int> index;
   const auto add_beacon = [&](const Row& r, LineReader* in) {
-    if (r[0] != std::floor(r[0])) return in->Fail("the beacon is not a whole number");
+    if (r[0] != std::floor(r[0]) || std::abs(r[0]) > std::numeric_limits<int>::max()) {
+      return in->Fail("the beacon is not a whole number within an int's range");
+    }
     if (!index.emplace(r[0], static_cast<int>(index.size())).second) {
       return in->Fail("the beacon was there already");
     }
@@ -154,8 +157,8 @@ RangeSlam::Pose TruthAt(const RangeSlam& data, double time) {
           a.heading + s * std::remainder(b.heading - a.heading, 2.0 * M_PI)};
 }
 
-Motion Integrate(const RangeSlam& data, double begin, double end) {
-  Motion motion{0.0, 0.0, 0.0};
+PlanarMotion Integrate(const RangeSlam& data, double begin, double end) {
+  PlanarMotion motion{0.0, 0.0, 0.0};
   auto entry = std::upper_bound(
       data.odometry.begin(), data.odometry.end(), begin, [](double t, const auto& o) {
         return t < o.time;

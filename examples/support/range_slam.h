@@ -54,11 +54,11 @@ RangeSlam Cut(const RangeSlam& data, double begin, double end);
 RangeSlam::Pose TruthAt(const RangeSlam& data, double time);
 
 /// Odometry of a time interval: the motion in the frame of its beginning.
-struct Motion {
+struct PlanarMotion {
   double x, y, turn;
 };
 /// Entries are shared out between intervals in proportion to time, and composed as arcs.
-Motion Integrate(const RangeSlam& data, double begin, double end);
+PlanarMotion Integrate(const RangeSlam& data, double begin, double end);
 
 }  // namespace examples
 

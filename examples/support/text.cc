@@ -48,7 +48,8 @@ bool LineReader::Number(int i, const std::string& what, double* value) {
   if (i >= size()) return Fail("the line ends where " + what + " should be");
   char* end = nullptr;
   *value = std::strtod(fields_[i].c_str(), &end);
-  if (*end == '\0' && std::isfinite(*value)) return true;
+  // To its last byte: a NUL ends no number.
+  if (end == fields_[i].c_str() + fields_[i].size() && std::isfinite(*value)) return true;
   return Fail(what + " is \"" + fields_[i] + "\", not a finite number");
 }
 
@@ -57,7 +58,7 @@ bool LineReader::Integer(int i, const std::string& what, long* value) {
   char* end = nullptr;
   errno = 0;
   *value = std::strtol(fields_[i].c_str(), &end, 10);
-  if (*end == '\0' && errno == 0) return true;
+  if (end == fields_[i].c_str() + fields_[i].size() && errno == 0) return true;
   return Fail(what + " is \"" + fields_[i] + "\", not a whole number");
 }
 

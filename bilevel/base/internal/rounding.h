@@ -6,9 +6,12 @@
 
 namespace bilevel {
 
-// What is only rounding, for all solvers and methods.
+// What is only rounding, and what is progress, for all solvers and methods.
 
 constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
+
+/// A trial counts where the value falls by this share of what was predicted (Armijo).
+constexpr double kSufficientDecrease = 1e-4;
 
 /// A point is known to this share of its size.
 constexpr double kRoundingOfPoint = 16.0 * kEpsilon;
@@ -44,6 +47,9 @@ inline bool IsNearRounding(double decrement, double rounding) {
 inline bool HasStalled(double decrement, double previous, double small, double rounding) {
   return decrement > 0.5 * previous && decrement <= small + 1e4 * rounding;
 }
+/// But a step longer than this, relative to the point, is no rounding: the value may be large for
+/// reasons of its own, and with it what a small decrement is.
+constexpr double kLongestStalled = 1e-4;
 
 /// Whether a bound's multiplier is about zero: one that a step of a millionth of the coordinate's
 /// own size would explain.

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/base/internal/rounding.h"
 #include "bilevel/lower_level/internal/guarded_problem.h"
 #include "bilevel/lower_level/internal/secant_correction.h"
@@ -20,8 +21,6 @@ namespace bilevel {
 
 // One scenario's solver.
 struct NewtonLowerSolver::PerScenario {
-  class DampedNewton;
-
   PerScenario(Program* program, Program::Scenario* s)
       : scenario(s),
         g(s->g.get(), &program->pool),
@@ -34,7 +33,7 @@ struct NewtonLowerSolver::PerScenario {
         product(s->y.tangent_size()),
         yy(s->g->yy_pattern()),
         yx(s->g->yx_pattern()),
-        system(s->g->yy_pattern(), &s->y),
+        system(s->g->yy_pattern(), &s->y, s->g->num_exact_blocks() == s->g->num_residual_blocks()),
         fixed(s->y.tangent_size(), 0) {}
 
   Program::Scenario* scenario;
@@ -44,16 +43,21 @@ struct NewtonLowerSolver::PerScenario {
   double value = 0.0;
   Vector gradient, step, trial_gradient, product;
   SparseMatrix yy, yx;
+  RowSparseMatrix rows;  // Of residuals, where the Hessian is singular.
   HessianSystem system;
   std::vector<char> fixed;
   bool any_fixed = false;
   bool singular = false;  // Seen at a solution: expect it again.
+  // Whether small eigenvalues may not be zero; seen at the last solution.
+  bool may_be_weak = true;
   // Whether the factorisation is the undamped one at y.
   bool factorized = false;
   // Whether it is that of a positive definite Hessian at some earlier point.
   bool kept = false;
   // y was taken for solved by the factorisation of another x.
   bool unconfirmed = false;
+  bool ran_out = false;   // Of iterations, or of what decreases the value, in Newton's last run.
+  bool in_noise = false;  // y is as near as noise in the values lets it be.
   SecantCorrection secant;
   bool evaluated = false;  // Value, gradient and Hessians are those at x and y.
   Vector x;
@@ -91,17 +95,23 @@ struct NewtonLowerSolver::PerScenario {
     const double y_size = scenario->g->num_terms() > 0 ? rounding / kRoundingOfPoint : 0.0;
     return std::abs(value) + y_size * y_size;
   }
-  // By the system as it stands.
+  // The Hessian at x and y as a system. False: the message says why.
+  bool PrepareSystem(SingularHandling handling, bool is_factorized) {
+    const auto jacobian = [this]() -> const RowSparseMatrix* {
+      if (scenario->g->num_residual_blocks() == 0 || scenario->g->num_terms() > 0) return nullptr;
+      return g.JacobianInY(x.data(), y.value().data(), &rows) ? &rows : nullptr;
+    };
+    const int before = system.num_factorizations();
+    const bool ok = system.Prepare(&yy, Fixed(), handling, is_factorized, jacobian);
+    if (!ok) message = system.message();
+    counts.factorizations += system.num_factorizations() - before;
+    may_be_weak = system.num_weak_directions() > 0;
+    return ok;
+  }
+  // By the system as it stands; the gradient has no say in directions that are free.
   double MeasuredDecrement() {
-    // The gradient has no say in directions that are free.
-    product = gradient;
-    const Matrix& null = system.null_space();
-    if (null.cols() > 0) product -= null * (null.transpose() * gradient);
-    // A damped factorisation will do: nothing to refine, and what is left may be rounding.
-    system.factorization().Solve(product, &step);
-    const double squared = product.dot(step);
-    return std::isfinite(squared) ? std::sqrt(std::abs(squared))
-                                  : std::numeric_limits<double>::infinity();
+    double squared = 0.0;
+    return system.SquaredNorm(gradient, &step, &squared) ? std::sqrt(std::abs(squared)) : kInfinity;
   }
   // The longest of the step's parts, relative to y's: beside a stiff coordinate, whose size the
   // decrement's tolerance then has, a soft one may be far off.

@@ -1,8 +1,8 @@
 #include "bilevel/methods/baselines/bsg1.h"
 
 #include <cmath>
-#include <limits>
 
+#include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/methods/estimators/internal/active_bounds.h"
 
 namespace bilevel {
@@ -15,7 +15,6 @@ std::string Bsg1Hypergradient::Check(const Oracle& oracle) const {
 }
 
 double Bsg1Hypergradient::Estimate(Oracle& o, State& s, Vector* d) {
-  constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
   if (!unroll_.Run(o, s.x, 0, &s.y)) return kNaN;
   const double f = o.f.Gradient(s.x, s.y, d, &fy_);
   o.g.Gradient(s.x, s.y, &gx_, &gy_);

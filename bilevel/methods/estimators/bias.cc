@@ -18,7 +18,7 @@ double EstimateBias(Oracle& o,
   ExactHypergradient exact;
   Vector h, moved, d;
   exact.Estimate(o, s, &h);
-  if (!biased(s, &d) || !o.ok()) return Progress::kUnknown;
+  if (!o.ok() || !biased(s, &d) || !o.ok()) return Progress::kUnknown;
 
   Vector r = h - d;
   ClearHeld(s.x, h, &r);
@@ -32,9 +32,10 @@ double EstimateBias(Oracle& o,
         State probe = s;
         if (!probe.x.Move(epsilon * p)) return false;
         exact.Estimate(o, probe, &moved);
+        if (!o.ok()) return false;
         *product = (moved - h) / epsilon;
         ClearHeld(s.x, h, product);
-        return o.ok();
+        return true;
       },
       &bias);
   return positive ? bias.norm() : Progress::kUnknown;

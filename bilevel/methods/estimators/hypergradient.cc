@@ -9,7 +9,6 @@
 namespace bilevel {
 namespace {
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 }  // namespace
 

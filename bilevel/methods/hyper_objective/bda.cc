@@ -1,7 +1,7 @@
 #include "bilevel/methods/hyper_objective/bda.h"
+#include "bilevel/base/internal/bookkeeping.h"
 
 #include <cmath>
-#include <limits>
 
 namespace bilevel {
 
@@ -15,7 +15,6 @@ std::string BdaHypergradient::Check(const Oracle& oracle) const {
 }
 
 double BdaHypergradient::Estimate(Oracle& o, State& s, Vector* gradient) {
-  constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
   if (!options_.warm_start)
     s.y.value() = s.vectors.try_emplace("bda.y_0", s.y.value()).first->second;
   const int t = options_.num_lower_steps;

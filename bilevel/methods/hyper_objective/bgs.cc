@@ -1,11 +1,10 @@
 #include "bilevel/methods/hyper_objective/bgs.h"
+#include "bilevel/base/internal/bookkeeping.h"
 
-#include <limits>
 
 namespace bilevel {
 namespace {
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 }  // namespace
 

@@ -35,6 +35,7 @@ void GradientMethod::Step(Oracle& oracle, State& state, Progress* progress) {
     }
   }
   const double f = estimator_->Estimate(oracle, state, &gradient);
+  if (!oracle.ok()) return;
   if (estimator_->solves_lower_level() && !oracle.uses_scenario_batch()) {
     progress->objective = f;
     if (!first) steepest_.Add(x_before_, phi_, state.x, f, state.y);

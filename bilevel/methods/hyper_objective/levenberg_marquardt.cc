@@ -20,7 +20,6 @@ namespace bilevel {
 namespace {
 
 // A step is taken if phi falls by this share of what was expected.
-constexpr double kSufficient = 1e-4;
 // A step that changes phi by so many times what was expected may have crossed a jump.
 constexpr double kSurprise = 10.0;
 // After so many rejected steps in a row the run ends.
@@ -246,7 +245,7 @@ class LevenbergMarquardt::Run {
   }
 
   bool Accept() {
-    const bool is_better = trial_.ratio > kSufficient || trial_.is_hidden;
+    const bool is_better = trial_.ratio > kSufficientDecrease || trial_.is_hidden;
     if (!trial_.is_solved || !(trial_.expected > 0.0) || !is_better) return false;
     if (Linearize(&oracle_, trial_.x, &trial_.y, &trial_.at, &progress_.note)) return true;
     oracle_.Clear();

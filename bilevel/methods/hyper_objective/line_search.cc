@@ -81,10 +81,41 @@ void LiftGradient(const Space& space, const double* x, const Vector& gradient, d
   }
 }
 
+// What a line search has looked at. Its choice may be any of them, and phi there is f at the y that
+// was found then: solved again, y may be another.
+class Trials {
+ public:
+  void Add(const Vector& x, const Vector& y) {
+    if (trials_.size() < kMost) trials_.emplace_back();
+    std::rotate(trials_.begin(), trials_.end() - 1, trials_.end());
+    trials_.front() = {x, y};
+  }
+  void Clear() { trials_.clear(); }
+  const Vector* FindY(const Vector& x) const {
+    for (const Trial& trial : trials_) {
+      if (trial.x == x) return &trial.y;
+    }
+    return nullptr;
+  }
+
+ private:
+  static constexpr size_t kMost = 20;  // Ceres' own limit for one search.
+  struct Trial {
+    Vector x, y;
+  };
+  std::vector<Trial> trials_;  // The newest first.
+};
+
 class CeresObjective final : public ceres::FirstOrderFunction {
  public:
-  CeresObjective(HyperObjective* phi, Point* x, Progress* progress, Monitor* monitor)
-      : phi_(phi), x_(x), progress_(progress), monitor_(monitor), gradient_(x->dim()) {}
+  CeresObjective(
+      HyperObjective* phi, Point* x, Trials* trials, Progress* progress, Monitor* monitor)
+      : phi_(phi),
+        x_(x),
+        trials_(trials),
+        progress_(progress),
+        monitor_(monitor),
+        gradient_(x->dim()) {}
   int NumParameters() const override { return x_->space().size(); }
   bool Evaluate(const double* parameters, double* cost, double* gradient) const override {
     x_->value() = Eigen::Map<const Vector>(parameters, x_->value().size());
@@ -94,12 +125,14 @@ class CeresObjective final : public ceres::FirstOrderFunction {
       return false;
     }
     if (gradient) LiftGradient(x_->space(), parameters, gradient_, gradient);
+    trials_->Add(x_->value(), phi_->y().value());
     return true;
   }
 
  private:
   HyperObjective* phi_;
   Point* x_;
+  Trials* trials_;
   Progress* progress_;
   Monitor* monitor_;
   mutable Vector gradient_;
@@ -110,6 +143,7 @@ class Forward final : public ceres::IterationCallback {
  public:
   Forward(HyperObjective* phi,
           Point* x,
+          Trials* trials,
           const Vector* parameters,
           State* state,
           Oracle* oracle,
@@ -117,6 +151,7 @@ class Forward final : public ceres::IterationCallback {
           Progress* progress)
       : phi_(phi),
         x_(x),
+        trials_(trials),
         parameters_(parameters),
         state_(state),
         oracle_(oracle),
@@ -125,13 +160,15 @@ class Forward final : public ceres::IterationCallback {
   ceres::CallbackReturnType operator()(const ceres::IterationSummary& s) override {
     if (x_->value() != *parameters_) {  // A line search may have looked elsewhere last.
       x_->value() = *parameters_;
-      double value;
-      if (!phi_->Evaluate(*x_, &value, nullptr)) {
-        progress_->note = phi_->message();
+      const Vector* const y = trials_->FindY(*parameters_);
+      if (!y) {
+        progress_->note = "a line search has taken what it did not look at";
         return ceres::SOLVER_ABORT;
       }
+      phi_->Return(*x_, *y);
     }
     phi_->Accept();
+    trials_->Clear();
     state_->x = *x_;
     state_->y = phi_->y();
     ++num_iterations_;
@@ -158,6 +195,7 @@ class Forward final : public ceres::IterationCallback {
  private:
   HyperObjective* phi_;
   Point* x_;
+  Trials* trials_;
   const Vector* parameters_;
   State* state_;
   Oracle* oracle_;
@@ -214,10 +252,11 @@ Method::Outcome LineSearch::Minimize(Oracle& oracle,
     return Outcome::kFailure;
   }
   phi.Accept();
-  ceres::GradientProblem problem(new CeresObjective(&phi, &x, &progress, monitor),
+  Trials trials;
+  ceres::GradientProblem problem(new CeresObjective(&phi, &x, &trials, &progress, monitor),
                                  new WholeSpace(&state.x.space()));
   Vector parameters = state.x.value();
-  Forward forward(&phi, &x, &parameters, &state, &oracle, monitor, &progress);
+  Forward forward(&phi, &x, &trials, &parameters, &state, &oracle, monitor, &progress);
   ceres::GradientProblemSolver::Options options = options_;
   options.logging_type = ceres::SILENT;
   options.minimizer_progress_to_stdout = false;

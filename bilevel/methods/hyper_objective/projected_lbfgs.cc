@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "bilevel/base/internal/rounding.h"
 #include "bilevel/methods/estimators/internal/active_bounds.h"
 #include "bilevel/oracle/hyper_objective.h"
 #include "bilevel/oracle/lower_solver.h"
@@ -13,7 +14,6 @@
 namespace bilevel {
 namespace {
 
-constexpr double kSufficient = 1e-4;  // c.
 constexpr double kCurved = 1e-10;     // A pair's s'y below this share of |s| |y| is left out.
 
 // B v by the pairs, the newest last, in the coordinates where v is not held.
@@ -154,7 +154,7 @@ class Run {
         monitor_->Reject(refusal_);
         continue;
       }
-      if (!(step_.norm() > 0.0) || !(value <= value_ + kSufficient * gradient_.dot(step_)))
+      if (!(step_.norm() > 0.0) || !(value <= value_ + kSufficientDecrease * gradient_.dot(step_)))
         continue;
       memory_.Add(step_, gradient - gradient_);
       step_norm_ = step_.norm();

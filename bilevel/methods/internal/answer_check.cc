@@ -24,8 +24,6 @@ constexpr double kNewDirection = 1e-8;
 constexpr double kCurvatureWay = 1e-4, kShortestWay = 1e-10, kKinkWay = 1e-6, kUnexploredWay = 1e-3;
 // phi jumps where it changes by so many times what its gradients say.
 constexpr double kJump = 1e3;
-// A gradient that has fallen to this share of the largest is on its way to zero.
-constexpr double kHasFallen = 1e-3;
 // The share of the way back to the start at which a gradient must be felt, and of the decrease.
 constexpr double kBack = 1e-2, kFlat = 1e-9;
 
@@ -35,10 +33,11 @@ class Check {
   Check(Oracle& oracle, const Monitor& tolerances, const Evidence& evidence, const State& end)
       : oracle_(oracle),
         gradient_tolerance_(tolerances.gradient_tolerance()),
+        function_tolerance_(tolerances.function_tolerance()),
         evidence_(evidence),
         end_(end),
         phi_(evidence.phi),
-        negligible_(Negligible(tolerances.function_tolerance(), evidence.phi, evidence.first_phi)),
+        negligible_(Negligible(function_tolerance_, evidence.phi, evidence.first_phi)),
         size_(1.0 + end.x.value().norm()),
         at_(&oracle, end.y) {}
 
@@ -52,7 +51,10 @@ class Check {
       return result_;
     }
     at_.Accept();
-    if (std::isnan(phi_)) phi_ = value;
+    if (std::isnan(phi_)) {
+      phi_ = value;
+      negligible_ = Negligible(function_tolerance_, phi_, evidence_.first_phi);
+    }
     const std::string weak = oracle_.lower().Report().weakly_active;
     ClearHeld(end_.x, gradient_, &gradient_);
     result_.gradient_max_norm = gradient_.size() ? gradient_.lpNorm<Eigen::Infinity>() : 0.0;
@@ -227,11 +229,12 @@ class Check {
   }
 
   Oracle& oracle_;
-  const double gradient_tolerance_;
+  const double gradient_tolerance_, function_tolerance_;
   const Evidence& evidence_;
   const State& end_;
   double phi_;
-  const double negligible_, size_;
+  double negligible_;
+  const double size_;
   HyperObjective at_;
   Vector gradient_;
   std::string what_;
@@ -293,15 +296,10 @@ AnswerCheck CheckAnswer(Oracle& oracle,
   result.gradient_max_norm = evidence.gradient_max_norm;
   if (!oracle.lower().WhyNoDerivative().empty()) return result;  // As far as values tell.
   // What the run has reported is enough where nothing speaks against it.
-  const double promised = evidence.gradient_max_norm * evidence.last_step;
-  const bool promises_little =
-      evidence.last_step > 0.0 &&
-      evidence.gradient_max_norm <= kHasFallen * evidence.largest_gradient &&
-      promised <= Negligible(tolerances.function_tolerance(), evidence.phi, evidence.first_phi);
   const bool has_moved_everywhere =
       !end.flat_directions.empty() || evidence.path.Unexplored(end.x.dim()).cols() == 0;
-  if ((evidence.gradient_max_norm <= tolerances.gradient_tolerance() || promises_little) &&
-      has_moved_everywhere && oracle.lower().Report().weakly_active.empty()) {
+  if (evidence.gradient_max_norm <= tolerances.gradient_tolerance() && has_moved_everywhere &&
+      oracle.lower().Report().weakly_active.empty()) {
     return result;
   }
   const std::string thrown =

@@ -54,8 +54,7 @@ double Negligible(double function_tolerance, double phi, double first_phi);
 /// CONVERGENCE is a promise, and this is the one place that makes it. At a solved (x, y):
 ///   - f sees no direction of y that the lower level leaves free, or the method says KKT loss 0;
 ///   - the projected |grad phi|_max is within the tolerance, or what a Newton step down it promises
-///     is Negligible (another step as long as the last, where the gradient has fallen by much:
-///     beside a kink it has not, however short the steps);
+///     is Negligible;
 ///   - phi falls on neither side of a direction that x never moved along, and x has not run off to
 ///     where phi is flat, nor begun there;
 ///   - or, at a kink, a jump or a weakly active bound of y, phi falls by more than that neither to

@@ -1,14 +1,12 @@
 #include "bilevel/methods/value_function/bvfsm.h"
 
 #include <cmath>
-#include <limits>
 
 #include "bilevel/base/internal/bookkeeping.h"
 
 namespace bilevel {
 namespace {
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 // weight |p|^2 of the values; adds its gradient, in tangent coordinates.
 double AddRidge(const Point& p, double weight, Vector* gradient) {

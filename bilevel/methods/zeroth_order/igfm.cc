@@ -1,7 +1,6 @@
 #include "bilevel/methods/zeroth_order/igfm.h"
 
 #include <cmath>
-#include <limits>
 
 #include "Eigen/Eigenvalues"
 #include "bilevel/base/internal/bookkeeping.h"
@@ -9,7 +8,6 @@
 namespace bilevel {
 namespace {
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr int kChoiceStream = -1;  // Directions count from 0.
 
 }  // namespace

@@ -12,7 +12,7 @@ namespace bilevel {
 namespace {
 
 // The least relative decrease of phi that a step as long as the first must bring.
-constexpr double kSufficient = 1e-6;
+constexpr double kLeastShare = 1e-6;
 
 // Orthonormal columns.
 Matrix RandomFrame(const Oracle& oracle, int size) {
@@ -98,7 +98,7 @@ bool PatternSearch::LookAround(Oracle& oracle,
                                Monitor* monitor,
                                Poll* poll) {
   const double share = step / options_.initial_step, phi = poll->phi;
-  double best = phi - kSufficient * share * share * std::abs(phi);
+  double best = phi - kLeastShare * share * share * std::abs(phi);
   bool is_better = false;
   Point x = state.x, y = state.y;
   for (int k = 0; k < 2 * state.x.dim(); ++k) {

@@ -9,6 +9,8 @@
 
 namespace bilevel {
 
+constexpr char kNoSecondDerivatives[] = "has second derivatives that could not be evaluated";
+
 // One evaluation of a LevelFunction: at which point, of what, and where that is added. Nothing is
 // owned.
 struct Evaluation {
@@ -28,11 +30,11 @@ struct Evaluation {
   SparseMatrix* yy = nullptr;
   SparseMatrix* yx = nullptr;
   Vector* r = nullptr;  // The rows of Linearize.
-  RowSparseMatrix* jx = nullptr;
+  RowSparseMatrix* jx = nullptr;  // May be left out.
   RowSparseMatrix* jy = nullptr;
 
   bool has_products() const { return order == kProduct || order == kGradientAndProduct; }
-  bool wants_x() const { return gx || xy_v || yx || order == kRows; }
+  bool wants_x() const { return gx || xy_v || yx || jx; }
   const double* At(const LevelFunction::Argument& a) const {
     const double* const points[] = {x, y};
     return a.kind == LevelFunction::Argument::kConstant ? a.constant : points[a.kind] + a.offset;

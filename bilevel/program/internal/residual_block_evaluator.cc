@@ -183,7 +183,7 @@ void ResidualBlockEvaluator::WriteRows(const Residual& r) {
       }
     }
   };
-  write(Argument::kX, function_.x(), e_.jx);
+  if (e_.jx) write(Argument::kX, function_.x(), e_.jx);
   write(Argument::kY, function_.y(), e_.jy);
   for (int i = 0; i < r.num_residuals; ++i) (*e_.r)[r.row + i] = root * residuals_[i];
 }

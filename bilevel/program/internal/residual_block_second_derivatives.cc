@@ -9,8 +9,6 @@
 namespace bilevel {
 namespace {
 
-constexpr char kNoSecondDerivatives[] = "has second derivatives that could not be evaluated";
-
 // matrix += scale * v v', row-major.
 void AddOuterProduct(double scale, const double* v, int n, double* matrix) {
   if (scale == 0.0) return;

@@ -6,12 +6,6 @@
 #include "bilevel/program/internal/term_evaluator.h"
 
 namespace bilevel {
-namespace {
-
-constexpr char kNoSecondDerivatives[] = "has second derivatives that could not be evaluated";
-
-}  // namespace
-
 // The direction in ambient coordinates. Whether some manifold on the way is curved.
 bool TermEvaluator::LiftDirection(const Term& t) {
   bool curved = false;

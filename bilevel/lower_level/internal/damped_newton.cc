@@ -1,0 +1,226 @@
+// Newton's steps of one scenario.
+#include "bilevel/lower_level/internal/damped_newton.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/internal/rounding.h"
+#include "bilevel/lower_level/internal/make_blocks_positive_definite.h"
+
+namespace bilevel {
+namespace {
+
+constexpr double kLeastDamping = 1e-7;
+// An indefinite Hessian that needs more than this is far from a minimum.
+constexpr double kFarDamping = 1e-2;
+// The last step is to be at most so many tolerances long, relative to y.
+constexpr double kStepTolerances = 100.0;
+// Full steps in a row that shrink by factors between these show a singular Hessian ahead.
+constexpr double kLeastRate = 0.3, kMostRate = 0.8;
+// A value that was not computed to full precision may be off by this share of its summands.
+constexpr double kNoiseOfValue = 1e-6;
+
+}  // namespace
+
+bool DampedNewton::Run() {
+  part_.ran_out = part_.in_noise = false;
+  if (solver_.Follow(&part_, x_)) return true;
+  if (!Evaluate()) return false;
+  for (;; ++iteration_) {
+    if (!Factorize()) return false;
+    Step();
+    if (IsStationary()) {
+      if (!is_indefinite_ && damping_ <= floor_) {
+        if (!LeaveInflection()) return FinishWeakDirections();
+        if (!Evaluate()) return false;
+        continue;
+      }
+      if (is_indefinite_) {
+        if (!LeaveMaximum()) return false;
+        continue;
+      }
+      damping_ = floor_;  // The undamped Hessian is to be looked at, and another step.
+      is_full_step_ = false;
+      if (iteration_ < max_num_iterations_) continue;
+    }
+    KeepBest();
+    if (IsInNoise()) return EndInNoise();
+    if (iteration_ >= max_num_iterations_) return FailToArrive("no stationary point");
+    if (Try() || TryByGradient()) {
+      Accept();
+      if (is_full_step_ && solver_.Follow(&part_, x_)) return true;
+      if (!Evaluate()) return false;
+    } else if (!Reject()) {
+      return false;
+    }
+  }
+}
+
+bool DampedNewton::Fail(const std::string& what) {
+  part_.message = what;
+  return false;
+}
+
+bool DampedNewton::Evaluate() {
+  is_mended_ = false;
+  return solver_.Evaluate(&part_, x_);
+}
+
+DampedNewton::Status DampedNewton::FactorizeDamped(double damping) {
+  Stopwatch watch(&part_.counts.seconds_in_linear_algebra);
+  ++part_.counts.factorizations;
+  if (damping > kSingularDamping) ++part_.counts.damped_factorizations;
+  const Status status = part_.system.factorization().Factorize(part_.yy, damping, part_.Fixed());
+  const bool is_positive = status == Status::kPositiveDefinite;
+  part_.kept = damping <= kSingularDamping && !is_mended_ && is_positive;
+  part_.factorized = damping == 0.0 && is_positive;
+  return status;
+}
+
+bool DampedNewton::Factorize() {
+  solver_.FindActive(&part_);
+  Status status = FactorizeDamped(damping_);
+  if (damping_ == 0.0 && status == Status::kNotPositiveDefinite) {
+    // Singular, perhaps: a little damping is then enough.
+    status = FactorizeDamped(kSingularDamping);
+    if (status == Status::kPositiveDefinite) {
+      floor_ = damping_ = kSingularDamping;
+      part_.singular = true;
+    }
+  }
+  is_indefinite_ = is_mended_ || status != Status::kPositiveDefinite;
+  // A robust loss makes few blocks indefinite: mending those leaves the others their full steps.
+  if (status == Status::kNotPositiveDefinite && MakeBlocksPositiveDefinite(space_, &part_.yy)) {
+    is_mended_ = true;
+    part_.evaluated = false;
+    damping_ = std::max(damping_, kSingularDamping);
+    status = FactorizeDamped(damping_);
+  }
+  while (status != Status::kPositiveDefinite) {
+    if (status == Status::kNotFinite || damping_ > kMostDamping) {
+      return Fail("its Hessian is not finite");
+    }
+    damping_ = std::max(kFirstDamping, 4.0 * damping_);  // More would creep off a saddle.
+    status = FactorizeDamped(damping_);
+    if (!may_run_ceres_ || damping_ < kFarDamping) continue;
+    // The prediction was poor: Ceres' steps are cheaper than a chain of strongly damped ones.
+    may_run_ceres_ = false;
+    if (!solver_.RunCeres(&part_)) continue;
+    if (!Evaluate()) return false;
+    solver_.FindActive(&part_);
+    damping_ = floor_;
+    status = FactorizeDamped(damping_);
+    is_indefinite_ = status != Status::kPositiveDefinite;
+  }
+  return true;
+}
+
+void DampedNewton::Step() {
+  {
+    Stopwatch watch(&part_.counts.seconds_in_linear_algebra);
+    part_.system.factorization().Solve(part_.gradient, &part_.step);
+  }
+  part_.step = -part_.step;
+  decrement2_ = -part_.gradient.dot(part_.step);
+  part_.decrement = std::sqrt(std::max(0.0, decrement2_));
+  part_.SetRelativeDecrement();
+  rounding_ = part_.Rounding();
+  summands_ = part_.Summands(rounding_);
+}
+
+bool DampedNewton::IsStationary() {
+  // A step longer than the tolerance asks for one more, where it is not noise of an
+  // ill-conditioned system.
+  const double length = part_.singular ? 0.0 : part_.RelativeStep();
+  const bool is_long = !is_indefinite_ && damping_ <= floor_ &&
+                       length > kStepTolerances * solver_.tolerance_ &&
+                       length < 0.5 * previous_length_ && iteration_ < max_num_iterations_;
+  const bool is_linear = is_full_step_ && length > kLeastRate * previous_length_ &&
+                         length < kMostRate * previous_length_;
+  num_linear_ = is_linear ? num_linear_ + 1 : 0;
+  previous_length_ = length;
+  if (is_long) return false;
+  const double unit = part_.Unit();
+  if (part_.decrement <= std::max(solver_.tolerance_ * unit, rounding_)) return true;
+  return is_full_step_ && part_.RelativeStep() <= kLongestStalled &&
+         HasStalled(part_.decrement,
+                    previous_decrement_,
+                    kStalledTolerances * solver_.options_.tolerance * unit,
+                    rounding_);
+}
+
+bool DampedNewton::TryByGradient() {
+  const double allowance = kNoiseOfValue * summands_;
+  if (!is_usable_ || decrement2_ > allowance || trial_value_ > part_.value + allowance) {
+    return false;
+  }
+  double unused = 0.0;
+  Vector& gradient = part_.trial_gradient;
+  if (!part_.g.Gradient(
+          x_, part_.trial.value().data(), Batch::All(), &unused, nullptr, gradient.data())) {
+    return false;
+  }
+  part_.product.resize(gradient.size());
+  part_.system.factorization().Solve(gradient, &part_.product);
+  is_hidden_ = gradient.dot(part_.product) <= 0.25 * decrement2_;
+  return is_hidden_;
+}
+
+void DampedNewton::ClampStep() {
+  if (!space_.has_bounds()) return;
+  for (int j = 0; j < space_.tangent_size(); ++j) {
+    const int i = space_.AmbientIndex(j);
+    if (i < 0) continue;
+    const double value = part_.y.value()[i];
+    part_.step[j] = std::min(std::max(part_.step[j], space_.LowerBound(j) - value),
+                             space_.UpperBound(j) - value);
+  }
+}
+
+bool DampedNewton::Try() {
+  ClampStep();
+  part_.product = part_.yy.selfadjointView<Eigen::Lower>() * part_.step;
+  const double expected = -part_.gradient.dot(part_.step) - 0.5 * part_.step.dot(part_.product);
+  part_.trial.value() = part_.y.value();
+  is_usable_ = expected > 0.0 && part_.trial.Move(part_.step);
+  if (is_usable_) {
+    Stopwatch watch(&part_.counts.seconds_in_evaluation);
+    is_usable_ = part_.g.Value(x_, part_.trial.value().data(), Batch::All(), &trial_value_);
+    trouble_ = is_usable_ ? "" : "; " + part_.g.error();
+  }
+  // Below the rounding of the value itself, the decrement decides.
+  is_hidden_ =
+      IsHiddenInValue(decrement2_, summands_) || IsNearRounding(part_.decrement, rounding_);
+  ratio_ = is_usable_ ? (part_.value - trial_value_) / expected : -1.0;
+  const double allowance = is_hidden_ ? RoundingOfValue(summands_) + decrement2_ : 0.0;
+  return is_usable_ &&
+         (ratio_ > kSufficientDecrease || (is_hidden_ && trial_value_ <= part_.value + allowance));
+}
+
+void DampedNewton::Accept() {
+  is_full_step_ = damping_ <= floor_;
+  previous_decrement_ = part_.decrement;
+  std::swap(part_.y, part_.trial);
+  if (ratio_ > 0.75 || is_hidden_) {
+    damping_ /= 100.0;
+    if (damping_ < std::max(kLeastDamping, floor_)) damping_ = floor_;
+  } else if (ratio_ < 0.25) {
+    damping_ = std::max(kFirstDamping, 4.0 * damping_);
+  }
+}
+
+bool DampedNewton::Reject() {
+  is_full_step_ = false;
+  damping_ = std::max(kFirstDamping, 10.0 * damping_);
+  if (damping_ <= kMostDamping) return true;
+  return is_usable_ ? FailToArrive("no step decreases its cost")
+                    : Fail("it cannot be evaluated near y: " + part_.g.error());
+}
+
+bool NewtonLowerSolver::Newton(PerScenario* part, const double* x, bool may_run_ceres) {
+  return DampedNewton(this, part, x, may_run_ceres).Run();
+}
+
+}  // namespace bilevel

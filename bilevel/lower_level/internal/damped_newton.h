@@ -1,0 +1,114 @@
+#ifndef BILEVEL_LOWER_LEVEL_INTERNAL_DAMPED_NEWTON_H_
+#define BILEVEL_LOWER_LEVEL_INTERNAL_DAMPED_NEWTON_H_
+
+#include <initializer_list>
+#include <limits>
+#include <string>
+
+#include "bilevel/lower_level/internal/newton_lower_solver_scenario.h"
+
+namespace bilevel {
+
+// Damped Newton from the part's y to a stationary point, where the undamped Hessian is positive
+// definite, or singular.
+class DampedNewton {
+  using PerScenario = NewtonLowerSolver::PerScenario;
+
+ public:
+  DampedNewton(NewtonLowerSolver* solver, PerScenario* part, const double* x, bool may_run_ceres)
+      : solver_(*solver),
+        part_(*part),
+        x_(x),
+        space_(part->scenario->y),
+        may_run_ceres_(may_run_ceres),
+        max_num_iterations_(solver->options_.max_num_newton_iterations),
+        first_norm_(part->y.value().norm()),
+        floor_(part->singular ? kSingularDamping : 0.0),
+        damping_(floor_) {}
+
+  // False: the part's message says why.
+  bool Run();
+
+ private:
+  using Status = Factorization::Status;
+
+  static constexpr double kFirstDamping = 1e-4, kMostDamping = 1e12;
+  // Full steps that do not halve the decrement have stalled if it is within so many tolerances;
+  // where noise is all that is left, too.
+  static constexpr double kStalledTolerances = 1e5;
+  bool Fail(const std::string& what);
+  bool Evaluate();
+  Status FactorizeDamped(double damping);
+  // The Hessian, or what is positive definite in its place. False: there is none.
+  bool Factorize();
+  // Newton's, and its decrement.
+  void Step();
+  bool IsStationary();
+  // At a stationary point that is no minimum: a bound may hold it there; from a cold start any
+  // other is left along its negative curvature as well. Warm, y follows its branch to the end and
+  // no further. False: there is no way.
+  bool LeaveMaximum();
+  // Newton's steps shrink by a constant factor where the Hessian becomes singular: to a minimum, or
+  // to an inflection approached from its convex side. True: it was one, and y is beyond it.
+  bool LeaveInflection();
+  // The step's direction <- one along which g curves down the most, by inverse iteration with the
+  // damped matrix. False: g does not.
+  bool FindNegativeCurvature();
+  // y moves along the step's direction, to those sides of it, to where the value is least of what
+  // is looked at, if it falls there at all.
+  bool Leave(std::initializer_list<double> sides);
+  bool FailToArrive(const std::string& what);
+  bool FinishWeakDirections();
+  bool IsInNoise() const;
+  // The best y, where the tolerance allows for it.
+  bool EndInNoise();
+  void TakeBest();
+  // Where values are noisy the gradient may still tell: the trial is taken where its decrement is
+  // half of y's and its value not seen to be more (Hager and Zhang's approximate Wolfe condition).
+  bool TryByGradient();
+  // By decrements of the Hessian itself.
+  void KeepBest();
+  void ClampStep();
+  // Looks at the step within the bounds: whether it is as good as the quadratic model expects.
+  bool Try();
+  void Accept();
+  // False: no step is short enough.
+  bool Reject();
+
+  NewtonLowerSolver& solver_;
+  PerScenario& part_;
+  const double* x_;
+  const Space& space_;
+  bool may_run_ceres_;
+  const int max_num_iterations_;
+  const double first_norm_;
+  double floor_, damping_;
+  int iteration_ = 0;
+  bool has_left_bounds_ = false;
+  int num_left_ = 0;    // Saddles and inflections.
+  int num_linear_ = 0;  // Full steps in a row that have shrunk by a constant factor.
+
+  // Of the matrix factorised.
+  bool is_mended_ = false;  // It is not the Hessian any more.
+  bool is_indefinite_ = false;
+
+  // Of the step from y, and of its trial.
+  double decrement2_ = 0.0, rounding_ = 0.0, summands_ = 0.0;
+  double trial_value_ = 0.0, ratio_ = 0.0;
+  bool is_usable_ = false, is_hidden_ = false;
+  std::string trouble_;
+
+  // The best y of a positive definite Hessian.
+  Point best_;
+  double best_decrement_ = std::numeric_limits<double>::infinity();
+  int num_since_best_ = 0;  // Steps.
+
+  // Of the step to y.
+  bool is_full_step_ = false;
+  double previous_decrement_ = std::numeric_limits<double>::infinity();
+  double previous_length_ = previous_decrement_;
+};
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_LOWER_LEVEL_INTERNAL_DAMPED_NEWTON_H_

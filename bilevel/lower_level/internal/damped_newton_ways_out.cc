@@ -1,0 +1,183 @@
+// Where Newton's steps do not end at a minimum: saddles, inflections, noise, and nowhere.
+#include "bilevel/lower_level/internal/damped_newton.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/internal/rounding.h"
+
+namespace bilevel {
+namespace {
+
+constexpr int kLinearSteps = 4;
+// So many saddles and inflections are left on the way.
+constexpr int kMostLeft = 10;
+constexpr int kInverseIterations = 30;
+// Near a minimum so many steps that do not lessen the decrement show noise.
+constexpr double kNearlySolved = 1e-3;
+constexpr int kStepsInNoise = 5;
+constexpr int kMostWeakSteps = 10;
+// y that has grown by this factor seems to have no minimum to go to.
+constexpr double kUnbounded = 1e6;
+
+}  // namespace
+
+bool DampedNewton::LeaveMaximum() {
+  if (!has_left_bounds_ && part_.LeaveBounds()) {
+    has_left_bounds_ = true;
+  } else if (may_run_ceres_ || ++num_left_ > kMostLeft || !FindNegativeCurvature() ||
+             !Leave({1.0, -1.0})) {
+    return Fail("its stationary point is a saddle: the Hessian has a negative eigenvalue there");
+  }
+  is_full_step_ = false;
+  damping_ = floor_;
+  return Evaluate();
+}
+
+bool DampedNewton::LeaveInflection() {
+  if (num_linear_ < kLinearSteps || num_left_ >= kMostLeft || !Leave({1.0})) return false;
+  ++num_left_;
+  num_linear_ = 0;
+  is_full_step_ = false;
+  return true;
+}
+
+bool DampedNewton::FindNegativeCurvature() {
+  Vector& v = part_.step;
+  // Blocks that were mended hide what is looked for.
+  if (is_mended_ && !Evaluate()) return false;
+  double damping = std::max(damping_, kFirstDamping);
+  while (FactorizeDamped(damping) != Status::kPositiveDefinite) {
+    if ((damping *= 4.0) > kMostDamping) return false;
+  }
+  for (int j = 0; j < v.size(); ++j) v[j] = std::cos(1.0 + j);  // In no special position.
+  for (int k = 0; k < kInverseIterations; ++k) {
+    part_.system.factorization().Solve(Vector(v / v.norm()), &v);
+  }
+  v.normalize();
+  if (!v.allFinite()) return false;
+  part_.product = part_.yy.selfadjointView<Eigen::Lower>() * v;
+  return v.dot(part_.product) < 0.0;
+}
+
+bool DampedNewton::Leave(std::initializer_list<double> sides) {
+  const Vector direction = part_.step.normalized();
+  const double size = 1.0 + part_.y.value().norm();
+  double least = part_.value - RoundingOfValue(summands_), value = 0.0;
+  Point best;
+  for (const double side : sides) {
+    for (const double way : {1e-1, 1e-2, 1e-3}) {
+      part_.trial.value() = part_.y.value();
+      if (!part_.trial.Move(side * way * size * direction) ||
+          !part_.g.Value(x_, part_.trial.value().data(), Batch::All(), &value)) {
+        continue;
+      }
+      if (!(value < least)) continue;
+      least = value;
+      best = part_.trial;
+    }
+  }
+  if (!(least < part_.value - RoundingOfValue(summands_))) return false;
+  part_.y.value() = best.value();
+  return true;
+}
+
+bool DampedNewton::FailToArrive(const std::string& what) {
+  TakeBest();
+  if (part_.singular && part_.relative_decrement < kNearlySolved && Evaluate() && Factorize() &&
+      FinishWeakDirections() && part_.decrement <= solver_.tolerance_ * part_.Unit()) {
+    return true;
+  }
+  Fail(what + " after " + std::to_string(iteration_) + " Newton iterations (relative decrement " +
+       Scientific(part_.relative_decrement) + ")" + trouble_);
+  const double norm = part_.y.value().norm();
+  if (norm > kUnbounded * (1.0 + first_norm_)) {
+    part_.message += "; it seems unbounded below: y has grown to a norm of " + Number(norm);
+    return false;
+  }
+  part_.ran_out = true;
+  if (iteration_ >= max_num_iterations_) {
+    part_.message += "; " + solver_.options_.limit_name + " may be too small";
+  }
+  return false;
+}
+
+// The damping that a singular Hessian needs is more than the curvature in its weak directions,
+// where its steps stop short. Newton's own go on.
+bool DampedNewton::FinishWeakDirections() {
+  const auto handling = solver_.options_.singular_handling;
+  if (!part_.singular || !part_.may_be_weak ||
+      handling == SingularHandling::kDampingWithRefinement) {
+    return true;
+  }
+  double before = kInfinity;
+  for (int k = 0; k < kMostWeakSteps; ++k) {
+    part_.factorized = part_.kept = false;
+    if (!part_.PrepareSystem(SingularHandling::kAutomatic, false) || !part_.may_be_weak) break;
+    const double decrement = part_.MeasuredDecrement();
+    if (!(decrement < 0.5 * before)) break;
+    part_.decrement = before = decrement;
+    part_.SetRelativeDecrement();
+    const double rounding = part_.Rounding();
+    if (decrement <= std::max(1e-2 * solver_.tolerance_ * part_.Unit(), rounding)) break;
+    part_.step = -part_.step;
+    ClampStep();
+    part_.trial.value() = part_.y.value();
+    double value = 0.0;
+    if (!part_.trial.Move(part_.step) ||
+        !part_.g.Value(x_, part_.trial.value().data(), Batch::All(), &value) ||
+        value > part_.value + RoundingOfValue(part_.Summands(rounding))) {
+      break;
+    }
+    std::swap(part_.y, part_.trial);
+    part_.in_noise = false;
+    if (!Evaluate()) return false;
+    solver_.FindActive(&part_);
+  }
+  return true;
+}
+
+bool DampedNewton::IsInNoise() const {
+  return num_since_best_ >= kStepsInNoise && best_decrement_ < kNearlySolved * part_.Unit();
+}
+
+bool DampedNewton::EndInNoise() {
+  TakeBest();
+  const double least = part_.relative_decrement;
+  damping_ = floor_;
+  if (!Evaluate() || !Factorize()) return false;
+  Step();
+  const bool is_short = part_.RelativeStep() <= kLongestStalled;
+  if (least > kStalledTolerances * solver_.options_.tolerance || !is_short) {
+    const std::string& name = solver_.options_.tolerance_name;
+    const double enough = 2.0 * least / kStalledTolerances;
+    return Fail("its values are noisy: no step brings y nearer than a relative decrement of " +
+                Scientific(least) +
+                (name.empty() || !is_short
+                     ? ""
+                     : ", which " + name + " = " + Scientific(enough) + " allows"));
+  }
+  part_.in_noise = !is_indefinite_;
+  if (part_.in_noise && part_.singular) return FinishWeakDirections();
+  return part_.in_noise || Fail("its Hessian is not positive definite in the noise of its values");
+}
+
+void DampedNewton::TakeBest() {
+  if (num_since_best_ == 0 || !std::isfinite(best_decrement_)) return;
+  part_.y = best_;
+  part_.decrement = best_decrement_;
+  part_.SetRelativeDecrement();
+  part_.evaluated = part_.factorized = part_.kept = false;
+}
+
+void DampedNewton::KeepBest() {
+  ++num_since_best_;
+  if (is_indefinite_ || damping_ > floor_ || !(part_.decrement < best_decrement_)) return;
+  best_decrement_ = part_.decrement;
+  best_ = part_.y;
+  num_since_best_ = 0;
+}
+
+}  // namespace bilevel

@@ -1,0 +1,225 @@
+// Lower levels at the edge of what double precision holds: ill-conditioned, noisy, flat.
+#include <cmath>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "Eigen/Dense"
+#include "bilevel/analysis/sensitivity.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "test_problems.h"
+
+namespace bilevel {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr int kSize = 6, kRows = 20;
+using LongMatrix = Eigen::Matrix<long double, Eigen::Dynamic, Eigen::Dynamic>;
+using LongVector = Eigen::Matrix<long double, Eigen::Dynamic, 1>;
+
+// e^(rate x) (a'y - b).
+struct Row {
+  template <typename T>
+  bool operator()(const T* y, const T* x, T* r) const {
+    using std::exp;
+    r[0] = T(-b);
+    for (int i = 0; i < kSize; ++i) r[0] += a[i] * y[i];
+    r[0] *= exp(rate * x[0]);
+    return true;
+  }
+  Vector a;
+  double b, rate;
+};
+
+// dy*/dx against QR in long double.
+TEST(HardLowerLevel, IllConditioned) {
+  for (const double condition : {1e8, 1e12, 1e13, 1e14}) {
+    for (const unsigned seed : {0u, 2u, 5u}) {
+      std::srand(seed);
+      const Matrix u = Matrix::Random(kRows, kSize).householderQr().householderQ() *
+                       Matrix::Identity(kRows, kSize);
+      const Matrix v = Matrix::Random(kSize, kSize).householderQr().householderQ();
+      Vector s(kSize);
+      for (int i = 0; i < kSize; ++i) s[i] = std::pow(condition, -0.5 * i / (kSize - 1));
+      const Matrix a = u * s.asDiagonal() * v.transpose();
+      const Vector b = a * Vector::Ones(kSize) + 1e-3 * Vector::Random(kRows);
+      double x = 0.1;
+      Vector y = Vector::Zero(kSize);
+      Problem problem;
+      problem.AddUpperParameterBlock(&x, 1);
+      LongMatrix weighted(kRows, kSize);
+      LongVector target(kRows), rates(kRows);
+      for (int i = 0; i < kRows; ++i) {
+        rates[i] = 0.1 * (i % 3);
+        const long double weight = std::exp(rates[i] * static_cast<long double>(x));
+        weighted.row(i) = weight * a.row(i).cast<long double>();
+        target[i] = weight * b[i];
+        problem.lower()->AddResidualBlock(new AutoDiffCostFunction<Row, 1, kSize, 1>(new Row{
+                                              a.row(i), b[i], static_cast<double>(rates[i])}),
+                                          nullptr,
+                                          y.data(),
+                                          &x);
+      }
+      const auto qr = weighted.householderQr();
+      const LongVector expected = qr.solve(target);
+      const LongVector residual = target - weighted * expected;
+      // J'J dy = J'(2 rate r).
+      const LongVector slope = qr.solve(LongVector(2.0L * rates.cwiseProduct(residual)));
+      Sensitivity::Options options;
+      options.polish = true;
+      Sensitivity sensitivity(options);
+      ASSERT_TRUE(sensitivity.Compute(&problem, {&x})) << condition << sensitivity.message();
+      EXPECT_EQ(sensitivity.num_free_directions(), 0) << condition;
+      Vector found(kSize);
+      ASSERT_TRUE(sensitivity.GetSensitivityBlock(y.data(), &x, found.data()));
+      EXPECT_LT((y - expected.cast<double>()).norm(), 1e-6 * expected.norm()) << condition;
+      EXPECT_LT((found - slope.cast<double>()).norm(), 1e-3 * slope.norm()) << condition;
+    }
+  }
+}
+
+// A Jacobian and residuals in single precision.
+class FloatCost : public ceres::SizedCostFunction<1, 2, 1> {
+ public:
+  FloatCost(double t, double z) : t_(static_cast<float>(t)), z_(static_cast<float>(z)) {}
+  bool Evaluate(double const* const* p, double* r, double** j) const override {
+    const float a = static_cast<float>(p[0][0]), b = static_cast<float>(p[0][1]);
+    const float e = std::exp(b * t_), w = std::exp(static_cast<float>(p[1][0]));
+    r[0] = w * (a * e - z_);
+    if (j && j[0]) {
+      j[0][0] = w * e;
+      j[0][1] = w * a * t_ * e;
+    }
+    if (j && j[1]) j[1][0] = w * (a * e - z_);
+    return true;
+  }
+
+ private:
+  float t_, z_;
+};
+
+struct ExactCost {
+  template <typename T>
+  bool operator()(const T* y, const T* x, T* r) const {
+    using std::exp;
+    r[0] = exp(x[0]) * (y[0] * exp(y[1] * t) - z);
+    return true;
+  }
+  double t, z;
+};
+
+struct Prior {
+  template <typename T>
+  bool operator()(const T* y, T* r) const {
+    r[0] = y[0] - first;
+    r[1] = y[1] - second;
+    return true;
+  }
+  double first, second;
+};
+
+struct Fit {
+  explicit Fit(bool in_float) {
+    problem.AddUpperParameterBlock(&x, 1);
+    for (int i = 0; i < 20; ++i) {
+      const double t = 0.1 * i, z = 1.6 * std::exp(-0.09 * i) + 0.1 * std::sin(5.0 * i);
+      ceres::CostFunction* cost = new FloatCost(t, z);
+      if (!in_float) {
+        delete cost;
+        cost = new AutoDiffCostFunction<ExactCost, 1, 2, 1>(new ExactCost{t, z});
+      }
+      problem.lower()->AddResidualBlock(cost, nullptr, y, &x);
+    }
+    problem.lower()->AddResidualBlock(
+        new AutoDiffCostFunction<Prior, 2, 2>(new Prior{1.0, -0.5}), nullptr, y);
+    problem.upper()->AddResidualBlock(
+        new AutoDiffCostFunction<Prior, 2, 2>(new Prior{1.52, -0.8}), nullptr, y);
+  }
+  double x = 0.0, y[2] = {1.0, -0.5};
+  Problem problem;
+};
+
+TEST(HardLowerLevel, SinglePrecisionIsNoise) {
+  Fit exact(false), noisy(true);
+  Solver::Summary summary;
+  Solve({}, &exact.problem, &summary);
+  ASSERT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.message;
+  Solve({}, &noisy.problem, &summary);
+  ASSERT_TRUE(summary.IsSolutionUsable()) << summary.message;
+  EXPECT_NEAR(noisy.x, exact.x, 1e-2);
+  EXPECT_THAT(summary.FullReport(), HasSubstr("noisy"));
+
+  Fit again(true);
+  Sensitivity::Options options;
+  options.polish = true;
+  Sensitivity strict(options);
+  EXPECT_FALSE(strict.Compute(&again.problem, {&again.x}));
+  EXPECT_THAT(strict.message(), HasSubstr("stationarity_tolerance"));
+  options.stationarity_tolerance = 1e-5;
+  Sensitivity within(options);
+  ASSERT_TRUE(within.Compute(&again.problem, {&again.x})) << within.message();
+  EXPECT_LT(within.relative_decrement(), 1e-5);
+}
+
+// The parameter is rounded to 1e-6, as by a large offset of coordinates.
+struct Rounded {
+  template <typename T>
+  bool operator()(const T* y, T* r) const {
+    using std::exp;
+    const T u = (y[0] + 5e9) - 5e9;
+    r[0] = exp(a * u) - b;
+    return true;
+  }
+  double a, b;
+};
+
+TEST(HardLowerLevel, RoundedParameters) {
+  double y = 0.3, log_sigma = 0.0;
+  ceres::Problem lower;
+  std::vector<ceres::ResidualBlockId> ids;
+  for (int i = 0; i < 100; ++i) {
+    const double a = 0.02 * i;
+    const auto id = lower.AddResidualBlock(new AutoDiffCostFunction<Rounded, 1, 1>(new Rounded{
+                                               a, std::exp(0.5 * a) + 0.3 * std::sin(7.0 * i)}),
+                                           nullptr,
+                                           &y);
+    if (i % 2) ids.push_back(id);
+  }
+  Sensitivity::Options options;
+  options.polish = true;
+  for (const bool is_enough : {false, true}) {
+    Problem problem(nullptr, &lower);
+    options.stationarity_tolerance = is_enough ? 1e-5 : 1e-8;
+    Sensitivity sensitivity(options);
+    sensitivity.ScaleNoise(ids, &log_sigma);
+    EXPECT_EQ(sensitivity.Compute(&problem, {&log_sigma}), is_enough) << sensitivity.message();
+    if (!is_enough) EXPECT_THAT(sensitivity.message(), HasSubstr("noise"));
+  }
+}
+
+TEST(HardLowerLevel, EveryResidualBeyondItsLoss) {
+  double y = 0.0, log_scale = std::log(0.3);
+  Problem problem;
+  problem.AddUpperParameterBlock(&log_scale, 1);
+  auto* loss = new TukeyLoss(&log_scale);
+  for (int i = 0; i < 20; ++i) {
+    problem.lower()->AddResidualBlock(TargetCost(2.0 + 0.3 * std::sin(11.0 * i)), loss, &y);
+  }
+  problem.upper()->AddResidualBlock(TargetCost(2.0), nullptr, &y);
+  problem.SetParameterName(&y, "height");
+  Solver::Options options;
+  options.method = CreateMethod("lbfgs");
+  Solver::Summary summary;
+  Solve(options, &problem, &summary);
+  EXPECT_FALSE(summary.IsSolutionUsable());
+  EXPECT_THAT(summary.message, HasSubstr("every residual of height is beyond its loss's scale"));
+  log_scale = std::log(3.0);  // The remedy.
+  Solve(options, &problem, &summary);
+  EXPECT_TRUE(summary.IsSolutionUsable()) << summary.message;
+  EXPECT_NEAR(y, 2.0, 1e-2);
+}
+
+}  // namespace
+}  // namespace bilevel
