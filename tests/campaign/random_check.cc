@@ -7,12 +7,11 @@
 #include <limits>
 #include <random>
 
-#include "Eigen/Eigenvalues"
+#include "campaign/random_lower.h"
 
 namespace bilevel {
 namespace {
 
-using Eigen::MatrixXd;
 using Eigen::VectorXd;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
@@ -29,157 +28,7 @@ std::string Format(const char* format, ...) {
   return text;
 }
 
-// Moves blocks along a tangent vector, and back onto their bounds.
-void Move(const RandomProblem& problem,
-          const std::vector<int>& blocks,
-          const VectorXd& step,
-          bool project,
-          BlockValues* values) {
-  int at = 0;
-  for (const int b : blocks) {
-    const RandomBlock& block = problem.blocks()[b];
-    std::vector<double>& v = (*values)[b];
-    if (block.manifold) {
-      const std::vector<double> from = v;
-      block.manifold->Plus(from.data(), step.data() + at, v.data());
-    } else {
-      for (int i = 0; i < block.size(); ++i) {
-        v[i] += step[at + i];
-        if (project) v[i] = std::clamp(v[i], block.lower[i], block.upper[i]);
-      }
-    }
-    at += block.tangent_size();
-  }
-}
-
-class Newton {
- public:
-  Newton(const RandomProblem& problem, int scenario, BlockValues* values)
-      : problem_(problem), scenario_(scenario), y_(problem.Lower(scenario)), values_(*values) {
-    for (const int b : y_) {
-      const RandomBlock& block = problem.blocks()[b];
-      for (int i = 0; i < block.tangent_size(); ++i) {
-        coordinates_.push_back({b, block.manifold ? -1 : i});
-      }
-    }
-  }
-
-  LowerSolution Run() {
-    const BlockValues start = values_;
-    for (int k = 0; k < 100 && !result_.is_solved; ++k) {
-      if (!Step(k == 0)) break;
-    }
-    for (const int b : y_) {
-      for (size_t i = 0; i < start[b].size(); ++i) {
-        result_.moved = std::max(result_.moved, std::abs(start[b][i] - values_[b][i]));
-      }
-    }
-    return result_;
-  }
-
- private:
-  VectorXd Gradient(const BlockValues& values) const {
-    const std::vector<double> g = problem_.Gradient(Level::kLower, scenario_, y_, values);
-    return Eigen::Map<const VectorXd>(g.data(), g.size());
-  }
-
-  std::vector<int> Free(const VectorXd& g) {
-    std::vector<int> free;
-    result_.weakest_multiplier = kInfinity;
-    for (int j = 0; j < g.size(); ++j) {
-      const auto [b, i] = coordinates_[j];
-      if (i < 0) {
-        free.push_back(j);
-        continue;
-      }
-      const RandomBlock& block = problem_.blocks()[b];
-      const double v = values_[b][i];
-      const bool at_lower = v <= block.lower[i], at_upper = v >= block.upper[i];
-      const bool held = (at_lower && g[j] > 0.0) || (at_upper && g[j] < 0.0);
-      if (!held) free.push_back(j);
-      if (at_lower || at_upper) {
-        result_.weakest_multiplier =
-            std::min(result_.weakest_multiplier, held ? std::abs(g[j]) : 0.0);
-      }
-    }
-    return free;
-  }
-
-  MatrixXd Hessian(const std::vector<int>& free, int n) const {
-    const double h = 1e-5;
-    MatrixXd hessian(free.size(), free.size());
-    for (size_t k = 0; k < free.size(); ++k) {
-      VectorXd g[2];
-      for (const int side : {0, 1}) {
-        BlockValues there = values_;
-        Move(problem_, y_, (side ? h : -h) * VectorXd::Unit(n, free[k]), false, &there);
-        g[side] = Gradient(there);
-      }
-      for (size_t l = 0; l < free.size(); ++l) {
-        hessian(l, k) = (g[1][free[l]] - g[0][free[l]]) / (2.0 * h);
-      }
-    }
-    return 0.5 * (hessian + hessian.transpose());
-  }
-
-  bool Step(bool is_first) {
-    const VectorXd g = Gradient(values_);
-    if (!g.allFinite()) return false;
-    const std::vector<int> free = Free(g);
-    if (free.empty()) {
-      result_.least_eigenvalue = result_.largest_eigenvalue = 1.0;
-      return result_.is_solved = true;
-    }
-    VectorXd g_free(free.size());
-    for (size_t k = 0; k < free.size(); ++k) g_free[k] = g[free[k]];
-    const Eigen::SelfAdjointEigenSolver<MatrixXd> eigen(Hessian(free, g.size()));
-    const VectorXd& lambda = eigen.eigenvalues();
-    result_.least_eigenvalue = lambda[0];
-    result_.largest_eigenvalue = lambda.cwiseAbs().maxCoeff();
-    const double least = 1e-10 * result_.largest_eigenvalue + 1e-300;
-    const VectorXd along = eigen.eigenvectors().transpose() * g_free;
-    const VectorXd scaled = along.cwiseQuotient(lambda.cwiseAbs().cwiseMax(least));
-    if (is_first) result_.decrement = std::sqrt(std::max(0.0, along.dot(scaled)));
-    VectorXd step = VectorXd::Zero(g.size());
-    const VectorXd step_free = -eigen.eigenvectors() * scaled;
-    for (size_t k = 0; k < free.size(); ++k) step[free[k]] = step_free[k];
-    if (step.norm() > 1.0) step *= 1.0 / step.norm();
-    return Search(step, g_free.norm());
-  }
-
-  // Where the step is so short that g is all rounding, the gradient decides.
-  bool Search(const VectorXd& step, double norm) {
-    const double value = problem_.Evaluate(Level::kLower, scenario_, values_, nullptr);
-    const double length = step.norm();
-    const BlockValues before = values_;
-    for (double t = 1.0; t > 1e-10; t *= 0.5) {
-      values_ = before;
-      Move(problem_, y_, t * step, true, &values_);
-      const VectorXd g = Gradient(values_);
-      double new_norm = 0.0;
-      for (const int j : Free(g)) new_norm = std::hypot(new_norm, g[j]);
-      if (length < 1e-4 && new_norm < 0.7 * norm) return true;
-      const double new_value = problem_.Evaluate(Level::kLower, scenario_, values_, nullptr);
-      if (length > 1e-8 && new_value < value) return true;
-    }
-    values_ = before;
-    result_.is_solved = length < 1e-7;
-    return false;
-  }
-
-  const RandomProblem& problem_;
-  const int scenario_;
-  const std::vector<int> y_;
-  std::vector<std::pair<int, int>> coordinates_;
-  BlockValues& values_;
-  LowerSolution result_;
-};
-
 }  // namespace
-
-LowerSolution SolveLower(const RandomProblem& problem, int scenario, BlockValues* values) {
-  return Newton(problem, scenario, values).Run();
-}
 
 RandomCheck::RandomCheck(const RandomProblem& problem,
                          const Solver::Options& options,
@@ -228,48 +77,66 @@ std::string RandomCheck::Memory() const {
   return "";
 }
 
-std::string RandomCheck::LowerLevel() {
+// By how much g falls within a distance of y, beyond rounding; 0: not at all.
+double RandomCheck::FallOfG(int scenario, double way) const {
   std::mt19937 rng(7);
   std::normal_distribution<double> normal;
+  double terms = 0.0, least = 0.0;
+  const double g = problem_.Evaluate(Level::kLower, scenario, values_, &terms);
+  const std::vector<int> y = problem_.Lower(scenario);
+  int dim = 0;
+  for (const int b : y) dim += problem_.blocks()[b].tangent_size();
+  for (int k = 0; k < 50; ++k) {
+    BlockValues there = values_;
+    const VectorXd step = VectorXd::NullaryExpr(dim, [&] { return way * normal(rng); });
+    MoveBlocks(problem_, y, step, true, &there);
+    least = std::min(least, problem_.Evaluate(Level::kLower, scenario, there, nullptr) - g);
+  }
+  return least < -1e-12 * (1.0 + terms) ? -least : 0.0;
+}
+
+std::string RandomCheck::LowerLevel() {
   for (int s = 0; s < problem_.num_scenarios(); ++s) {
-    double terms = 0.0;
-    const double g = problem_.Evaluate(Level::kLower, s, values_, &terms);
-    const std::vector<int> y = problem_.Lower(s);
-    int dim = 0;
-    for (const int b : y) dim += problem_.blocks()[b].tangent_size();
-    for (int k = 0; k < 200; ++k) {
-      BlockValues there = values_;
-      const double way = std::pow(10.0, -(k % 4) - 3.0);
-      Move(problem_, y, VectorXd::NullaryExpr(dim, [&] { return way * normal(rng); }), true, &there);
-      const double less = g - problem_.Evaluate(Level::kLower, s, there, nullptr);
-      if (less > 1e-12 * (1.0 + terms)) {
-        return Format("g of scenario %d falls by %.3g at a distance of %.1g from y", s, less, way);
-      }
-    }
+    const double g = problem_.Evaluate(Level::kLower, s, values_, nullptr);
+    double fall = 0.0, way = 1e-2;
+    while (fall == 0.0 && way > 1e-7) fall = FallOfG(s, way *= 0.1);
     const LowerSolution solution = SolveLower(problem_, s, &values_);
+    const std::string falls =
+        fall > 0.0 ? Format("; g falls by %.3g at a distance of %.1g", fall, way) : "";
     if (!solution.is_solved) {
       is_unclear_ = true;
-      return Format("scenario %d: the check finds no minimum of g", s);
+      return Format("scenario %d: the check finds no minimum of g", s) + falls;
     }
-    is_singular_ = is_singular_ ||
-                   std::abs(solution.least_eigenvalue) < 1e-8 * solution.largest_eigenvalue;
+    is_singular_ =
+        is_singular_ || std::abs(solution.least_eigenvalue) < 1e-8 * solution.largest_eigenvalue;
     is_weak_ = is_weak_ || solution.weakest_multiplier < 1e-5;
     if (!is_singular_ && solution.least_eigenvalue < 0.0) {
-      return Format("y of scenario %d is a saddle: eigenvalues of the Hessian %.3g to %.3g", s,
-                    solution.least_eigenvalue, solution.largest_eigenvalue);
+      is_unclear_ = fall == 0.0;
+      return Format("y of scenario %d is a saddle: eigenvalues of the Hessian %.3g to %.3g",
+                    s,
+                    solution.least_eigenvalue,
+                    solution.largest_eigenvalue) +
+             falls;
     }
     if (solution.moved > 1e-5 && !is_singular_ &&
         solution.decrement > 1e-7 * std::sqrt(2.0 * std::abs(g)) + 1e-7) {
-      return Format("y of scenario %d is %.3g off its minimum (decrement %.3g, g %.3g)", s,
-                    solution.moved, solution.decrement, g);
+      return Format("y of scenario %d is %.3g off its minimum (decrement %.3g, relative %.2g)",
+                    s,
+                    solution.moved,
+                    solution.decrement,
+                    solution.decrement / std::sqrt(2.0 * std::abs(g))) +
+             falls;
     }
+    // A minimum after all, with a lesser one near.
+    is_unclear_ = is_unclear_ || fall > 0.0;
+    if (fall > 0.0) return Format("scenario %d", s) + falls;
   }
   return "";
 }
 
 double RandomCheck::Phi(const VectorXd& step) {
   BlockValues there = values_;
-  Move(problem_, x_, step, true, &there);
+  MoveBlocks(problem_, x_, step, true, &there);
   for (int s = 0; s < problem_.num_scenarios(); ++s) {
     if (!SolveLower(problem_, s, &there).is_solved) return kNaN;
   }
@@ -288,11 +155,29 @@ RandomCheck::Slope RandomCheck::Differences(const VectorXd& direction, double h)
   return {(4.0 * d[1] - d[0]) / 3.0, std::abs(d[1] - d[0]), curvature};
 }
 
+// Of several widths the one whose own error is least: phi may bend within 1e-4.
 RandomCheck::Slope RandomCheck::Differentiate(const VectorXd& direction, double h) {
-  const Slope wide = Differences(direction, h), narrow = Differences(direction, 0.25 * h);
-  Slope result = narrow;
-  result.error = std::abs(wide.value - narrow.value) + noise_ / h;
-  return result;
+  Slope best{kNaN, kInfinity, 0.0};
+  Slope wide = Differences(direction, h);
+  for (int k = 0; k < 6; ++k, h *= 0.25) {
+    Slope narrow = Differences(direction, 0.25 * h);
+    narrow.error = std::abs(wide.value - narrow.value) + noise_ / h;
+    if (narrow.error < best.error) best = narrow;
+    if (best.error < 1e-3 * options_.function_tolerance) break;
+    wide = narrow;
+  }
+  return best;
+}
+
+// By the widest of the differences that agree; 0 where none do.
+double RandomCheck::Curvature(const VectorXd& direction) {
+  double wide = kNaN;
+  for (double h = 2e-3; h > 1e-7; h *= 0.25) {
+    const double narrow = Differences(direction, h).curvature;
+    if (std::abs(narrow - wide) <= 0.1 * std::abs(narrow)) return narrow;
+    wide = narrow;
+  }
+  return 0.0;
 }
 
 // At a bound the slope is one-sided: 2 D(h / 2) - D(h), and its error that of the same with h / 4.
@@ -342,11 +227,12 @@ Verdict RandomCheck::NoSideFalls(const std::string& why) {
   }
   if (fall > kClear * (negligible_ + noise_)) {
     return {Verdict::kViolation,
-            why + Format("phi falls by %.3g at a distance of %.2g; negligible is %.2g", fall, at,
+            why + Format("phi falls by %.3g at a distance of %.2g; negligible is %.2g",
+                         fall,
+                         at,
                          negligible_)};
   }
-  const bool is_kink =
-      summary_.answer == AnswerKind::kKink || summary_.answer == AnswerKind::kJump;
+  const bool is_kink = summary_.answer == AnswerKind::kKink || summary_.answer == AnswerKind::kJump;
   return {is_kink ? Verdict::kVerifiedKink : Verdict::kUnclear, why};
 }
 
@@ -364,8 +250,7 @@ Verdict RandomCheck::Stationary() {
   }
   // The promise is about a Newton step along the gradient.
   const VectorXd down = -gradient_.normalized();
-  const double h = 1e-3;
-  const double curvature = (Phi(h * down) - 2.0 * phi_ + Phi(-h * down)) / (h * h);
+  const double curvature = Curvature(down);
   const double predicted = curvature > 0.0 ? 0.5 * gradient_.squaredNorm() / curvature : kInfinity;
   if (predicted <= kClear * negligible_) return {Verdict::kVerified, figures};
   const double newton = curvature > 0.0 ? gradient_.norm() / curvature : 0.01 * size_;
@@ -379,7 +264,10 @@ Verdict RandomCheck::Stationary() {
   }
   const std::string more =
       Format("a Newton step down promises %.3g, phi falls by %.3g at %.2g, negligible %.2g",
-             predicted, fall, at, negligible_);
+             predicted,
+             fall,
+             at,
+             negligible_);
   if (fall > kClear * (negligible_ + noise_)) return {Verdict::kViolation, figures + more};
   return {Verdict::kUnclear, figures + more};
 }

@@ -25,16 +25,6 @@ struct Verdict {
   std::string why;
 };
 
-// Minimises g of one scenario by Newton's method on Ceres' jets and differences of them.
-struct LowerSolution {
-  bool is_solved = false;
-  double least_eigenvalue = 0.0, largest_eigenvalue = 0.0;  // Of the free part of the Hessian.
-  double moved = 0.0;      // Largest change of a coordinate.
-  double decrement = 0.0;  // sqrt(g' H^-1 g) at the beginning.
-  double weakest_multiplier = 1e300;  // Of held bounds; 0 where one is touched without a push.
-};
-LowerSolution SolveLower(const RandomProblem& problem, int scenario, BlockValues* values);
-
 class RandomCheck {
  public:
   RandomCheck(const RandomProblem& problem,
@@ -49,11 +39,13 @@ class RandomCheck {
   // What holds of every usable answer: finite, within bounds, on manifolds, f as reported.
   std::string Memory() const;
   std::string LowerLevel();
+  double FallOfG(int scenario, double way) const;
   // phi at x moved along a tangent direction; NaN where there is no y*(x).
   double Phi(const Eigen::VectorXd& step);
   Slope Differences(const Eigen::VectorXd& direction, double h);
   // By two step sizes, which give the error.
   Slope Differentiate(const Eigen::VectorXd& direction, double h);
+  double Curvature(const Eigen::VectorXd& direction);
   // With the sign of x's bounds: 0 where a step downhill leaves them.
   void Gradient();
   Verdict Stationary();

@@ -224,8 +224,8 @@ void RandomProblem::AddFeatures(RandomTerm* term, int count, double size) {
                    : kind < 0.87 ? Feature::kProduct
                                  : Feature::kExponential;
     feature.factor = size * Normal() * (feature.type == Feature::kProduct ? 0.3 : 1.0);
-    feature.frequency = feature.type == Feature::kExponential ? Uniform(-0.5, 0.5)
-                                                              : Uniform(0.3, 2.0);
+    feature.frequency =
+        feature.type == Feature::kExponential ? Uniform(-0.5, 0.5) : Uniform(0.3, 2.0);
     feature.phase = Uniform(0.0, 6.0);
     residual.features.push_back(feature);
   }
@@ -285,8 +285,8 @@ void RandomProblem::MakeLowerTerms(int s) {
     const RandomBlock& of_x = blocks_[blocks[1]];
     RandomResidual& residual = term.function.residual;
     if (of_x.kind == BlockKind::kPlain && Chance(0.25)) {
-      residual.log_weight = NumCoordinates(residual.kinds[0], residual.sizes[0]) +
-                            Integer(0, of_x.size() - 1);
+      residual.log_weight =
+          NumCoordinates(residual.kinds[0], residual.sizes[0]) + Integer(0, of_x.size() - 1);
     }
     if (Chance(0.2)) {
       term.form = RandomTerm::kObjective;

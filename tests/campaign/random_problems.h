@@ -19,8 +19,8 @@ struct RandomBlock {
   Role role = kLower;
   int scenario = -1;  // -1: all.
   BlockKind kind = BlockKind::kPlain;
-  std::vector<double> values;       // The user's memory.
-  std::vector<double> lower, upper;  // Bounds, infinite where there are none.
+  std::vector<double> values;                 // The user's memory.
+  std::vector<double> lower, upper;           // Bounds, infinite where there are none.
   std::shared_ptr<ceres::Manifold> manifold;  // nullptr: Euclidean. The check's own.
   std::string name;
 

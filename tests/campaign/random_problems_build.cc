@@ -94,9 +94,9 @@ void RandomProblem::DeclareBlocks() {
 ceres::CostFunction* RandomProblem::MakeCost(const RandomTerm& term) {
   const RandomResidual& residual = term.function.residual;
   if (term.form == RandomTerm::kCeres) {
-    return Fill(new ceres::DynamicAutoDiffCostFunction<RandomResidual>(
-                    new RandomResidual(residual)),
-                residual);
+    return Fill(
+        new ceres::DynamicAutoDiffCostFunction<RandomResidual>(new RandomResidual(residual)),
+        residual);
   }
   return Fill(new DynamicAutoDiffCostFunction<RandomResidual>(new RandomResidual(residual)),
               residual);

@@ -24,8 +24,8 @@
 namespace bilevel {
 namespace {
 
-constexpr int kTimeOut = 20;         // Seconds for a solve and its check.
-constexpr double kTimeLimit = 5.0;   // Of a solve, by its options.
+constexpr int kTimeOut = 20;        // Seconds for a solve and its check.
+constexpr double kTimeLimit = 5.0;  // Of a solve, by its options.
 
 struct Arguments {
   unsigned seed = 1;
@@ -117,7 +117,8 @@ Result RunChild(unsigned seed, const std::string& method, int iterations) {
   result.crashed = !result.hung && result.status != 0;
   std::istringstream in(text);
   std::string line;
-  if (std::getline(in, line) && std::getline(in, line)) result.termination = std::atoi(line.c_str());
+  if (std::getline(in, line) && std::getline(in, line))
+    result.termination = std::atoi(line.c_str());
   if (std::getline(in, line)) result.verdict = std::atoi(line.c_str());
   std::getline(in, result.why);
   std::getline(in, result.message);
@@ -152,20 +153,45 @@ void Print(unsigned seed, const std::string& method, const Result& r, bool verbo
                      : r.termination == ceres::CONVERGENCE ? "ok"
                                                            : "no convergence";
   if (!kind) return;
-  std::printf("%s seed %u %s: %s | %s | %s", kind, seed, method.c_str(), r.why.c_str(),
-              r.figures.c_str(), r.message.c_str());
+  std::printf("%s seed %u %s: %s | %s | %s",
+              kind,
+              seed,
+              method.c_str(),
+              r.why.c_str(),
+              r.figures.c_str(),
+              r.message.c_str());
   if (r.crashed) std::printf(" | status %x after %s", r.status, r.was_solved ? "it" : "the start");
   std::printf("\n");
 }
 
 void PrintTable(const std::map<std::string, Row>& rows) {
-  std::printf("\n%-20s %5s %5s %8s %5s %7s %9s %9s %8s %5s %7s %5s\n", "method", "runs", "conv",
-              "verified", "kink", "unclear", "unchecked", "VIOLATION", "failures", "mute",
-              "crashes", "hangs");
+  std::printf("\n%-20s %5s %5s %8s %5s %7s %9s %9s %8s %5s %7s %5s\n",
+              "method",
+              "runs",
+              "conv",
+              "verified",
+              "kink",
+              "unclear",
+              "unchecked",
+              "VIOLATION",
+              "failures",
+              "mute",
+              "crashes",
+              "hangs");
   for (const auto& [method, r] : rows) {
-    std::printf("%-20s %5d %5d %8d %5d %7d %9d %9d %8d %5d %7d %5d\n", method.c_str(), r.runs,
-                r.convergence, r.verified, r.kink, r.unclear, r.not_checked, r.violations,
-                r.failures, r.mute, r.crashes, r.hangs);
+    std::printf("%-20s %5d %5d %8d %5d %7d %9d %9d %8d %5d %7d %5d\n",
+                method.c_str(),
+                r.runs,
+                r.convergence,
+                r.verified,
+                r.kink,
+                r.unclear,
+                r.not_checked,
+                r.violations,
+                r.failures,
+                r.mute,
+                r.crashes,
+                r.hangs);
   }
 }
 

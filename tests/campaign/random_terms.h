@@ -147,16 +147,26 @@ struct RandomFunction {
 };
 
 struct RandomLoss {
-  enum Shape { kNone, kHuber, kCauchy, kSoftLOne, kArctan, kTolerant, kTukey, kGemanMcClure,
-               kWelsch, kBarron };
+  enum Shape {
+    kNone,
+    kHuber,
+    kCauchy,
+    kSoftLOne,
+    kArctan,
+    kTolerant,
+    kTukey,
+    kGemanMcClure,
+    kWelsch,
+    kBarron
+  };
   enum Wrapper { kPlain, kNoiseScale, kWeighted, kSwitch };
   Shape shape = kNone;
   Wrapper wrapper = kPlain;
-  double scale = 1.0;     // Where it is fixed.
-  int log_scale = -1;     // Else the block that it is learned in.
-  int alpha = -1;         // Barron's.
+  double scale = 1.0;  // Where it is fixed.
+  int log_scale = -1;  // Else the block that it is learned in.
+  int alpha = -1;      // Barron's.
   int wrapper_block = -1;
-  bool is_ours = false;   // Of the library, not of Ceres.
+  bool is_ours = false;  // Of the library, not of Ceres.
 
   bool IsTrivial() const { return shape == kNone && wrapper == kPlain; }
 };
