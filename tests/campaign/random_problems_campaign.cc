@@ -1,7 +1,10 @@
 // Many random problems, each by many methods, and every CONVERGENCE checked; see random_check.h.
 //
 //     random_problems_campaign [--seed=1] [--num_problems=200] [--seconds=1e9]
-//                              [--methods=auto,lbfgs] [--iterations=100] [--verbose]
+//                              [--methods=auto,lbfgs] [--iterations=100] [--tolerance=1e-4]
+//                              [--verbose]
+//
+// --tolerance is for gradient and function alike; without it they are the defaults.
 //
 // Every solve runs in a process of its own, so that a crash or hang is its seed's and method's.
 #include <poll.h>
@@ -32,6 +35,7 @@ struct Arguments {
   int num_problems = 200;
   int iterations = 100;
   double seconds = 1e9;
+  double tolerance = 0.0;  // 0: the defaults.
   bool verbose = false;
   std::string methods =
       "auto,levenberg_marquardt,lbfgs,projected_lbfgs,bfgs,gradient_descent,hoag,bome,igfm,"
@@ -52,11 +56,14 @@ void Say(int to, const std::string& text) {
 }
 
 // "S" when solved, then termination, verdict, why and message, each on a line.
-void Child(unsigned seed, const std::string& method, int iterations, int to) {
+void Child(unsigned seed, const std::string& method, const Arguments& arguments, int to) {
   RandomProblem problem(seed);
   Solver::Options options;
   options.method = CreateMethod(method);
-  options.max_num_iterations = iterations;
+  options.max_num_iterations = arguments.iterations;
+  if (arguments.tolerance > 0.0) {
+    options.gradient_tolerance = options.function_tolerance = arguments.tolerance;
+  }
   options.max_solver_time_in_seconds = kTimeLimit;
   Solver::Summary summary;
   const double start = Now();
@@ -85,7 +92,7 @@ struct Result {
   std::string why, message, figures;
 };
 
-Result RunChild(unsigned seed, const std::string& method, int iterations) {
+Result RunChild(unsigned seed, const std::string& method, const Arguments& arguments) {
   Result result;
   int ends[2];
   if (pipe(ends) != 0) std::abort();
@@ -93,7 +100,7 @@ Result RunChild(unsigned seed, const std::string& method, int iterations) {
   const pid_t child = fork();
   if (child == 0) {
     close(ends[0]);
-    Child(seed, method, iterations, ends[1]);
+    Child(seed, method, arguments, ends[1]);
     _exit(0);
   }
   close(ends[1]);
@@ -206,7 +213,7 @@ int Main(const Arguments& arguments) {
     const unsigned seed = arguments.seed + k;
     if (arguments.verbose) std::printf("%s\n", RandomProblem(seed).Describe().c_str());
     for (const std::string& method : methods) {
-      const Result result = RunChild(seed, method, arguments.iterations);
+      const Result result = RunChild(seed, method, arguments);
       Count(result, &rows[method]);
       Print(seed, method, result, arguments.verbose);
       found = found || result.crashed || result.hung || result.verdict == Verdict::kViolation;
@@ -234,6 +241,8 @@ int main(int argc, char** argv) {
       arguments.methods = value;
     } else if (name == "--seconds") {
       arguments.seconds = std::atof(value.c_str());
+    } else if (name == "--tolerance") {
+      arguments.tolerance = std::atof(value.c_str());
     } else if (name == "--iterations") {
       arguments.iterations = std::atoi(value.c_str());
     } else if (name == "--verbose") {
