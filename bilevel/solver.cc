@@ -93,6 +93,7 @@ class Run {
         break;
       case Method::Outcome::kFailure:
         summary_.termination_type = ceres::FAILURE;
+        if (summary_.message.empty()) summary_.message = "the method failed, and gave no reason";
         break;
     }
   }

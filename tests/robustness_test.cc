@@ -161,7 +161,7 @@ TEST(Robustness, LowerSolverOutOfIterations) {
     scalars.AddLower<Exponential, 2>();
     scalars.AddUpper(12.0);
     scalars.options.max_num_lower_newton_iterations = 1;
-    scalars.options.lower_solver_options.max_num_iterations = 1;
+    scalars.options.lower_solver_options.max_num_iterations = 0;
     const Solver::Summary summary = scalars.Solve(method);
     EXPECT_TRUE(summary.IsSolutionUsable()) << method << summary.FullReport();
     EXPECT_NEAR(scalars.y, 12.0, 1e-2) << method;

@@ -18,7 +18,9 @@ namespace {
 
 // A new factorisation costs as much as about so many steps with an old one.
 constexpr double kFactorizationInSteps = 15.0;
-constexpr int kTightIterations = 500;  // Of Ceres, where Newton's were not enough.
+constexpr double kFarAway = 1e3;       // Such a growth of y is no way to a minimum.
+// So many times the iterations that Ceres may have, where Newton's were not enough.
+constexpr int kMoreIterations = 10;
 
 }  // namespace
 
@@ -92,10 +94,14 @@ bool NewtonLowerSolver::SolvePart(PerScenario* part, const double* x, bool cold)
     ++part->counts.cold_solves;
     part->y.value() = part->start.value();
     if (RunCeres(part) && Newton(part, x, false)) return true;
-    messages += "; and from a cold start: " + part->message;
+    if (part->message != messages) messages += "; and from a cold start: " + part->message;
   }
   // Ceres' steps are cheap: where Newton's were too few, many of those may do.
-  if (part->ran_out && RunCeres(part, true) && Newton(part, x, false)) return true;
+  if (part->ran_out && !part->singular && RunCeres(part, true) && Newton(part, x, false)) {
+    const double size = 1.0 + part->start.value().norm();
+    if (part->y.value().norm() <= kFarAway * size) return true;
+    messages += "; and by Ceres y goes as far as " + Number(part->y.value().norm());
+  }
   part->message = messages;
   return false;
 }
@@ -176,7 +182,7 @@ bool NewtonLowerSolver::RunCeres(PerScenario* part, bool tightly) {
   ceres::Solver::Options options = options_.ceres;
   if (tightly) {
     options.function_tolerance = options.gradient_tolerance = options.parameter_tolerance = 1e-16;
-    options.max_num_iterations = std::max(options.max_num_iterations, kTightIterations);
+    options.max_num_iterations *= kMoreIterations;
   }
   if (!part->ceres->Solve(options, &part->message)) return false;
   s.y.ReadUser(part->y.value().data());

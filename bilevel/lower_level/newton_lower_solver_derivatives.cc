@@ -151,12 +151,6 @@ LowerSolverReport NewtonLowerSolver::Report() const {
   if (largest != parts_.end()) {
     report.remark = "linear systems by " + (*largest)->system.factorization().Describe();
   }
-  for (auto& part : parts_) {
-    if (!part->in_noise) continue;
-    report.remark += "; its values are noisy: y is known to a relative " +
-                     Scientific(part->relative_decrement) + " only";
-    break;
-  }
   return report;
 }
 

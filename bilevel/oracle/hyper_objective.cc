@@ -45,9 +45,16 @@ void HyperObjective::Predict(const Point& x) {
   if (!y_.Move(share * motion_)) y_ = accepted_;
 }
 
-bool HyperObjective::Evaluate(const Point& x, double* phi, Vector* gradient) {
+bool HyperObjective::Evaluate(const Point& x,
+                              double* phi,
+                              Vector* gradient,
+                              const Vector* y_start) {
   message_.clear();
-  Predict(x);
+  if (y_start) {
+    y_.value() = *y_start;
+  } else {
+    Predict(x);
+  }
   may_ask_tangent_ = differentiated_ = false;
   last_x_ = x.value();
   if (!oracle_->Solve(x, &y_)) return Fail(oracle_->message());

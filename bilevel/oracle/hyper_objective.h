@@ -19,7 +19,8 @@ class HyperObjective {
 
   /// gradient (tangent of x) may be nullptr. False: message() says why; the oracle's latch is
   /// taken back, since x was a trial.
-  bool Evaluate(const Point& x, double* phi, Vector* gradient);
+  /// y starts at y_start, or where trials do.
+  bool Evaluate(const Point& x, double* phi, Vector* gradient, const Vector* y_start = nullptr);
 
   /// Makes the last evaluated (x, y) the start of those to come.
   void Accept();

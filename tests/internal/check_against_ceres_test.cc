@@ -191,7 +191,7 @@ TEST(CheckAgainstCeres, APlusJacobianThatIsNoDerivativeIsRefused) {
     Solve({}, &problem, &summary);
     EXPECT_EQ(summary.IsSolutionUsable(), !is_trick) << summary.message;
     if (is_trick) {
-      EXPECT_THAT(summary.message, HasSubstr("the manifold of attitude has a PlusJacobian"));
+      EXPECT_THAT(summary.message, HasSubstr("the manifold of 'attitude' has a PlusJacobian"));
     }
   }
 }

@@ -1,5 +1,6 @@
 // Lower levels at the edge of what double precision holds: ill-conditioned, noisy, flat.
 #include <cmath>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
@@ -147,16 +148,21 @@ TEST(HardLowerLevel, SinglePrecisionIsNoise) {
   Solve({}, &exact.problem, &summary);
   ASSERT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.message;
   Solve({}, &noisy.problem, &summary);
+  EXPECT_FALSE(summary.IsSolutionUsable());
+  EXPECT_THAT(summary.message, HasSubstr("noisy, which lower_tolerance = "));
+  Solver::Options tolerant;  // The remedy.
+  tolerant.lower_tolerance =
+      std::atof(summary.message.substr(summary.message.find("lower_tolerance = ") + 18).c_str());
+  Solve(tolerant, &noisy.problem, &summary);
   ASSERT_TRUE(summary.IsSolutionUsable()) << summary.message;
   EXPECT_NEAR(noisy.x, exact.x, 1e-2);
-  EXPECT_THAT(summary.FullReport(), HasSubstr("noisy"));
 
   Fit again(true);
   Sensitivity::Options options;
   options.polish = true;
   Sensitivity strict(options);
   EXPECT_FALSE(strict.Compute(&again.problem, {&again.x}));
-  EXPECT_THAT(strict.message(), HasSubstr("stationarity_tolerance"));
+  EXPECT_THAT(strict.message(), HasSubstr("nois"));
   options.stationarity_tolerance = 1e-5;
   Sensitivity within(options);
   ASSERT_TRUE(within.Compute(&again.problem, {&again.x})) << within.message();
@@ -195,7 +201,7 @@ TEST(HardLowerLevel, RoundedParameters) {
     Sensitivity sensitivity(options);
     sensitivity.ScaleNoise(ids, &log_sigma);
     EXPECT_EQ(sensitivity.Compute(&problem, {&log_sigma}), is_enough) << sensitivity.message();
-    if (!is_enough) EXPECT_THAT(sensitivity.message(), HasSubstr("noise"));
+    if (!is_enough) EXPECT_THAT(sensitivity.message(), HasSubstr("nois"));
   }
 }
 
@@ -214,7 +220,7 @@ TEST(HardLowerLevel, EveryResidualBeyondItsLoss) {
   Solver::Summary summary;
   Solve(options, &problem, &summary);
   EXPECT_FALSE(summary.IsSolutionUsable());
-  EXPECT_THAT(summary.message, HasSubstr("every residual of height is beyond its loss's scale"));
+  EXPECT_THAT(summary.message, HasSubstr("every residual of 'height' is beyond its loss's scale"));
   log_scale = std::log(3.0);  // The remedy.
   Solve(options, &problem, &summary);
   EXPECT_TRUE(summary.IsSolutionUsable()) << summary.message;

@@ -19,18 +19,21 @@ constexpr double kFarDamping = 1e-2;
 constexpr double kStepTolerances = 100.0;
 // Full steps in a row that shrink by factors between these show a singular Hessian ahead.
 constexpr double kLeastRate = 0.3, kMostRate = 0.8;
-// A value that was not computed to full precision may be off by this share of its summands.
-constexpr double kNoiseOfValue = 1e-6;
 
 }  // namespace
 
 bool DampedNewton::Run() {
-  part_.ran_out = part_.in_noise = false;
+  part_.ran_out = false;
   if (solver_.Follow(&part_, x_)) return true;
   if (!Evaluate()) return false;
   for (;; ++iteration_) {
     if (!Factorize()) return false;
     Step();
+    const bool creeps = is_full_step_ && part_.decrement > 0.5 * previous_decrement_;
+    if (part_.singular && creeps && !std::exchange(has_finished_, true)) {
+      if (!FinishWeakDirections() || !Evaluate()) return false;
+      continue;
+    }
     if (IsStationary()) {
       if (!is_indefinite_ && damping_ <= floor_) {
         if (!LeaveInflection()) return FinishWeakDirections();
@@ -46,9 +49,8 @@ bool DampedNewton::Run() {
       if (iteration_ < max_num_iterations_) continue;
     }
     KeepBest();
-    if (IsInNoise()) return EndInNoise();
     if (iteration_ >= max_num_iterations_) return FailToArrive("no stationary point");
-    if (Try() || TryByGradient()) {
+    if (Try()) {
       Accept();
       if (is_full_step_ && solver_.Follow(&part_, x_)) return true;
       if (!Evaluate()) return false;
@@ -149,23 +151,6 @@ bool DampedNewton::IsStationary() {
                     previous_decrement_,
                     kStalledTolerances * solver_.options_.tolerance * unit,
                     rounding_);
-}
-
-bool DampedNewton::TryByGradient() {
-  const double allowance = kNoiseOfValue * summands_;
-  if (!is_usable_ || decrement2_ > allowance || trial_value_ > part_.value + allowance) {
-    return false;
-  }
-  double unused = 0.0;
-  Vector& gradient = part_.trial_gradient;
-  if (!part_.g.Gradient(
-          x_, part_.trial.value().data(), Batch::All(), &unused, nullptr, gradient.data())) {
-    return false;
-  }
-  part_.product.resize(gradient.size());
-  part_.system.factorization().Solve(gradient, &part_.product);
-  is_hidden_ = gradient.dot(part_.product) <= 0.25 * decrement2_;
-  return is_hidden_;
 }
 
 void DampedNewton::ClampStep() {

@@ -33,8 +33,7 @@ class DampedNewton {
   using Status = Factorization::Status;
 
   static constexpr double kFirstDamping = 1e-4, kMostDamping = 1e12;
-  // Full steps that do not halve the decrement have stalled if it is within so many tolerances;
-  // where noise is all that is left, too.
+  // Full steps that do not halve the decrement have stalled if it is within so many tolerances.
   static constexpr double kStalledTolerances = 1e5;
   bool Fail(const std::string& what);
   bool Evaluate();
@@ -49,7 +48,8 @@ class DampedNewton {
   // no further. False: there is no way.
   bool LeaveMaximum();
   // Newton's steps shrink by a constant factor where the Hessian becomes singular: to a minimum, or
-  // to an inflection approached from its convex side. True: it was one, and y is beyond it.
+  // to an inflection approached from its convex side; and y may have begun at one. True: it was
+  // one, and y is beyond it.
   bool LeaveInflection();
   // The step's direction <- one along which g curves down the most, by inverse iteration with the
   // damped matrix. False: g does not.
@@ -59,13 +59,7 @@ class DampedNewton {
   bool Leave(std::initializer_list<double> sides);
   bool FailToArrive(const std::string& what);
   bool FinishWeakDirections();
-  bool IsInNoise() const;
-  // The best y, where the tolerance allows for it.
-  bool EndInNoise();
   void TakeBest();
-  // Where values are noisy the gradient may still tell: the trial is taken where its decrement is
-  // half of y's and its value not seen to be more (Hager and Zhang's approximate Wolfe condition).
-  bool TryByGradient();
   // By decrements of the Hessian itself.
   void KeepBest();
   void ClampStep();
@@ -85,8 +79,9 @@ class DampedNewton {
   double floor_, damping_;
   int iteration_ = 0;
   bool has_left_bounds_ = false;
-  int num_left_ = 0;    // Saddles and inflections.
-  int num_linear_ = 0;  // Full steps in a row that have shrunk by a constant factor.
+  bool has_finished_ = false;  // The weak directions, once.
+  int num_left_ = 0;           // Saddles and inflections.
+  int num_linear_ = 0;         // Full steps in a row that have shrunk by a constant factor.
 
   // Of the matrix factorised.
   bool is_mended_ = false;  // It is not the Hessian any more.

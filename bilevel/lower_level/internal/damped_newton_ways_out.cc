@@ -14,11 +14,14 @@ namespace {
 constexpr int kLinearSteps = 4;
 // So many saddles and inflections are left on the way.
 constexpr int kMostLeft = 10;
+// A coordinate on which the value curves by less than this share of it may be at an inflection.
+constexpr double kFlat = 1e-4;
 constexpr int kInverseIterations = 30;
 // Near a minimum so many steps that do not lessen the decrement show noise.
 constexpr double kNearlySolved = 1e-3;
 constexpr int kStepsInNoise = 5;
 constexpr int kMostWeakSteps = 10;
+constexpr double kArriving = 0.3;  // Towards an inflection the decrement shrinks by 2^-1.5.
 // y that has grown by this factor seems to have no minimum to go to.
 constexpr double kUnbounded = 1e6;
 
@@ -37,7 +40,18 @@ bool DampedNewton::LeaveMaximum() {
 }
 
 bool DampedNewton::LeaveInflection() {
-  if (num_linear_ < kLinearSteps || num_left_ >= kMostLeft || !Leave({1.0})) return false;
+  if (num_left_ >= kMostLeft) return false;
+  bool has_left = num_linear_ >= kLinearSteps && Leave({1.0});
+  for (int j = 0; j < part_.step.size() && !has_left; ++j) {
+    const int i = space_.AmbientIndex(j);
+    if (i < 0 || (part_.any_fixed && part_.fixed[j])) continue;
+    const double size = 1.0 + std::abs(part_.y.value()[i]);
+    const double curvature = part_.yy.valuePtr()[part_.yy.outerIndexPtr()[j]];
+    if (curvature * size * size > kFlat * std::abs(part_.value)) continue;
+    part_.step = Vector::Unit(part_.step.size(), j);
+    has_left = Leave({1.0, -1.0});
+  }
+  if (!has_left) return false;
   ++num_left_;
   num_linear_ = 0;
   is_full_step_ = false;
@@ -85,42 +99,47 @@ bool DampedNewton::Leave(std::initializer_list<double> sides) {
 }
 
 bool DampedNewton::FailToArrive(const std::string& what) {
+  const double norm = part_.y.value().norm();
   TakeBest();
-  if (part_.singular && part_.relative_decrement < kNearlySolved && Evaluate() && Factorize() &&
-      FinishWeakDirections() && part_.decrement <= solver_.tolerance_ * part_.Unit()) {
-    return true;
-  }
   Fail(what + " after " + std::to_string(iteration_) + " Newton iterations (relative decrement " +
        Scientific(part_.relative_decrement) + ")" + trouble_);
-  const double norm = part_.y.value().norm();
   if (norm > kUnbounded * (1.0 + first_norm_)) {
     part_.message += "; it seems unbounded below: y has grown to a norm of " + Number(norm);
     return false;
   }
   part_.ran_out = true;
-  if (iteration_ >= max_num_iterations_) {
+  const double least = part_.relative_decrement;
+  const std::string& name = solver_.options_.tolerance_name;
+  if (!part_.singular && num_since_best_ >= kStepsInNoise && least < kNearlySolved) {
+    part_.message += "; its values may be noisy";
+    if (!name.empty())
+      part_.message += ", which " + name + " = " + Scientific(4.0 * least) + " allows";
+  } else if (iteration_ >= max_num_iterations_) {
     part_.message += "; " + solver_.options_.limit_name + " may be too small";
   }
   return false;
 }
 
 // The damping that a singular Hessian needs is more than the curvature in its weak directions,
-// where its steps stop short. Newton's own go on.
+// where its steps stop short. Newton's own go on, as long as they arrive at once: towards an
+// inflection they shrink by a constant factor.
 bool DampedNewton::FinishWeakDirections() {
-  const auto handling = solver_.options_.singular_handling;
   if (!part_.singular || !part_.may_be_weak ||
-      handling == SingularHandling::kDampingWithRefinement) {
+      solver_.options_.singular_handling == SingularHandling::kDampingWithRefinement) {
     return true;
   }
   double before = kInfinity;
+  Point last;
   for (int k = 0; k < kMostWeakSteps; ++k) {
     part_.factorized = part_.kept = false;
     if (!part_.PrepareSystem(SingularHandling::kAutomatic, false) || !part_.may_be_weak) break;
-    const double decrement = part_.MeasuredDecrement();
-    if (!(decrement < 0.5 * before)) break;
+    const double decrement = part_.MeasuredDecrement(), rounding = part_.Rounding();
+    if (!(decrement < kArriving * before) && decrement > rounding) {
+      part_.y = last;
+      return Evaluate();
+    }
     part_.decrement = before = decrement;
     part_.SetRelativeDecrement();
-    const double rounding = part_.Rounding();
     if (decrement <= std::max(1e-2 * solver_.tolerance_ * part_.Unit(), rounding)) break;
     part_.step = -part_.step;
     ClampStep();
@@ -131,37 +150,12 @@ bool DampedNewton::FinishWeakDirections() {
         value > part_.value + RoundingOfValue(part_.Summands(rounding))) {
       break;
     }
+    last = part_.y;
     std::swap(part_.y, part_.trial);
-    part_.in_noise = false;
     if (!Evaluate()) return false;
     solver_.FindActive(&part_);
   }
   return true;
-}
-
-bool DampedNewton::IsInNoise() const {
-  return num_since_best_ >= kStepsInNoise && best_decrement_ < kNearlySolved * part_.Unit();
-}
-
-bool DampedNewton::EndInNoise() {
-  TakeBest();
-  const double least = part_.relative_decrement;
-  damping_ = floor_;
-  if (!Evaluate() || !Factorize()) return false;
-  Step();
-  const bool is_short = part_.RelativeStep() <= kLongestStalled;
-  if (least > kStalledTolerances * solver_.options_.tolerance || !is_short) {
-    const std::string& name = solver_.options_.tolerance_name;
-    const double enough = 2.0 * least / kStalledTolerances;
-    return Fail("its values are noisy: no step brings y nearer than a relative decrement of " +
-                Scientific(least) +
-                (name.empty() || !is_short
-                     ? ""
-                     : ", which " + name + " = " + Scientific(enough) + " allows"));
-  }
-  part_.in_noise = !is_indefinite_;
-  if (part_.in_noise && part_.singular) return FinishWeakDirections();
-  return part_.in_noise || Fail("its Hessian is not positive definite in the noise of its values");
 }
 
 void DampedNewton::TakeBest() {

@@ -57,7 +57,6 @@ struct NewtonLowerSolver::PerScenario {
   // y was taken for solved by the factorisation of another x.
   bool unconfirmed = false;
   bool ran_out = false;   // Of iterations, or of what decreases the value, in Newton's last run.
-  bool in_noise = false;  // y is as near as noise in the values lets it be.
   SecantCorrection secant;
   bool evaluated = false;  // Value, gradient and Hessians are those at x and y.
   Vector x;

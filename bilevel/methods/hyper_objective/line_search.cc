@@ -81,29 +81,31 @@ void LiftGradient(const Space& space, const double* x, const Vector& gradient, d
   }
 }
 
-// What a line search has looked at. Its choice may be any of them, and phi there is f at the y that
-// was found then: solved again, y may be another.
+// What a line search has looked at. It may ask again, and choose any of them, and phi there is f at
+// the y that was found first: solved again, y may be another.
 class Trials {
  public:
-  void Add(const Vector& x, const Vector& y) {
+  struct Trial {
+    Vector x, y;
+    double phi;
+    Vector gradient;  // Empty where it was not asked for.
+  };
+  void Add(Trial trial) {
     if (trials_.size() < kMost) trials_.emplace_back();
     std::rotate(trials_.begin(), trials_.end() - 1, trials_.end());
-    trials_.front() = {x, y};
+    trials_.front() = std::move(trial);
   }
   void Clear() { trials_.clear(); }
-  const Vector* FindY(const Vector& x) const {
+  const Trial* Find(const Vector& x) const {
     for (const Trial& trial : trials_) {
-      if (trial.x == x) return &trial.y;
+      if (trial.x == x) return &trial;
     }
     return nullptr;
   }
 
  private:
   static constexpr size_t kMost = 20;  // Ceres' own limit for one search.
-  struct Trial {
-    Vector x, y;
-  };
-  std::vector<Trial> trials_;  // The newest first.
+  std::vector<Trial> trials_;          // The newest first.
 };
 
 class CeresObjective final : public ceres::FirstOrderFunction {
@@ -119,13 +121,20 @@ class CeresObjective final : public ceres::FirstOrderFunction {
   int NumParameters() const override { return x_->space().size(); }
   bool Evaluate(const double* parameters, double* cost, double* gradient) const override {
     x_->value() = Eigen::Map<const Vector>(parameters, x_->value().size());
-    if (!phi_->Evaluate(*x_, cost, gradient ? &gradient_ : nullptr)) {
+    const Trials::Trial* const known = trials_->Find(x_->value());
+    if (known && (!gradient || known->gradient.size() == x_->dim())) {
+      phi_->Return(*x_, known->y);
+      *cost = known->phi;
+      if (gradient) gradient_ = known->gradient;
+    } else if (!phi_->Evaluate(
+                   *x_, cost, gradient ? &gradient_ : nullptr, known ? &known->y : nullptr)) {
       progress_->note = phi_->message();
       monitor_->Reject(phi_->message());
       return false;
+    } else {
+      trials_->Add({x_->value(), phi_->y().value(), *cost, gradient ? gradient_ : Vector()});
     }
     if (gradient) LiftGradient(x_->space(), parameters, gradient_, gradient);
-    trials_->Add(x_->value(), phi_->y().value());
     return true;
   }
 
@@ -160,12 +169,12 @@ class Forward final : public ceres::IterationCallback {
   ceres::CallbackReturnType operator()(const ceres::IterationSummary& s) override {
     if (x_->value() != *parameters_) {  // A line search may have looked elsewhere last.
       x_->value() = *parameters_;
-      const Vector* const y = trials_->FindY(*parameters_);
-      if (!y) {
+      const Trials::Trial* const chosen = trials_->Find(*parameters_);
+      if (!chosen) {
         progress_->note = "a line search has taken what it did not look at";
         return ceres::SOLVER_ABORT;
       }
-      phi_->Return(*x_, *y);
+      phi_->Return(*x_, chosen->y);
     }
     phi_->Accept();
     trials_->Clear();
@@ -275,7 +284,8 @@ Method::Outcome LineSearch::Minimize(Oracle& oracle,
     ceres::IterationSummary last;
     x.value() = parameters;
     Vector gradient;
-    if (!phi.Evaluate(x, &last.cost, &gradient)) {
+    const Trials::Trial* const known = trials.Find(parameters);
+    if (!phi.Evaluate(x, &last.cost, &gradient, known ? &known->y : nullptr)) {
       *message = phi.message();
       return Outcome::kFailure;
     }
