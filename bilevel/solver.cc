@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <exception>
 #include <optional>
 #include <utility>
 
 #include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/base/internal/rounding.h"
 #include "bilevel/base/internal/thrown.h"
+#include "bilevel/internal/describe_problem.h"
 #include "bilevel/internal/prepared_problem.h"
 #include "bilevel/internal/recorder.h"
 #include "bilevel/internal/start_check.h"
@@ -222,12 +222,10 @@ class Run {
   void CheckFromStart(const State& end) {
     const double phi = PhiFromStart(options_, start_.y, end, summary_.final_objective, &oracle_);
     if (!std::isnan(phi)) summary_.objective_from_start = phi;
-    const double size = std::max(std::abs(phi), std::abs(summary_.final_objective));
-    summary_.reproducible_from_start =
-        std::abs(phi - summary_.final_objective) <=
-                kReproduced * std::max(size, std::abs(summary_.initial_objective))
-            ? 1
-            : 0;
+    const double size = std::max(
+        {std::abs(phi), std::abs(summary_.final_objective), std::abs(summary_.initial_objective)});
+    const bool is_same = std::abs(phi - summary_.final_objective) <= kReproduced * size;
+    summary_.reproducible_from_start = is_same ? 1 : 0;
   }
 
   void NameActiveBounds(const Point& x) {
@@ -278,24 +276,6 @@ class Run {
   const State start_;
   std::optional<State> own_y_;  // The answer as its method left it, where that is asked for.
 };
-
-void Describe(const Solver::Options& options, const Program& program, Summary* summary) {
-  summary->num_threads_given = options.num_threads;
-  summary->num_threads_used = program.pool.num_threads();
-  summary->lower_hessian = options.lower_hessian;
-  summary->num_upper_parameters = program.x.tangent_size();
-  summary->num_lower_parameters = program.y.tangent_size();
-  summary->num_scenarios = static_cast<int>(program.scenarios.size());
-  summary->num_upper_residual_blocks = summary->num_lower_residual_blocks = 0;
-  summary->num_exact_residual_blocks = 0;
-  for (const auto& s : program.scenarios) {
-    summary->num_upper_residual_blocks += s->f->num_residual_blocks();
-    summary->num_lower_residual_blocks += s->g->num_residual_blocks();
-    summary->num_exact_residual_blocks += s->g->num_exact_blocks();
-  }
-  summary->num_numeric_residual_blocks =
-      summary->num_lower_residual_blocks - summary->num_exact_residual_blocks;
-}
 
 }  // namespace
 
@@ -363,7 +343,7 @@ void PrepareAndSolve(const Solver::Options& options,
   needs.compile.need_x = with_x;
   const auto prepared = PreparedProblem::Create(options, needs, problem, &summary->message);
   if (!prepared) return;
-  Describe(options, prepared->program(), summary);
+  DescribeProblem(options, prepared->program(), summary);
   const std::string method = options.method->name();
   if (prepared->groups() && !options.method->TakesScenarioBatches()) {
     summary->message =

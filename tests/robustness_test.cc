@@ -161,12 +161,12 @@ TEST(Robustness, LowerSolverOutOfIterations) {
     scalars.AddLower<Exponential, 2>();
     scalars.AddUpper(12.0);
     scalars.options.max_num_lower_newton_iterations = 1;
-    scalars.options.lower_solver_options.max_num_iterations = 0;
+    scalars.options.lower_solver_options.max_num_iterations = 1;
     const Solver::Summary summary = scalars.Solve(method);
     EXPECT_TRUE(summary.IsSolutionUsable()) << method << summary.FullReport();
     EXPECT_NEAR(scalars.y, 12.0, 1e-2) << method;
-    EXPECT_GT(Scalars::Count(summary, "Newton iterations"), 0) << method << summary.FullReport();
-    EXPECT_GT(summary.lower_solver.failed_solves, 0);
+    // Newton's iteration does not do from a trial's start: Ceres has to.
+    EXPECT_GT(summary.lower_solver.cold_solves, 1) << method << summary.FullReport();
   }
 }
 
