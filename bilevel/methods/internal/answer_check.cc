@@ -112,7 +112,12 @@ class Check {
       ClearHeld(x, beside, &beside);
       const double curvature = gradient_.dot(gradient_ - beside) / length;  // Times norm^2.
       if (!(curvature > 0.0)) return false;
-      if (std::abs(curvature - before) <= 0.5 * curvature) {
+      // Values that agree with both gradients confirm it, where rounding does not hide that.
+      const double bend = 0.5 * length * length * curvature;
+      const double error = value - phi_ + length * gradient_.squaredNorm() - bend;
+      const bool is_confirmed =
+          std::abs(error) <= 0.25 * bend && bend > RoundingOfValue(std::abs(phi_));
+      if (is_confirmed || std::abs(curvature - before) <= 0.5 * curvature) {
         return 0.5 * std::pow(norm, 4) / curvature <= negligible_;
       }
       before = curvature;
