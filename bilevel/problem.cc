@@ -36,7 +36,6 @@ class FirstOrderTerm final : public Objective {
   std::unique_ptr<ceres::FirstOrderFunction> function_;
 };
 
-
 }  // namespace
 
 Scenario::Scenario(std::string name, double weight, ceres::Problem* upper, ceres::Problem* lower)

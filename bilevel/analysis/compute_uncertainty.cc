@@ -2,8 +2,8 @@
 #include <cmath>
 #include <exception>
 
-#include "bilevel/base/internal/finite_differences.h"
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/internal/finite_differences.h"
 #include "bilevel/base/internal/thrown.h"
 #include "bilevel/internal/prepared_problem.h"
 #include "bilevel/oracle/hyper_objective.h"
@@ -12,7 +12,6 @@
 
 namespace bilevel {
 namespace {
-
 
 // Tries to compute it; returns what stands in the way, or nothing.
 std::string Compute(const Solver::Options& options,

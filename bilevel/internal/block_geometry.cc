@@ -12,7 +12,6 @@
 namespace bilevel {
 namespace {
 
-
 // The same kind twice is one manifold, as when both levels were built by one function.
 bool SameManifold(const ceres::Manifold& a, const ceres::Manifold& b, const double* values) {
   if (typeid(a) != typeid(b) || a.AmbientSize() != b.AmbientSize() ||

@@ -172,8 +172,7 @@ double JacobianError(const ceres::Manifold& manifold, const Vector& x) {
   }
   Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> jacobian(x.size(), m);
   if (m == 0 || !manifold.PlusJacobian(x.data(), jacobian.data())) return 0.0;
-  const double size =
-      std::max(differences.cwiseAbs().maxCoeff(), jacobian.cwiseAbs().maxCoeff());
+  const double size = std::max(differences.cwiseAbs().maxCoeff(), jacobian.cwiseAbs().maxCoeff());
   return size > 0.0 ? (differences - jacobian).cwiseAbs().maxCoeff() / size : 0.0;
 }
 
@@ -219,12 +218,11 @@ std::string CheckRecordings(const Program& program, bool every_block) {
 
 std::string CheckCosts(const Program& program) {
   for (const auto& s : program.scenarios) {
-    for (const auto& [level, problem] : {std::pair{s->g.get(), s->lower}, {s->f.get(), s->upper}}) {
-      std::string complaint;
-      // What throws here does so in every evaluation, which will say so.
-      Thrown([&] { complaint = CheckCost(program, *s, *level, problem); });
-      if (!complaint.empty()) return complaint;
-    }
+    std::string complaint;
+    // What throws here does so in every evaluation, which will say so.
+    Thrown([&] { complaint = CheckCost(program, *s, *s->g, s->lower); });
+    if (complaint.empty()) Thrown([&] { complaint = CheckCost(program, *s, *s->f, s->upper); });
+    if (!complaint.empty()) return complaint;
   }
   return "";
 }

@@ -22,8 +22,9 @@ class Arrival : public ceres::IterationCallback {
 
   ceres::CallbackReturnType operator()(const ceres::IterationSummary& summary) override {
     if (summary.iteration == 0) first_ = summary.cost;
-    const bool may_be_near = summary.step_is_successful && summary.iteration > 0 &&
-                             std::abs(summary.cost - least_) <= kSmallShare * std::abs(first_ - least_);
+    const bool may_be_near =
+        summary.step_is_successful && summary.iteration > 0 &&
+        std::abs(summary.cost - least_) <= kSmallShare * std::abs(first_ - least_);
     if (may_be_near) {
       oracle_.program().y.ReadUser(y_.value().data());
       has_arrived_ = IsLedBack();

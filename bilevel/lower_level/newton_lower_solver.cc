@@ -18,7 +18,7 @@ namespace {
 
 // A new factorisation costs as much as about so many steps with an old one.
 constexpr double kFactorizationInSteps = 15.0;
-constexpr double kFarAway = 1e3;       // Such a growth of y is no way to a minimum.
+constexpr double kFarAway = 1e3;  // Such a growth of y is no way to a minimum.
 // So many times the iterations that Ceres may have, where Newton's were not enough.
 constexpr int kMoreIterations = 10;
 

@@ -11,10 +11,7 @@
 #include "bilevel/terms/objective.h"
 
 namespace bilevel {
-namespace {
-
-
-}  // namespace
+namespace {}  // namespace
 
 FunctionCounts& LevelView::counts() { return upper_ ? oracle_->f_counts_ : oracle_->g_counts_; }
 

@@ -14,7 +14,6 @@
 namespace bilevel {
 namespace {
 
-
 // Offsets in [-1, 1]: each coordinate visits each of n strata once.
 Matrix LatinHypercube(int dimension, int n, unsigned seed) {
   std::mt19937 generator(seed);

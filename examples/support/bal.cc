@@ -68,7 +68,8 @@ class BalReader {
                                             : what + " is not a number");
     }
     position_ += length;
-    const bool ends = position_ == text_.size() || std::isspace(static_cast<unsigned char>(text_[position_]));
+    const bool ends =
+        position_ == text_.size() || std::isspace(static_cast<unsigned char>(text_[position_]));
     if (!ends || !std::isfinite(*value)) return Fail(what + " is not a finite number");
     return true;
   }
@@ -95,7 +96,8 @@ class BalReader {
     return false;
   }
   void SkipSpace() {
-    for (; position_ < text_.size() && std::isspace(static_cast<unsigned char>(text_[position_])); ++position_) {
+    for (; position_ < text_.size() && std::isspace(static_cast<unsigned char>(text_[position_]));
+         ++position_) {
       line_ += text_[position_] == '\n';
     }
   }

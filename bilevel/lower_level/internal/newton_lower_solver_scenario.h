@@ -56,7 +56,7 @@ struct NewtonLowerSolver::PerScenario {
   bool kept = false;
   // y was taken for solved by the factorisation of another x.
   bool unconfirmed = false;
-  bool ran_out = false;   // Of iterations, or of what decreases the value, in Newton's last run.
+  bool ran_out = false;  // Of iterations, or of what decreases the value, in Newton's last run.
   SecantCorrection secant;
   bool evaluated = false;  // Value, gradient and Hessians are those at x and y.
   Vector x;
@@ -101,11 +101,11 @@ struct NewtonLowerSolver::PerScenario {
       return g.JacobianInY(x.data(), y.value().data(), &rows) ? &rows : nullptr;
     };
     const int before = system.num_factorizations();
-    const bool ok = system.Prepare(&yy, Fixed(), handling, is_factorized, jacobian);
-    if (!ok) message = system.message();
+    const bool is_prepared = system.Prepare(&yy, Fixed(), handling, is_factorized, jacobian);
+    if (!is_prepared) message = system.message();
     counts.factorizations += system.num_factorizations() - before;
     may_be_weak = system.num_weak_directions() > 0;
-    return ok;
+    return is_prepared;
   }
   // By the system as it stands; the gradient has no say in directions that are free.
   double MeasuredDecrement() {

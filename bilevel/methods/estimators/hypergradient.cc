@@ -7,10 +7,7 @@
 #include "bilevel/oracle/lower_solver.h"
 
 namespace bilevel {
-namespace {
-
-
-}  // namespace
+namespace {}  // namespace
 
 double ExactHypergradient::Estimate(Oracle& o, State& s, Vector* gradient) {
   if (!o.Solve(s.x, &s.y) || !o.Differentiate(s.x, &s.y)) {

@@ -14,7 +14,7 @@
 namespace bilevel {
 namespace {
 
-constexpr double kCurved = 1e-10;     // A pair's s'y below this share of |s| |y| is left out.
+constexpr double kCurved = 1e-10;  // A pair's s'y below this share of |s| |y| is left out.
 
 // B v by the pairs, the newest last, in the coordinates where v is not held.
 class LimitedMemory {

@@ -7,7 +7,6 @@
 namespace bilevel {
 namespace {
 
-
 // weight |p|^2 of the values; adds its gradient, in tangent coordinates.
 double AddRidge(const Point& p, double weight, Vector* gradient) {
   for (const Space::Block& block : p.space().blocks()) {

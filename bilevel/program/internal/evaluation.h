@@ -29,7 +29,7 @@ struct Evaluation {
   double* yy_v = nullptr;
   SparseMatrix* yy = nullptr;
   SparseMatrix* yx = nullptr;
-  Vector* r = nullptr;  // The rows of Linearize.
+  Vector* r = nullptr;            // The rows of Linearize.
   RowSparseMatrix* jx = nullptr;  // May be left out.
   RowSparseMatrix* jy = nullptr;
 
