@@ -9,7 +9,7 @@ namespace bilevel {
 namespace {
 
 // Looked at from where g's distance from the answer's has fallen to this share.
-constexpr double kSmallShare = 1e-2;
+constexpr double kNear = 1e-2;
 // What g and its slope towards the answer may differ from its quadratic model there.
 constexpr double kModelError = 0.1;
 
@@ -22,9 +22,8 @@ class Arrival : public ceres::IterationCallback {
 
   ceres::CallbackReturnType operator()(const ceres::IterationSummary& summary) override {
     if (summary.iteration == 0) first_ = summary.cost;
-    const bool may_be_near =
-        summary.step_is_successful && summary.iteration > 0 &&
-        std::abs(summary.cost - least_) <= kSmallShare * std::abs(first_ - least_);
+    const bool may_be_near = summary.step_is_successful && summary.iteration > 0 &&
+                             std::abs(summary.cost - least_) <= kNear * std::abs(first_ - least_);
     if (may_be_near) {
       oracle_.program().y.ReadUser(y_.value().data());
       has_arrived_ = IsLedBack();

@@ -51,6 +51,7 @@ class DampedNewton {
   // to an inflection approached from its convex side; and y may have begun at one. True: it was
   // one, and y is beyond it.
   bool LeaveInflection();
+  int FlattestCoordinate() const;
   // The step's direction <- one along which g curves down the most, by inverse iteration with the
   // damped matrix. False: g does not.
   bool FindNegativeCurvature();

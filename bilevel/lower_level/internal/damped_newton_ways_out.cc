@@ -42,12 +42,7 @@ bool DampedNewton::LeaveMaximum() {
 bool DampedNewton::LeaveInflection() {
   if (num_left_ >= kMostLeft) return false;
   bool has_left = num_linear_ >= kLinearSteps && Leave({1.0});
-  for (int j = 0; j < part_.step.size() && !has_left; ++j) {
-    const int i = space_.AmbientIndex(j);
-    if (i < 0 || (part_.any_fixed && part_.fixed[j])) continue;
-    const double size = 1.0 + std::abs(part_.y.value()[i]);
-    const double curvature = part_.yy.valuePtr()[part_.yy.outerIndexPtr()[j]];
-    if (curvature * size * size > kFlat * std::abs(part_.value)) continue;
+  if (const int j = FlattestCoordinate(); !has_left && j >= 0) {
     part_.step = Vector::Unit(part_.step.size(), j);
     has_left = Leave({1.0, -1.0});
   }
@@ -56,6 +51,22 @@ bool DampedNewton::LeaveInflection() {
   num_linear_ = 0;
   is_full_step_ = false;
   return true;
+}
+
+// -1: no coordinate is flat. Only one is looked at: each costs evaluations, and there may be many.
+int DampedNewton::FlattestCoordinate() const {
+  int flattest = -1;
+  double least = kFlat * std::abs(part_.value);
+  for (int j = 0; j < part_.step.size(); ++j) {
+    const int i = space_.AmbientIndex(j);
+    if (i < 0 || (part_.any_fixed && part_.fixed[j])) continue;
+    const double size = 1.0 + std::abs(part_.y.value()[i]);
+    const double curvature = part_.yy.valuePtr()[part_.yy.outerIndexPtr()[j]] * size * size;
+    if (curvature > least) continue;
+    least = curvature;
+    flattest = j;
+  }
+  return flattest;
 }
 
 bool DampedNewton::FindNegativeCurvature() {
