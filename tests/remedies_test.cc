@@ -5,7 +5,10 @@
 #include <string>
 
 #include "bilevel/bilevel.h"
+#include "bilevel/methods/hyper_objective/gradient_method.h"
+#include "bilevel/methods/hyper_objective/optimistic.h"
 #include "bilevel/methods/stochastic/soba.h"
+#include "bilevel/methods/value_function/bvfsm.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "test_problems.h"
@@ -193,6 +196,80 @@ TEST(Remedies, SensitivityOfAnUnsolvedLowerLevel) {
   double dy_dx = 0.0;
   ASSERT_TRUE(polished.GetSensitivityBlock(&f.y, &f.x, &dy_dx));
   EXPECT_NEAR(dy_dx, 1.0, 1e-12);
+}
+
+// Differences weighed 1e-13, 1e-12, ..., 1e-8: no gap tells those that are rounding from those that
+// are not. All are, as the user knows.
+struct Weak {
+  template <typename T>
+  bool operator()(const T* x, const T* z, T* r) const {
+    r[0] = z[0] + z[1] - 2.0 * x[0];
+    r[1] = weight * (z[0] - z[1]);
+    return true;
+  }
+  double weight;
+};
+TEST(Remedies, RankThatCannotBeTold) {
+  for (const double rank_tolerance : {0.0, 1e-14}) {
+    double x = 0.5, z[6][2] = {};
+    Problem problem;
+    problem.AddUpperParameterBlock(&x, 1);
+    for (int k = 0; k < 6; ++k) {
+      problem.lower()->AddResidualBlock(
+          new AutoDiffCostFunction<Weak, 2, 1, 2>(new Weak{std::pow(10.0, -6.5 + 0.5 * k)}),
+          nullptr,
+          &x,
+          z[k]);
+      problem.upper()->AddResidualBlock(
+          new AutoDiffCostFunction<ToPoint, 2, 2>(new ToPoint), nullptr, z[k]);
+    }
+    OptimisticLowerSolver::Options lower;
+    lower.rank_tolerance = rank_tolerance;
+    const Solver::Summary summary =
+        SolveBy(std::make_shared<Optimistic>(CreateMethod("auto"), lower), &problem);
+    if (rank_tolerance == 0.0) {
+      EXPECT_THAT(summary.message, HasSubstr("set rank_tolerance between"));
+      continue;
+    }
+    EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.FullReport();
+    EXPECT_NEAR(x, 1.5, 1e-6);  // z = (x, x), nearest to (2, 1).
+    for (const auto& pair : z) EXPECT_NEAR(pair[0], 1.5, 1e-2);
+  }
+}
+
+// g = 1/2 (y - x)^2 - 1: the released barrier's weight is not positive unless the offset lifts it.
+struct Sunk {
+  template <typename T>
+  bool operator()(const T* x, const T* y, T* g) const {
+    g[0] = 0.5 * (y[0] - x[0]) * (y[0] - x[0]) - 1.0;
+    return true;
+  }
+};
+TEST(Remedies, OffsetOfADetachedBarrier) {
+  for (const bool lifted : {false, true}) {
+    double x = 0.5, y = 0.0;
+    Problem problem;
+    problem.AddUpperParameterBlock(&x, 1);
+    problem.AddTerm(
+        Level::kLower, std::make_unique<AutoDiffObjective<Sunk, 1, 1>>(), {{&x, 1}, {&y, 1}});
+    problem.upper()->AddResidualBlock(new AutoDiffCostFunction<To, 1, 1>(new To{2.0}), nullptr, &y);
+    BvfsmHypergradient::Options options;
+    options.barrier = BvfsmHypergradient::kDetached;
+    if (lifted) options.offset = 1.1;
+    StepRule rule;
+    rule.kind = StepRule::kAdam;
+    rule.step = 0.01;
+    const Solver::Summary summary =
+        SolveBy(std::make_shared<GradientMethod>(
+                    "bvfsm_detached", std::make_unique<BvfsmHypergradient>(options), rule),
+                &problem);
+    if (lifted) {
+      EXPECT_TRUE(summary.IsSolutionUsable()) << summary.FullReport();
+      EXPECT_NEAR(x, 2.0, 1e-2);
+    } else {
+      EXPECT_THAT(summary.message, HasSubstr("bvfsm.offset must exceed"));
+    }
+  }
 }
 
 TEST(Remedies, NothingToLearn) {

@@ -2,6 +2,7 @@
 #define BILEVEL_INTERNAL_RECORDER_H_
 
 #include <chrono>
+#include <optional>
 #include <string>
 
 #include "bilevel/methods/internal/answer_check.h"
@@ -25,6 +26,7 @@ class Recorder final : public Monitor {
 
   bool Report(const State& state, const Progress& progress) override;
   void Reject(const std::string& reason) override;
+  void Judge(const State& answer, const AnswerCheck& verdict) override;
   double gradient_tolerance() const override { return options_.gradient_tolerance; }
   double function_tolerance() const override { return options_.function_tolerance; }
   double parameter_tolerance() const override { return options_.parameter_tolerance; }
@@ -39,6 +41,8 @@ class Recorder final : public Monitor {
   double best_decrement() const { return best_decrement_; }
   /// That of the best state.
   const Evidence& evidence() const { return evidence_; }
+  /// What the method's own check said of this answer; nullptr where it has not looked.
+  const AnswerCheck* verdict(const State& answer) const;
   /// Why the run was stopped; an empty message: the method ended by itself.
   ceres::TerminationType stop_type() const { return stop_type_; }
   const std::string& stop_message() const { return stop_message_; }
@@ -54,6 +58,8 @@ class Recorder final : public Monitor {
   bool have_best_ = false, best_is_solved_ = false, best_leaves_y_ = false;
   State best_;
   Evidence evidence_;
+  State judged_;
+  std::optional<AnswerCheck> verdict_;
   double best_decrement_ = Progress::kUnknown;
   ceres::TerminationType stop_type_ = ceres::NO_CONVERGENCE;
   std::string stop_message_;

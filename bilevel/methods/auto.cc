@@ -32,6 +32,9 @@ class Auto::Watch final : public Monitor {
     return go_on;
   }
   void Reject(const std::string& reason) override { monitor_->Reject(reason); }
+  void Judge(const State& answer, const AnswerCheck& verdict) override {
+    monitor_->Judge(answer, verdict);
+  }
   double gradient_tolerance() const override { return monitor_->gradient_tolerance(); }
   double function_tolerance() const override { return monitor_->function_tolerance(); }
   double parameter_tolerance() const override { return monitor_->parameter_tolerance(); }
@@ -94,7 +97,10 @@ Method::Outcome Auto::Minimize(Oracle& oracle,
     // Whatever the method calls it, the answer is judged by what it is.
     const AnswerCheck check = CheckAnswer(oracle, *monitor, watch.evidence(), state);
     const bool has_answer = watch.evidence().first_x.has_value();
-    if (check.doubt.empty()) return has_answer ? Outcome::kConverged : outcome;
+    if (check.doubt.empty()) {
+      monitor->Judge(state, check);
+      return has_answer ? Outcome::kConverged : outcome;
+    }
     attempts_.back().ended += "; " + check.doubt;
     if (check.kind == AnswerKind::kUndetermined) {
       next = AfterRefusal(oracle, state);

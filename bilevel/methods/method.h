@@ -13,6 +13,8 @@
 
 namespace bilevel {
 
+struct AnswerCheck;
+
 /// All that a method carries from one iteration to the next: what a checkpoint holds.
 struct State {
   Point x, y;
@@ -83,6 +85,8 @@ class Monitor {
   /// A trial that was rejected within an iteration, and why. Iterations that Report as not accepted
   /// count by themselves.
   virtual void Reject(const std::string& /*reason*/) {}
+  /// The verdict on an answer that a method has had checked, so that it need not be checked again.
+  virtual void Judge(const State& /*answer*/, const AnswerCheck& /*verdict*/) {}
   /// The tests all methods share; the first met ends the run as converged.
   virtual double gradient_tolerance() const = 0;
   virtual double function_tolerance() const = 0;

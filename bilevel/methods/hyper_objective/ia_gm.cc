@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "bilevel/methods/estimators/bias.h"
 #include "bilevel/methods/estimators/internal/active_bounds.h"
 
 namespace bilevel {
@@ -13,6 +14,10 @@ std::string IaGm::Check(const Oracle& oracle) {
   if (complaint.empty()) complaint = options_.x.Check(dot + "x");
   if (complaint.empty()) complaint = options_.w.Check(dot + "w");
   return complaint;
+}
+
+void IaGm::Finish(Oracle& oracle, const State& state, Assessment* assessment) {
+  assessment->x_bias = EstimateDistance(oracle, state);
 }
 
 void IaGm::Start(Oracle& /*oracle*/, State& state) {

@@ -19,6 +19,7 @@ namespace bilevel {
 ///
 /// Momentum in the lower steps (LowerSteps::nesterov) makes it IA-GM (A). IA-GM is for convex lower
 /// levels, with one solution or many, the truncation for others. The method's own y is y_K.
+/// Assessment::x_bias is the distance to a stationary point of phi, where y*(x) is unique.
 class IaGm : public Method {
  public:
   struct Options : LowerSteps {
@@ -39,6 +40,7 @@ class IaGm : public Method {
     return options_.truncate_pessimistically ? "iaptt_gm" : "ia_gm";
   }
   std::string Check(const Oracle& oracle) override;
+  void Finish(Oracle& oracle, const State& state, Assessment* assessment) override;
 
  protected:
   void Start(Oracle& oracle, State& state) override;

@@ -68,6 +68,7 @@ TEST(IaGm, InitialisationUndoesFewLowerSteps) {
     EXPECT_NEAR(run.y.back()[0], 1.0, 1e-6);
     // Solve shows it: y solved is worse than at the start, which is returned.
     EXPECT_THAT(run.summary.message, HasSubstr("x and y are the start's"));
+    EXPECT_NEAR(run.summary.assessment.x_bias, std::abs(toy.x[0] - 2.0 / 3.0), 1e-3);
   }
   examples::Toy toy = Follow();
   IaGm::Options ia;
