@@ -45,6 +45,7 @@ class Run {
       return;
     }
     summary_.method = method_.name();
+    if (!recorder_.OpenCheckpoint(&start_, &summary_.message)) return;
     State state = start_;
     Conclude(Minimize(&state));
     summary_.method = method_.name();
@@ -87,8 +88,12 @@ class Run {
         break;
       case Method::Outcome::kNoConvergence:
         summary_.termination_type = recorder_.stop_type();
-        summary_.answer =
-            recorder_.stop_message().empty() ? AnswerKind::kStuck : AnswerKind::kLimit;
+        if (recorder_.stop_type() == ceres::FAILURE) {
+          summary_.answer = AnswerKind::kNone;
+        } else {
+          summary_.answer =
+              recorder_.stop_message().empty() ? AnswerKind::kStuck : AnswerKind::kLimit;
+        }
         if (!recorder_.stop_message().empty()) summary_.message = recorder_.stop_message();
         break;
       case Method::Outcome::kFailure:
@@ -274,7 +279,7 @@ class Run {
   Summary& summary_;
   Oracle& oracle_;
   Recorder recorder_;
-  const State start_;
+  State start_;
   std::optional<State> own_y_;  // The answer as its method left it, where that is asked for.
 };
 
@@ -311,6 +316,10 @@ bool Solver::Options::IsValid(std::string* error) const {
          require(parameter_tolerance >= 0.0, "parameter_tolerance must not be negative") &&
          require(num_threads > 0 && num_threads <= 1024,
                  "num_threads must be between 1 and 1024") &&
+         require(checkpoint.every_num_iterations >= 0,
+                 "checkpoint.every_num_iterations must not be negative") &&
+         require(checkpoint.every_seconds >= 0.0,
+                 "checkpoint.every_seconds must not be negative") &&
          require(num_scenarios_per_iteration >= 0,
                  "num_scenarios_per_iteration must not be negative") &&
          require(method != nullptr, "the method is null") &&

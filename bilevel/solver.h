@@ -1,6 +1,7 @@
 #ifndef BILEVEL_SOLVER_H_
 #define BILEVEL_SOLVER_H_
 
+#include <csignal>
 #include <functional>
 #include <limits>
 #include <memory>
@@ -101,6 +102,24 @@ class Solver {
     /// For methods that draw random numbers.
     unsigned seed = 0;
 
+    /// What a run needs to go on after the end of its process, bit for bit as if nothing had
+    /// happened, and nothing of it changes by being written.
+    struct Checkpoint {
+      /// Empty: none. Written beside and renamed, so that it is always whole; numpy.load reads it.
+      std::string file;
+      /// Goes on from the file where there is one, from the start where there is none. A file of
+      /// another problem, method or version is refused. False: always from the start.
+      bool resume = false;
+      /// Between two iterations, when so many or so much time have passed since the last; 0: never
+      /// for that reason.
+      int every_num_iterations = 0;
+      double every_seconds = 60.0;
+      /// Where it is not null and no longer 0, set by a signal handler or a callback, a checkpoint
+      /// is written after the iteration and the solve ends. Not owned.
+      const volatile std::sig_atomic_t* stop = nullptr;
+    };
+    Checkpoint checkpoint;
+
     /// A table of the iterations, as Ceres'.
     bool minimizer_progress_to_stdout = false;
     /// Not owned.
@@ -193,6 +212,12 @@ class Solver {
     std::string lower_level_remark;
 
     int num_threads_given = -1, num_threads_used = -1;
+
+    /// Options::checkpoint: how many were written, the iteration the run went on from (-1: from its
+    /// start), and why the last could not be written.
+    int num_checkpoints = 0;
+    long resumed_from_iteration = -1;
+    std::string checkpoint_error;
   };
 
   virtual ~Solver() = default;

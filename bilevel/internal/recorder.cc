@@ -5,7 +5,9 @@
 #include <cstdio>
 #include <regex>
 
+#include "bilevel/base/memory.h"
 #include "bilevel/internal/iteration_fields.h"
+#include "bilevel/internal/remember_iterations.h"
 #include "bilevel/oracle/lower_solver.h"
 
 namespace bilevel {
@@ -24,11 +26,12 @@ void WriteUser(const State& state) {
   state.y.space().WriteUser(state.y.value().data());
 }
 
-Recorder::Recorder(const Solver::Options& options, const Oracle* oracle, Solver::Summary* summary)
+Recorder::Recorder(const Solver::Options& options, Oracle* oracle, Solver::Summary* summary)
     : options_(options),
       oracle_(oracle),
       summary_(summary),
-      start_(std::chrono::steady_clock::now()) {}
+      start_(std::chrono::steady_clock::now()),
+      checkpoint_(options, oracle) {}
 
 double Recorder::Seconds() const {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
@@ -113,6 +116,91 @@ const AnswerCheck* Recorder::verdict(const State& answer) const {
   const bool is_it =
       verdict_ && judged_.x.value() == answer.x.value() && judged_.y.value() == answer.y.value();
   return is_it ? &*verdict_ : nullptr;
+}
+
+bool Recorder::OpenCheckpoint(State* start, std::string* error) {
+  return checkpoint_.Open(summary_->method, start, error);
+}
+
+// All that Report and the answer's check go by.
+void Recorder::RememberOwn(Memory* memory) {
+  const Memory::Group group(memory, "run");
+  memory->Keep("have_best", &have_best_);
+  memory->Keep("best_is_solved", &best_is_solved_);
+  memory->Keep("best_leaves_y", &best_leaves_y_);
+  if (have_best_) {
+    const Memory::Group best(memory, "best");
+    best_.Remember(oracle_->program().x, oracle_->program().y, memory);
+  }
+  memory->Keep("best_decrement", &best_decrement_);
+  evidence_.Remember(oracle_->program().x, memory);
+  double seconds = Seconds();
+  memory->Keep("seconds", &seconds);
+  if (memory->recalls()) {
+    start_ = std::chrono::steady_clock::now() -
+             std::chrono::duration_cast<std::chrono::steady_clock::duration>(
+                 std::chrono::duration<double>(seconds));
+  }
+  RememberIterations(memory, summary_);
+}
+
+bool Recorder::RememberAll(State* state, const Remember& remember, Memory* memory) {
+  {
+    const Memory::Group group(memory, "method");
+    if (!remember(memory)) return false;
+  }
+  if (!state) return true;
+  RememberOwn(memory);
+  {
+    const Memory::Group group(memory, "state");
+    state->Remember(oracle_->program().x, oracle_->program().y, memory);
+  }
+  const Memory::Group group(memory, "oracle");
+  return oracle_->Remember(memory);
+}
+
+bool Recorder::Resume(State* state, const Remember& remember) {
+  Memory* const memory = checkpoint_.to_resume();
+  if (!memory || !stop_message_.empty()) return false;
+  if (!RememberAll(state, remember, memory) || !memory->error().empty()) {
+    const std::string why =
+        memory->error().empty() ? "the method does not tell what it remembers" : memory->error();
+    Stop(ceres::FAILURE, "'" + options_.checkpoint.file + "' cannot be resumed: " + why);
+  }
+  if (state) {
+    oracle_->Clear();
+    summary_->resumed_from_iteration = static_cast<long>(oracle_->iteration);
+    checkpoint_.Resumed(oracle_->iteration);
+  }
+  return true;
+}
+
+bool Recorder::Rest(State* state, const Remember& remember) {
+  if (!stop_message_.empty()) return false;  // It could not be resumed.
+  if (!checkpoint_.is_wanted()) return true;
+  const bool stops = options_.checkpoint.stop && *options_.checkpoint.stop != 0;
+  // The first shows whether there can be any, before there is something to lose.
+  if (has_rested_ && !stops && !checkpoint_.IsDue(oracle_->iteration)) return true;
+  has_rested_ = true;
+  Memory memory;
+  if (!RememberAll(state, remember, &memory)) {
+    return Stop(ceres::FAILURE,
+                "no checkpoint of " + summary_->method +
+                    " can be written: the method, or its lower solver, does not tell what it "
+                    "remembers (Method::Remember, LowerSolver::Remember)");
+  }
+  const bool is_first = summary_->num_checkpoints == 0;
+  if (checkpoint_.Write(&memory, oracle_->iteration, &summary_->checkpoint_error)) {
+    ++summary_->num_checkpoints;
+    summary_->checkpoint_error.clear();
+  } else if (is_first && summary_->resumed_from_iteration < 0) {
+    return Stop(ceres::FAILURE, summary_->checkpoint_error);
+  }
+  if (!stops) return true;
+  return Stop(ceres::NO_CONVERGENCE,
+              summary_->checkpoint_error.empty()
+                  ? "it was asked to stop; '" + options_.checkpoint.file + "' holds how to go on"
+                  : "it was asked to stop, and " + summary_->checkpoint_error);
 }
 
 bool Recorder::Stop(ceres::TerminationType type, const std::string& message) {

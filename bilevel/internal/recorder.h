@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "bilevel/internal/checkpoint.h"
 #include "bilevel/methods/internal/answer_check.h"
 #include "bilevel/methods/method.h"
 #include "bilevel/solver.h"
@@ -22,17 +23,24 @@ void WriteUser(const State& state);
 class Recorder final : public Monitor {
  public:
   /// Nothing is owned.
-  Recorder(const Solver::Options& options, const Oracle* oracle, Solver::Summary* summary);
+  Recorder(const Solver::Options& options, Oracle* oracle, Solver::Summary* summary);
 
   bool Report(const State& state, const Progress& progress) override;
   void Reject(const std::string& reason) override;
   void Judge(const State& answer, const AnswerCheck& verdict) override;
+  bool Resume(State* state, const Remember& remember) override;
+  bool Rest(State* state, const Remember& remember) override;
+  bool keeps_checkpoints() const override { return checkpoint_.is_wanted(); }
   double gradient_tolerance() const override { return options_.gradient_tolerance; }
   double function_tolerance() const override { return options_.function_tolerance; }
   double parameter_tolerance() const override { return options_.parameter_tolerance; }
   int max_num_iterations() const override { return options_.max_num_iterations; }
 
   double Seconds() const;
+
+  /// Where a checkpoint is to be resumed, *start becomes that of its run. False: *error says what
+  /// is wrong with it.
+  bool OpenCheckpoint(State* start, std::string* error);
 
   bool have_best() const { return have_best_; }
   bool best_is_solved() const { return best_is_solved_; }
@@ -50,9 +58,11 @@ class Recorder final : public Monitor {
  private:
   void KeepIfBest(const State& state, const Progress& progress, const IterationSummary& it);
   bool Stop(ceres::TerminationType type, const std::string& message);
+  void RememberOwn(Memory* memory);
+  bool RememberAll(State* state, const Remember& remember, Memory* memory);
 
   const Solver::Options& options_;
-  const Oracle* oracle_;
+  Oracle* oracle_;
   Solver::Summary* summary_;
   std::chrono::steady_clock::time_point start_;
   bool have_best_ = false, best_is_solved_ = false, best_leaves_y_ = false;
@@ -63,6 +73,8 @@ class Recorder final : public Monitor {
   double best_decrement_ = Progress::kUnknown;
   ceres::TerminationType stop_type_ = ceres::NO_CONVERGENCE;
   std::string stop_message_;
+  Checkpoint checkpoint_;
+  bool has_rested_ = false;
 };
 
 }  // namespace bilevel

@@ -6,6 +6,7 @@
 
 #include "Eigen/Cholesky"
 #include "Eigen/SparseCholesky"
+#include "bilevel/base/memory.h"
 #include "bilevel/lower_level/internal/schur_elimination.h"
 #ifdef BILEVEL_USE_CHOLMOD
 #include "Eigen/CholmodSupport"
@@ -206,6 +207,13 @@ Factorization::Status Factorization::Factorize(const SparseMatrix& lower,
   if (n == 0) return Status::kPositiveDefinite;
   return implementation_->Factorize(scaled_) > kRankTolerance ? Status::kPositiveDefinite
                                                               : Status::kNotPositiveDefinite;
+}
+
+void Factorization::Remember(Memory* memory) {
+  memory->KeepRange("scaled", scaled_.valuePtr(), scaled_.nonZeros());
+  memory->KeepRange("scale", scale_.data(), scale_.size());
+  memory->Keep("fixed", &fixed_);
+  if (memory->recalls() && scaled_.cols() > 0) implementation_->Factorize(scaled_);
 }
 
 void Factorization::Solve(const Vector& b, Vector* x) const {

@@ -39,6 +39,9 @@ class Factorization {
   void Solve(const Matrix& b, Matrix* x) const;
   void Solve(const Vector& b, Vector* x) const;
 
+  /// For checkpoints: the last matrix, which is factorised again.
+  void Remember(Memory* memory);
+
   /// The scaling D of the last factorisation.
   const Vector& scale() const { return scale_; }
   /// "supernodal Cholesky (CHOLMOD)", and what was eliminated before.

@@ -10,6 +10,7 @@
 #include "Eigen/Eigenvalues"
 #include "Eigen/QR"
 #include "Eigen/SVD"
+#include "bilevel/base/memory.h"
 #include "bilevel/lower_level/internal/name_blocks.h"
 
 namespace bilevel {
@@ -291,6 +292,26 @@ std::string HessianSystem::NullSpaceBlocks() const {
   return NameBlocks(*y_, 1.0, [&](const Space::Block& block) {
     return null_space_.middleRows(block.tangent_offset, block.tangent_size).squaredNorm();
   });
+}
+
+void HessianSystem::Remember(const SparseMatrix* lower, Memory* memory) {
+  const Memory::Group group(memory, "system");
+  factorization_.Remember(memory);
+  bool is_prepared = lower_ != nullptr;
+  memory->Keep("is_prepared", &is_prepared);
+  if (is_prepared) lower_ = lower;
+  memory->Keep("fixed", &fixed_);
+  memory->Keep("handling", &handling_);
+  memory->Keep("singular", &singular_);
+  memory->Keep("null_space", &null_space_);
+  memory->Keep("weak", &weak_);
+  memory->Keep("weak_dual", &weak_dual_);
+  memory->Keep("weak_image", &weak_image_);
+  memory->Keep("weak_inverse", &weak_inverse_);
+  memory->Keep("largest_null", &largest_null_);
+  memory->Keep("smallest_kept", &smallest_kept_);
+  memory->Keep("residual", &residual_);
+  memory->Keep("num_factorizations", &num_factorizations_);
 }
 
 }  // namespace bilevel

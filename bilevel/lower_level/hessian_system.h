@@ -56,6 +56,8 @@ class HessianSystem {
   /// Largest |Hx - b| / |b| of the solves since Prepare.
   double residual() const { return residual_; }
   int num_factorizations() const { return num_factorizations_; }
+  /// For checkpoints; the matrix is the one that Prepare had.
+  void Remember(const SparseMatrix* lower, Memory* memory);
   const std::string& message() const { return message_; }
 
  private:

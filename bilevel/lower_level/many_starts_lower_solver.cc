@@ -5,6 +5,8 @@
 #include <random>
 #include <utility>
 
+#include "bilevel/base/memory.h"
+
 namespace bilevel {
 namespace {
 
@@ -128,6 +130,22 @@ LowerSolverReport ManyStartsLowerSolver::Report() const {
       "the least of the minima found from " + std::to_string(options_.num_starts) + " starts";
   report.remark = report.remark.empty() ? remark : report.remark + "; " + remark;
   return report;
+}
+
+bool ManyStartsLowerSolver::Remember(Memory* memory) {
+  memory->Keep("num_drawn", &num_drawn_);
+  bool all = true;
+  {
+    const Memory::Group group(memory, "main");
+    all &= main_->Remember(memory);
+  }
+  for (size_t i = 0; i < others_.size(); ++i) {
+    const Memory::Group group(memory, "start_" + std::to_string(i));
+    others_[i].y.Remember("y", program_->y, memory);
+    memory->Keep("is_fresh", &others_[i].is_fresh);
+    all &= others_[i].solver->Remember(memory);
+  }
+  return all;
 }
 
 }  // namespace bilevel

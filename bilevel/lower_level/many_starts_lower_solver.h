@@ -45,6 +45,7 @@ class ManyStartsLowerSolver : public LowerSolver {
   }
   bool IsDetermined(const Vector& fy) override { return main_->IsDetermined(fy); }
   std::unique_ptr<LowerSolver> Fork() const override;
+  bool Remember(Memory* memory) override;
   const std::string& message() const override { return main_->message(); }
   const LowerSolverCounts& counts() const override;
   double relative_decrement() const override { return main_->relative_decrement(); }

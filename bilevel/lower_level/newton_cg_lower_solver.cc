@@ -6,7 +6,9 @@
 
 #include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/base/internal/finite_differences.h"
+#include "bilevel/base/internal/remember_counts.h"
 #include "bilevel/base/internal/rounding.h"
+#include "bilevel/base/memory.h"
 #include "bilevel/lower_level/internal/for_each_scenario.h"
 #include "bilevel/program/level_evaluator.h"
 
@@ -331,6 +333,30 @@ const Matrix& NewtonCgLowerSolver::dy_dx() {
       program_->y.tangent_size(), x_.dim(), std::numeric_limits<double>::quiet_NaN());
   ForEach("was not differentiated: ", [&](PerScenario* part) { return FillColumns(part); });
   return dy_dx_;
+}
+
+bool NewtonCgLowerSolver::Remember(Memory* memory) {
+  memory->Keep("tolerance", &tolerance_);
+  memory->Keep("linear_tolerance", &linear_tolerance_);
+  x_.Remember("x", program_->x, memory);
+  memory->Keep("have_dy_dx", &have_dy_dx_);
+  if (!have_dy_dx_) dy_dx_.resize(0, 0);
+  memory->Keep("dy_dx", &dy_dx_);
+  RememberCounts("counts", &counts_, memory);
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    const Memory::Group group(memory, "scenario_" + std::to_string(i));
+    PerScenario& part = *parts_[i];
+    part.y.Remember("y", part.scenario->y, memory);
+    memory->Keep("held", &part.held);
+    memory->Keep("step", &part.step);
+    memory->Keep("solution", &part.solution);
+    memory->Keep("adjoint", &part.adjoint);
+    memory->Keep("value", &part.value);
+    memory->Keep("relative_decrement", &part.relative_decrement);
+    memory->Keep("linear_residual", &part.linear_residual);
+    RememberCounts("counts", &part.counts, memory);
+  }
+  return true;
 }
 
 }  // namespace bilevel

@@ -46,6 +46,7 @@ class NewtonCgLowerSolver : public LowerSolver {
   bool Adjoint(const Vector& fy, Vector* product) override;
   bool IsDetermined(const Vector& fy) override;
   std::unique_ptr<LowerSolver> Fork() const override;
+  bool Remember(Memory* memory) override;
   const std::string& message() const override { return message_; }
   const LowerSolverCounts& counts() const override { return counts_; }
   /// Of the last solve, the largest of all scenarios.

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/internal/remember_counts.h"
 #include "bilevel/base/internal/rounding.h"
 #include "bilevel/lower_level/internal/for_each_scenario.h"
 #include "bilevel/lower_level/internal/newton_lower_solver_scenario.h"
@@ -37,6 +38,44 @@ std::unique_ptr<LowerSolver> NewtonLowerSolver::Fork() const {
   Options options = options_;
   options.use_ceres = false;
   return std::make_unique<NewtonLowerSolver>(program_, options);
+}
+
+bool NewtonLowerSolver::Remember(Memory* memory) {
+  memory->Keep("solved_before", &solved_before_);
+  memory->Keep("tolerance", &tolerance_);
+  memory->Keep("have_dy_dx", &have_dy_dx_);
+  if (!have_dy_dx_) dy_dx_.resize(0, 0);
+  memory->Keep("dy_dx", &dy_dx_);
+  RememberCounts("counts", &counts_, memory);
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    const Memory::Group group(memory, "scenario_" + std::to_string(i));
+    parts_[i]->Remember(memory);
+  }
+  return true;
+}
+
+void NewtonLowerSolver::PerScenario::Remember(Memory* memory) {
+  memory->KeepRange("y", y.value().data(), y.value().size());
+  memory->Keep("x", &x);
+  memory->Keep("value", &value);
+  memory->Keep("gradient", &gradient);
+  memory->KeepRange("yy", yy.valuePtr(), yy.nonZeros());
+  memory->KeepRange("yx", yx.valuePtr(), yx.nonZeros());
+  system.Remember(&yy, memory);
+  secant.Remember(memory);
+  memory->Keep("fixed", &fixed);
+  memory->Keep("any_fixed", &any_fixed);
+  memory->Keep("weakly_active", &weakly_active);
+  memory->Keep("singular", &singular);
+  memory->Keep("may_be_weak", &may_be_weak);
+  memory->Keep("factorized", &factorized);
+  memory->Keep("kept", &kept);
+  memory->Keep("unconfirmed", &unconfirmed);
+  memory->Keep("ran_out", &ran_out);
+  memory->Keep("evaluated", &evaluated);
+  memory->Keep("decrement", &decrement);
+  memory->Keep("relative_decrement", &relative_decrement);
+  RememberCounts("counts", &counts, memory);
 }
 
 void NewtonLowerSolver::SetTolerance(double tolerance) {

@@ -54,6 +54,7 @@ class NewtonLowerSolver : public LowerSolver {
   bool IsDetermined(const Vector& fy) override;
   /// Newton alone: one ceres::Problem cannot be solved twice at once.
   std::unique_ptr<LowerSolver> Fork() const override;
+  bool Remember(Memory* memory) override;
   const std::string& message() const override { return message_; }
   const LowerSolverCounts& counts() const override { return counts_; }
 

@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/internal/remember_counts.h"
+#include "bilevel/base/memory.h"
 #include "bilevel/lower_level/internal/for_each_scenario.h"
 #include "bilevel/lower_level/internal/optimistic_lower_solver_scenario.h"
 
@@ -198,6 +200,27 @@ LowerSolverReport OptimisticLowerSolver::Report() const {
       Scientific(largest_null) + ", others from " + Scientific(smallest_kept);
   if (changed) report.remark += "; their dimension was not the same at all x, where phi may jump";
   return report;
+}
+
+// What has been evaluated at y is evaluated there again.
+bool OptimisticLowerSolver::Remember(Memory* memory) {
+  memory->Keep("solved_before", &solved_before_);
+  RememberCounts("counts", &own_counts_, memory);
+  if (memory->recalls()) have_dy_dx_ = false;
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    const Memory::Group group(memory, "scenario_" + std::to_string(i));
+    PerScenario& part = *parts_[i];
+    memory->Keep("x", &part.x);
+    part.y.Remember("y", part.space, memory);
+    memory->Keep("relative_decrement", &part.relative_decrement);
+    memory->Keep("held", &part.held);
+    memory->Keep("least_dimension", &part.least_dimension);
+    memory->Keep("most_dimension", &part.most_dimension);
+    RememberCounts("counts", &part.counts, memory);
+    if (memory->recalls()) part.evaluated = false;
+  }
+  const Memory::Group group(memory, "start");
+  return !own_start_ || own_start_->Remember(memory);
 }
 
 }  // namespace bilevel

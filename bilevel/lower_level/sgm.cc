@@ -5,6 +5,8 @@
 #include <limits>
 
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/internal/remember_counts.h"
+#include "bilevel/base/memory.h"
 
 namespace bilevel {
 
@@ -176,6 +178,14 @@ bool Sgm::Solve(const Point& x, Point* y) {
   *y = num_feasible_ > 0 ? best_ : least_;
   --counts_.failed_solves;
   return true;
+}
+
+bool Sgm::Remember(Memory* memory) {
+  memory->Keep("g_star", &g_star_);
+  memory->Keep("num_feasible", &num_feasible_);
+  memory->Keep("num_empty", &num_empty_);
+  RememberCounts("counts", &counts_, memory);
+  return true;  // Every solve begins anew.
 }
 
 }  // namespace bilevel

@@ -71,6 +71,7 @@ class Sgm : public LowerSolver {
   bool Adjoint(const Vector& /*fy*/, Vector* /*product*/) override { return false; }
   bool IsDetermined(const Vector& /*fy*/) override { return false; }
   std::unique_ptr<LowerSolver> Fork() const override;
+  bool Remember(Memory* memory) override;
   const std::string& message() const override { return message_; }
   const LowerSolverCounts& counts() const override { return counts_; }
   LowerSolverReport Report() const override;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "bilevel/base/memory.h"
 #include "bilevel/methods/hyper_objective/optimistic.h"
 #include "bilevel/methods/internal/answer_check.h"
 #include "bilevel/methods/internal/without_x.h"
@@ -21,7 +22,16 @@ constexpr int kMaxRestarts = 5;
 // Passes reports on, and keeps what the check of an answer asks for.
 class Auto::Watch final : public Monitor {
  public:
-  explicit Watch(Monitor* monitor) : monitor_(monitor) {}
+  /// `remember` tells what is remembered outside; the watch resumes where it is set to.
+  Watch(Monitor* monitor, const Space& x, const Remember& remember) : monitor_(monitor) {
+    remember_ = [this, &x, remember](Memory* memory) {
+      evidence_.Remember(x, memory);
+      memory->Keep("num_iterations", &num_iterations_);
+      memory->Keep("best", &best_);
+      return remember(memory);
+    };
+    resumes_ = monitor->Resume(nullptr, remember_);
+  }
 
   bool Report(const State& state, const Progress& progress) override {
     ++num_iterations_;
@@ -40,6 +50,25 @@ class Auto::Watch final : public Monitor {
   double parameter_tolerance() const override { return monitor_->parameter_tolerance(); }
   int max_num_iterations() const override { return monitor_->max_num_iterations(); }
 
+  bool Resume(State* state, const Remember& inner) override {
+    if (!resumes_) return false;
+    if (state) resumes_ = false;  // Who else asks watches a method of its own.
+    return monitor_->Resume(state, [&](Memory* memory) {
+      const Memory::Group group(memory, "inner");
+      return inner(memory);
+    });
+  }
+  bool Rest(State* state, const Remember& inner) override {
+    const bool go_on = monitor_->Rest(state, [&](Memory* memory) {
+      remember_(memory);
+      const Memory::Group group(memory, "inner");
+      return inner(memory);
+    });
+    stopped_ |= !go_on;
+    return go_on;
+  }
+  bool keeps_checkpoints() const override { return monitor_->keeps_checkpoints(); }
+
   void StartAttempt() {
     num_iterations_ = -1;  // The start is none.
     best_ = Progress::kUnknown;
@@ -47,11 +76,14 @@ class Auto::Watch final : public Monitor {
   Assessment::Attempt Attempt(const Method& method, const std::string& ended) const {
     return {method.name(), std::max(num_iterations_, 0), best_, ended};
   }
+  bool resumes() const { return resumes_; }
   bool stopped() const { return stopped_; }
   const Evidence& evidence() const { return evidence_; }
 
  private:
   Monitor* monitor_;
+  Remember remember_;
+  bool resumes_ = false;  // The method to come does.
   Evidence evidence_;
   bool stopped_ = false;
   int num_iterations_ = -1;
@@ -85,12 +117,18 @@ Method::Outcome Auto::Minimize(Oracle& oracle,
                                Monitor* monitor,
                                std::string* message) {
   attempts_.clear();
-  Watch watch(monitor);
   int num_restarts = 0;
   Method* next = first_;
+  Watch watch(monitor, state.x.space(), [&](Memory* memory) {
+    memory->Keep("num_restarts", &num_restarts);
+    RememberAttempts(memory);
+    next = last_;
+    return true;
+  });
+  if (watch.resumes() && last_ == optimistic_.get()) optimistic_->Check(oracle);
   for (;;) {
     last_ = next;
-    watch.StartAttempt();
+    if (!watch.resumes()) watch.StartAttempt();
     const Outcome outcome = last_->Minimize(oracle, state, &watch, message);
     attempts_.push_back(watch.Attempt(*last_, *message));
     if (watch.stopped()) return outcome;
@@ -137,6 +175,25 @@ Method* Auto::AfterRefusal(Oracle& oracle, const State& state) {
 Method* Auto::AfterKink(const State& state) {
   if (state.x.dim() > kVeryShortX || last_ == &polling_) return nullptr;
   return last_ == &sampling_ ? static_cast<Method*>(&polling_) : &sampling_;
+}
+
+// And which method is at work.
+void Auto::RememberAttempts(Memory* memory) {
+  const std::vector<Method*> all{
+      first_, &lm_, &lbfgs_, &projected_lbfgs_, &sampling_, &polling_, &bome_, optimistic_.get()};
+  int at = static_cast<int>(std::find(all.begin(), all.end(), last_) - all.begin());
+  memory->Keep("method", &at);
+  if (at >= 0 && at < static_cast<int>(all.size()) && all[at]) last_ = all[at];
+  int num_attempts = static_cast<int>(attempts_.size());
+  memory->Keep("num_attempts", &num_attempts);
+  attempts_.resize(num_attempts);
+  for (int k = 0; k < num_attempts; ++k) {
+    const Memory::Group group(memory, "attempt_" + std::to_string(k));
+    memory->Keep("method", &attempts_[k].method);
+    memory->Keep("num_iterations", &attempts_[k].num_iterations);
+    memory->Keep("objective", &attempts_[k].objective);
+    memory->Keep("ended", &attempts_[k].ended);
+  }
 }
 
 void Auto::Finish(Oracle& oracle, const State& state, Assessment* assessment) {

@@ -44,6 +44,7 @@ class Auto : public Method {
   explicit Auto(bool may_be_set);
   Method* AfterRefusal(Oracle& oracle, const State& state);
   Method* AfterKink(const State& state);
+  void RememberAttempts(Memory* memory);
 
   std::unique_ptr<Method> without_x_;
   LevenbergMarquardt lm_;

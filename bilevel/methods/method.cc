@@ -1,17 +1,28 @@
 #include "bilevel/methods/method.h"
 
+#include "bilevel/base/memory.h"
+
 namespace bilevel {
+
+void State::Remember(const Space& x_space, const Space& y_space, Memory* memory) {
+  x.Remember("x", x_space, memory);
+  y.Remember("y", y_space, memory);
+  memory->Keep("vectors", &vectors);
+  memory->Keep("flat_directions", &flat_directions);
+}
 
 Method::Outcome Method::Minimize(Oracle& oracle,
                                  State& state,
                                  Monitor* monitor,
                                  std::string* message) {
-  Start(oracle, state);
+  const auto remember = [&](Memory* memory) { return Remember(oracle, memory); };
+  if (!monitor->Resume(&state, remember)) Start(oracle, state);
   for (;;) {
     if (!oracle.ok()) {
       *message = oracle.error();
       return Outcome::kFailure;
     }
+    if (!monitor->Rest(&state, remember)) return Outcome::kNoConvergence;
     Progress progress;
     oracle.DrawScenarios();
     Step(oracle, state, &progress);

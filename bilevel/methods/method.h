@@ -1,6 +1,7 @@
 #ifndef BILEVEL_METHODS_METHOD_H_
 #define BILEVEL_METHODS_METHOD_H_
 
+#include <functional>
 #include <limits>
 #include <map>
 #include <memory>
@@ -13,6 +14,7 @@
 
 namespace bilevel {
 
+class Memory;
 struct AnswerCheck;
 
 /// All that a method carries from one iteration to the next: what a checkpoint holds.
@@ -26,6 +28,9 @@ struct State {
   Vector& Get(const std::string& name, int size) {
     return vectors.try_emplace(name, Vector::Zero(size)).first->second;
   }
+
+  /// For checkpoints, in the spaces of x and y.
+  void Remember(const Space& x_space, const Space& y_space, Memory* memory);
 };
 
 /// What one iteration tells. Numbers nobody computed stay NaN.
@@ -87,6 +92,18 @@ class Monitor {
   virtual void Reject(const std::string& /*reason*/) {}
   /// The verdict on an answer that a method has had checked, so that it need not be checked again.
   virtual void Judge(const State& /*answer*/, const AnswerCheck& /*verdict*/) {}
+
+  /// All that a method carries between two iterations beside the state, see Memory. False: it
+  /// cannot tell.
+  using Remember = std::function<bool(Memory*)>;
+  /// Before a method begins. True: it is not to, but to go on from where it has called Rest: the
+  /// state, the oracle and what `remember` names are what they then were; without a state, what
+  /// `remember` names alone, of a method that begins another.
+  virtual bool Resume(State* /*state*/, const Remember& /*remember*/) { return false; }
+  /// Between two iterations; a checkpoint may be written. False: stop, as after Report.
+  virtual bool Rest(State* /*state*/, const Remember& /*remember*/) { return true; }
+  /// Whether it ever does, for what is remembered for nothing else.
+  virtual bool keeps_checkpoints() const { return false; }
   /// The tests all methods share; the first met ends the run as converged.
   virtual double gradient_tolerance() const = 0;
   virtual double function_tolerance() const = 0;
@@ -114,6 +131,10 @@ class Method {
 
   /// Whether it takes problems without x, min { f(y) : y in argmin g }; see SolveSimpleBilevel.
   virtual bool WorksWithoutX() const { return false; }
+
+  /// For checkpoints: all members that one iteration leaves for the next; see Memory. False where
+  /// they are not told, and the method is refused a checkpoint.
+  virtual bool Remember(Oracle& /*oracle*/, Memory* /*memory*/) { return false; }
 
   /// After the last step, at the answer with y solved. What fails here is no failure of the solve.
   virtual void Finish(Oracle& /*oracle*/, const State& /*state*/, Assessment* /*assessment*/) {}

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "bilevel/base/memory.h"
 #include "bilevel/oracle/lower_solver.h"
 
 namespace bilevel {
@@ -43,6 +44,18 @@ void HyperObjective::Predict(const Point& x) {
   if ((dx_ - share * line_).norm() > 1e-6 * length) return;  // Another line.
   // Where the tangent is no guide (a manifold fails, say), y stays.
   if (!y_.Move(share * motion_)) y_ = accepted_;
+}
+
+void HyperObjective::Remember(Memory* memory) {
+  const Memory::Group group(memory, "phi");
+  accepted_.Remember("accepted", y_.space(), memory);
+  y_.Remember("y", y_.space(), memory);
+  memory->Keep("accepted_x", &accepted_x_);
+  memory->Keep("last_x", &last_x_);
+  memory->Keep("differentiated", &differentiated_);
+  memory->Keep("may_ask_tangent", &may_ask_tangent_);
+  memory->Keep("line", &line_);
+  memory->Keep("motion", &motion_);
 }
 
 bool HyperObjective::Evaluate(const Point& x,

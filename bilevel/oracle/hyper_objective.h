@@ -29,6 +29,9 @@ class HyperObjective {
   /// Whether trials start at y plus dy*/dx dx, by one solve a line, rather than at y.
   void set_use_tangent(bool use) { use_tangent_ = use; }
 
+  /// For checkpoints.
+  void Remember(Memory* memory);
+
   /// y*(x) of the last evaluation.
   const Point& y() const { return y_; }
   const std::string& message() const { return message_; }

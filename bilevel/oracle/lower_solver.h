@@ -9,6 +9,8 @@
 
 namespace bilevel {
 
+class Memory;
+
 /// What summaries tell of the last solve or differentiation. -1 and empty: not known.
 struct LowerSolverReport {
   int num_free_directions = 0;
@@ -59,6 +61,10 @@ class LowerSolver {
   /// Another solver of the same problem for another thread, starting with no solution of its own.
   /// It must not touch the user's memory or problems.
   virtual std::unique_ptr<LowerSolver> Fork() const = 0;
+
+  /// For checkpoints: all members on which later solves depend to the last bit. False where they
+  /// are not told.
+  virtual bool Remember(Memory* /*memory*/) { return false; }
 
   virtual const std::string& message() const = 0;
   virtual const LowerSolverCounts& counts() const = 0;

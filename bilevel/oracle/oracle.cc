@@ -4,6 +4,8 @@
 #include <random>
 #include <utility>
 
+#include "bilevel/base/internal/remember_counts.h"
+#include "bilevel/base/memory.h"
 #include "bilevel/oracle/internal/per_scenario.h"
 #include "bilevel/oracle/lower_solver.h"
 #include "bilevel/oracle/scenario_groups.h"
@@ -104,13 +106,41 @@ bool Oracle::Differentiate(const Point& x, Point* y) {
   return false;
 }
 
-void Oracle::ForEach(int n, const std::function<void(Oracle& worker, int i)>& body) {
-  const int num_workers = std::min(n, kMaxWorkers);
+void Oracle::MakeWorkers(int num_workers) {
   while (static_cast<int>(workers_.size()) < num_workers) {
     std::unique_ptr<LowerSolver> lower = lower_ ? lower_->Fork() : nullptr;
     workers_.push_back(std::make_unique<Oracle>(program_, lower.get(), seed_));
     workers_.back()->own_lower_ = std::move(lower);
   }
+}
+
+bool Oracle::Remember(Memory* memory) {
+  memory->Keep("iteration", &iteration);
+  RememberCounts("f_counts", &f_counts_, memory);
+  RememberCounts("g_counts", &g_counts_, memory);
+  RememberCounts("retired_counts", &retired_counts_, memory);
+  int num_workers = static_cast<int>(workers_.size());
+  memory->Keep("num_workers", &num_workers);
+  MakeWorkers(num_workers);
+  bool all = true;
+  if (lower_) {
+    const Memory::Group group(memory, "lower");
+    all &= lower_->Remember(memory);
+  }
+  if (lower_is_the_methods()) {
+    const Memory::Group group(memory, "first_lower");
+    all &= first_lower_->Remember(memory);
+  }
+  for (int i = 0; i < num_workers; ++i) {
+    const Memory::Group group(memory, "worker_" + std::to_string(i));
+    all &= workers_[i]->Remember(memory);
+  }
+  return all;
+}
+
+void Oracle::ForEach(int n, const std::function<void(Oracle& worker, int i)>& body) {
+  const int num_workers = std::min(n, kMaxWorkers);
+  MakeWorkers(num_workers);
   std::vector<std::string> errors(n);
   for (auto& worker : workers_) worker->iteration = iteration;
   program_->pool.ParallelFor(num_workers, 1, [&](int, int w) {

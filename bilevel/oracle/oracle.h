@@ -15,6 +15,7 @@
 namespace bilevel {
 
 class LowerSolver;
+class Memory;
 class ScenarioGroups;
 
 /// Everything a method may ask of the problem. Whatever fails latches: ok() stays false, later
@@ -72,6 +73,10 @@ class Oracle {
   /// (iteration, stream).
   void RandomDirection(int stream, Vector* direction) const;
 
+  /// For checkpoints: the iteration, all counts, and the lower solvers. False where one of these
+  /// does not tell.
+  bool Remember(Memory* memory);
+
   const std::string& message() const { return message_; }
 
   bool ok() const { return error_.empty(); }
@@ -90,6 +95,8 @@ class Oracle {
  private:
   friend class LevelView;
   struct PerScenario;
+  void MakeWorkers(int num_workers);
+
   Program* program_;
   LowerSolver* lower_;
   LowerSolver* first_lower_;

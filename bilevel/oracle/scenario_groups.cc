@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "bilevel/base/memory.h"
+
 namespace bilevel {
 
 ScenarioGroups::ScenarioGroups(Program* program, int group_size, const Factory& make)
@@ -141,6 +143,15 @@ LowerSolverReport ScenarioGroups::Report() const {
     if (all.remark != own.remark) join(own.remark, &all.remark);
     return true;
   });
+  return all;
+}
+
+bool ScenarioGroups::Remember(Memory* memory) {
+  bool all = true;
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    const Memory::Group group(memory, "group_" + std::to_string(i));
+    all &= groups_[i].solver->Remember(memory);
+  }
   return all;
 }
 

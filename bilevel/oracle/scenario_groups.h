@@ -40,6 +40,7 @@ class ScenarioGroups : public LowerSolver {
   bool Adjoint(const Vector& fy, Vector* product) override;
   bool IsDetermined(const Vector& fy) override;
   std::unique_ptr<LowerSolver> Fork() const override;
+  bool Remember(Memory* memory) override;
   const std::string& message() const override { return message_; }
   const LowerSolverCounts& counts() const override;
   double relative_decrement() const override;

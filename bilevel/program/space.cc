@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "bilevel/base/internal/vector_passes.h"
+#include "bilevel/base/memory.h"
 
 namespace bilevel {
 
@@ -232,6 +233,14 @@ bool Point::Move(double scale, const SparseVector& delta) {
     std::copy_n(moved_.data() + block.offset, block.size, value_.data() + block.offset);
   }
   return true;
+}
+
+void Point::Remember(const std::string& name, const Space& space, Memory* memory) {
+  bool exists = space_ != nullptr;
+  memory->Keep(name + "_exists", &exists);
+  if (!exists) return;
+  if (!space_) *this = Point(&space);
+  memory->KeepRange(name, value_.data(), value_.size());
 }
 
 bool Point::MoveByStep() {

@@ -11,6 +11,8 @@
 
 namespace bilevel {
 
+class Memory;
+
 using Vector = Eigen::VectorXd;
 using Matrix = Eigen::MatrixXd;
 
@@ -153,6 +155,9 @@ class Point {
   }
   /// Moves along scale * delta, at the cost of the blocks delta touches.
   bool Move(double scale, const SparseVector& delta);
+
+  /// For checkpoints: its values, in the space it then is of.
+  void Remember(const std::string& name, const Space& space, Memory* memory);
 
  private:
   bool MoveByStep();

@@ -68,6 +68,8 @@ struct NewtonLowerSolver::PerScenario {
   std::string message;
   LowerSolverCounts counts;
 
+  void Remember(Memory* memory);
+
   const std::vector<char>* Fixed() const { return any_fixed ? &fixed : nullptr; }
 
   double Unit() const { return std::sqrt(2.0 * std::abs(value)); }

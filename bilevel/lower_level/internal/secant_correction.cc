@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "bilevel/base/internal/rounding.h"
+#include "bilevel/base/memory.h"
 
 namespace bilevel {
 
@@ -24,6 +25,16 @@ void SecantCorrection::Add(const Vector& step, const Vector& change) {
   steps_.col(num_pairs_) = step;
   changes_.col(num_pairs_) = change;
   curvature_[num_pairs_++] = curvature;
+}
+
+void SecantCorrection::Remember(Memory* memory) {
+  const Memory::Group group(memory, "secant");
+  memory->Keep("num_pairs", &num_pairs_);
+  memory->Keep("steps", &steps_);
+  memory->Keep("changes", &changes_);
+  // What no pair has set is nothing to read, nor to write.
+  std::fill(curvature_ + num_pairs_, curvature_ + kMostPairs, 0.0);
+  memory->KeepRange("curvature", curvature_, kMostPairs);
 }
 
 }  // namespace bilevel

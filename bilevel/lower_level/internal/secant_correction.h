@@ -12,6 +12,7 @@ class SecantCorrection {
   void Clear() { num_pairs_ = 0; }
   /// A step and the change of the gradient along it. Ignored where the curvature is not positive.
   void Add(const Vector& step, const Vector& change);
+  void Remember(Memory* memory);
 
   /// x = B^-1 g, where solve(b, &x) applies H0^-1. x must not alias g.
   template <typename Solve>

@@ -28,6 +28,7 @@ class Bsg1Hypergradient : public HypergradientEstimator {
   bool is_biased() const override { return true; }
   std::string Check(const Oracle& oracle) const override;
   double Estimate(Oracle& oracle, State& state, Vector* gradient) override;
+  bool Remember(Oracle& /*oracle*/, Memory* /*memory*/) override { return true; }
 
  private:
   Options options_;

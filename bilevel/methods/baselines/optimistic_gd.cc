@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "bilevel/base/memory.h"
 #include "bilevel/methods/estimators/internal/active_bounds.h"
 
 namespace bilevel {
@@ -39,6 +40,11 @@ void OptimisticGd::Step(Oracle& o, State& s, Progress* progress) {
   progress->gradient_max_norm = std::max(ProjectedMaxNorm(s.x, dx), ProjectedMaxNorm(s.y, dy));
   progress->y_is_solved = false;
   progress->keep = Progress::kAlways;
+}
+
+bool OptimisticGd::Remember(Oracle& /*oracle*/, Memory* memory) {
+  memory->Keep("first", &first_);
+  return true;
 }
 
 }  // namespace bilevel

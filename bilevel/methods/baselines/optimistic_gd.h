@@ -31,6 +31,7 @@ class OptimisticGd : public Method {
 
   std::string name() const override { return "optimistic_gd"; }
   std::string Check(const Oracle& oracle) override;
+  bool Remember(Oracle& oracle, Memory* memory) override;
 
  protected:
   void Start(Oracle& oracle, State& state) override;

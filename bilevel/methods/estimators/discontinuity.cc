@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "bilevel/base/memory.h"
 #include "bilevel/oracle/lower_solver.h"
 
 namespace bilevel {
@@ -93,6 +94,14 @@ std::string Discontinuity::FindJump(Oracle& oracle) const {
   }
   if (k < kFewestHalvings) return "";
   return report("");
+}
+
+void Discontinuity::Remember(const Oracle& oracle, Memory* memory) {
+  const Memory::Group group(memory, "steepest");
+  memory->Keep("slope", &slope_);
+  xa_.Remember("xa", oracle.program().x, memory);
+  xb_.Remember("xb", oracle.program().x, memory);
+  y_.Remember("y", oracle.program().y, memory);
 }
 
 }  // namespace bilevel

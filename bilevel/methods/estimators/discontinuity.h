@@ -23,6 +23,7 @@ class Discontinuity {
   /// fifty at a jump. Where the lower solver does not know how accurate it is, the pair is widened
   /// instead, while the difference does not grow: up to twenty.
   std::string FindJump(Oracle& oracle) const;
+  void Remember(const Oracle& oracle, Memory* memory);
 
  private:
   double slope_ = 0.0;

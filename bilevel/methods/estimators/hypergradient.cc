@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/memory.h"
 #include "bilevel/oracle/lower_solver.h"
 
 namespace bilevel {
@@ -116,6 +117,12 @@ double UnrolledHypergradient::Estimate(Oracle& o, State& s, Vector* gradient) {
   if (!unroll_.Run(o, s.x, kept, &s.y)) return kNaN;
   const double f = o.f.Gradient(s.x, s.y, gradient, &a_);
   return o.ok() && unroll_.Reverse(o, s.x, kept, &a_, gradient) ? f : kNaN;
+}
+
+bool HoagHypergradient::Remember(Oracle& /*oracle*/, Memory* memory) {
+  memory->Keep("tolerance", &tolerance_);
+  memory->Keep("error", &error_);
+  return true;
 }
 
 }  // namespace bilevel

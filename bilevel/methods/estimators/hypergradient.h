@@ -26,6 +26,8 @@ class HypergradientEstimator {
   virtual std::string Remark() const { return ""; }
   /// Returns f(x, y) at the y used. What fails latches in the oracle.
   virtual double Estimate(Oracle& oracle, State& state, Vector* gradient) = 0;
+  /// As Method::Remember.
+  virtual bool Remember(Oracle& /*oracle*/, Memory* /*memory*/) { return false; }
 };
 
 /// y solved to tolerance, one direct adjoint solve: the exact hypergradient.
@@ -34,6 +36,7 @@ class ExactHypergradient : public HypergradientEstimator {
   bool solves_lower_level() const override { return true; }
   bool needs_derivative() const override { return true; }
   double Estimate(Oracle& oracle, State& state, Vector* gradient) override;
+  bool Remember(Oracle& /*oracle*/, Memory* /*memory*/) override { return true; }
 
  private:
   Vector fy_, pulled_back_;
@@ -54,6 +57,7 @@ class HoagHypergradient : public HypergradientEstimator {
   bool needs_derivative() const override { return true; }
   std::string Remark() const override;
   double Estimate(Oracle& oracle, State& state, Vector* gradient) override;
+  bool Remember(Oracle& oracle, Memory* memory) override;
 
  private:
   Options options_;
@@ -77,6 +81,7 @@ class AidHypergradient : public HypergradientEstimator {
   std::string Remark() const override;
   std::string Check(const Oracle& oracle) const override;
   double Estimate(Oracle& oracle, State& state, Vector* gradient) override;
+  bool Remember(Oracle& /*oracle*/, Memory* /*memory*/) override { return true; }
 
  private:
   Options options_;
@@ -96,6 +101,7 @@ class UnrolledHypergradient : public HypergradientEstimator {
   bool is_biased() const override { return true; }
   std::string Check(const Oracle& oracle) const override;
   double Estimate(Oracle& oracle, State& state, Vector* gradient) override;
+  bool Remember(Oracle& /*oracle*/, Memory* /*memory*/) override { return true; }
 
  private:
   Options options_;

@@ -1,6 +1,10 @@
 #ifndef BILEVEL_METHODS_ESTIMATORS_RECURSION_H_
 #define BILEVEL_METHODS_ESTIMATORS_RECURSION_H_
 
+#include <string>
+
+#include "bilevel/base/memory.h"
+#include "bilevel/oracle/oracle.h"
 #include "bilevel/program/space.h"
 
 namespace bilevel {
@@ -33,6 +37,14 @@ class Recursion {
   }
   /// The next d is G itself.
   void Restart() { begun_ = false; }
+  void Remember(const std::string& name, const Oracle& oracle, Memory* memory) {
+    const Memory::Group group(memory, name);
+    memory->Keep("begun", &begun_);
+    x_.Remember("x", oracle.program().x, memory);
+    y_.Remember("y", oracle.program().y, memory);
+    memory->Keep("z", &z_);
+    memory->Keep("d", &d_);
+  }
 
  private:
   bool begun_ = false;

@@ -1,6 +1,9 @@
 #ifndef BILEVEL_METHODS_ESTIMATORS_SAGA_H_
 #define BILEVEL_METHODS_ESTIMATORS_SAGA_H_
 
+#include <string>
+
+#include "bilevel/base/memory.h"
 #include "bilevel/program/space.h"
 
 namespace bilevel {
@@ -18,6 +21,12 @@ class Saga {
     mean_.setZero(size);
     lost_.setZero(size);
     d_.setZero(size);
+  }
+  void Remember(const std::string& name, Memory* memory) {
+    const Memory::Group group(memory, name);
+    memory->Keep("table", &table_);
+    memory->Keep("mean", &mean_);
+    memory->Keep("lost", &lost_);
   }
   const Vector& Next(int entry, const Vector& g) {
     const double share = 1.0 / static_cast<double>(table_.cols());

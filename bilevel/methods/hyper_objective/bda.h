@@ -32,6 +32,7 @@ class BdaHypergradient : public HypergradientEstimator {
   bool is_biased() const override { return true; }
   std::string Check(const Oracle& oracle) const override;
   double Estimate(Oracle& oracle, State& state, Vector* gradient) override;
+  bool Remember(Oracle& /*oracle*/, Memory* /*memory*/) override { return true; }
 
  private:
   Options options_;

@@ -43,6 +43,7 @@ class BgsHypergradient : public HypergradientEstimator {
   bool solves_lower_level() const override { return options_.num_lower_steps == 0; }
   std::string Check(const Oracle& oracle) const override;
   double Estimate(Oracle& oracle, State& state, Vector* gradient) override;
+  bool Remember(Oracle& /*oracle*/, Memory* /*memory*/) override { return true; }
 
  private:
   Options options_;

@@ -1,6 +1,7 @@
 #include "bilevel/methods/hyper_objective/gradient_method.h"
 
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/memory.h"
 #include "bilevel/methods/estimators/bias.h"
 #include "bilevel/methods/estimators/internal/active_bounds.h"
 #include "bilevel/oracle/lower_solver.h"
@@ -46,6 +47,15 @@ void GradientMethod::Step(Oracle& oracle, State& state, Progress* progress) {
     progress->keep = Progress::kAlways;
   }
   progress->gradient_max_norm = ProjectedMaxNorm(state.x, gradient);
+}
+
+bool GradientMethod::Remember(Oracle& oracle, Memory* memory) {
+  const Space& space = oracle.program().x;
+  x_start_.Remember("x_start", space, memory);
+  x_before_.Remember("x_before", space, memory);
+  memory->Keep("phi", &phi_);
+  steepest_.Remember(oracle, memory);
+  return estimator_->Remember(oracle, memory);
 }
 
 void GradientMethod::Finish(Oracle& oracle, const State& state, Assessment* assessment) {

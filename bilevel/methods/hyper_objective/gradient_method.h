@@ -27,6 +27,7 @@ class GradientMethod : public Method {
   std::string Check(const Oracle& oracle) override;
   bool TakesScenarioBatches() const override { return true; }
   void Finish(Oracle& oracle, const State& state, Assessment* assessment) override;
+  bool Remember(Oracle& oracle, Memory* memory) override;
 
  protected:
   void Start(Oracle& oracle, State& state) override;

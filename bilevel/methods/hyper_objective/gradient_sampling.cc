@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/memory.h"
 #include "bilevel/methods/estimators/internal/active_bounds.h"
 #include "bilevel/methods/estimators/internal/min_norm.h"
 #include "bilevel/oracle/hyper_objective.h"
@@ -23,18 +24,29 @@ class Run {
       : oracle_(oracle), state_(state), monitor_(monitor), phi_(&oracle, state.y) {}
 
   Method::Outcome Minimize(const GradientSampling::Options& options, std::string* message) {
-    if (!phi_.Evaluate(state_.x, &value_, &gradient_)) {
-      *message = phi_.message();
-      return Method::Outcome::kFailure;
+    double length = options.initial_radius, radius = length;
+    const auto remember = [&](Memory* memory) {
+      memory->Keep("length", &length);
+      memory->Keep("radius", &radius);
+      memory->Keep("value", &value_);
+      memory->Keep("gradient", &gradient_);
+      phi_.Remember(memory);
+      return true;
+    };
+    if (!monitor_->Resume(&state_, remember)) {
+      if (!phi_.Evaluate(state_.x, &value_, &gradient_)) {
+        *message = phi_.message();
+        return Method::Outcome::kFailure;
+      }
+      Accept(state_.x);
+      Progress progress;
+      progress.objective = value_;
+      progress.gradient_max_norm = ProjectedMaxNorm(state_.x, gradient_);
+      if (!monitor_->Report(state_, progress)) return Method::Outcome::kNoConvergence;
     }
-    Accept(state_.x);
-    Progress progress;
-    progress.objective = value_;
-    progress.gradient_max_norm = ProjectedMaxNorm(state_.x, gradient_);
-    if (!monitor_->Report(state_, progress)) return Method::Outcome::kNoConvergence;
-    double length = options.initial_radius;
-    for (double radius = options.initial_radius; radius >= options.smallest_radius;) {
-      progress = Progress();
+    while (radius >= options.smallest_radius) {
+      if (!monitor_->Rest(&state_, remember)) return Method::Outcome::kNoConvergence;
+      Progress progress;
       progress.trust_region_radius = radius;
       const double size = 1.0 + state_.x.value().norm();
       const Vector common = CommonGradient(radius * size);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "bilevel/base/memory.h"
 #include "bilevel/methods/estimators/bias.h"
 #include "bilevel/methods/estimators/internal/active_bounds.h"
 
@@ -60,6 +61,12 @@ void IaGm::Step(Oracle& o, State& s, Progress* progress) {
   progress->gradient_max_norm = std::max(ProjectedMaxNorm(s.x, dx), ProjectedMaxNorm(w_, dw));
   progress->y_is_solved = false;
   progress->keep = Progress::kAlways;
+}
+
+bool IaGm::Remember(Oracle& oracle, Memory* memory) {
+  memory->Keep("first", &first_);
+  w_.Remember("w", oracle.program().y, memory);
+  return true;
 }
 
 }  // namespace bilevel

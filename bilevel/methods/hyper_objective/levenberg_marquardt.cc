@@ -9,6 +9,7 @@
 #include "Eigen/Cholesky"
 #include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/base/internal/rounding.h"
+#include "bilevel/base/memory.h"
 #include "bilevel/methods/hyper_objective/internal/flat_directions.h"
 #include "bilevel/methods/hyper_objective/internal/linearization.h"
 #include "bilevel/methods/hyper_objective/internal/secant_hessian.h"
@@ -75,8 +76,10 @@ class LevenbergMarquardt::Run {
   }
 
   Outcome Minimize() {
-    Start();
+    const auto remember = [this](Memory* memory) { return Remember(memory); };
+    if (!monitor_.Resume(&state_, remember)) Start();
     while (Continue()) {
+      if (!monitor_.Rest(&state_, remember)) return Outcome::kNoConvergence;
       Model();
       if (!Step() || IsTooShort() || !Follow()) break;
       const bool accepted = Accept();
@@ -97,6 +100,32 @@ class LevenbergMarquardt::Run {
     if (!monitor_.Report(state_, progress_)) outcome_ = Outcome::kNoConvergence;
   }
 
+  bool Remember(Memory* memory) {
+    memory->Keep("value", &at_.phi);
+    memory->Keep("gradient", &at_.gradient);
+    memory->Keep("residuals", &at_.r);
+    memory->Keep("jacobian", &at_.j);
+    memory->Keep("dy_dx", &dy_dx_);
+    memory->Keep("fixed", &fixed_);
+    memory->Keep("gradient_norm", &gradient_norm_);
+    secant_.Remember(memory);
+    memory->Keep("use_secant", &use_secant_);
+    trust_region_.Remember(memory);
+    memory->Keep("largest_surprise", &largest_surprise_);
+    answer_.surprise.Remember(oracle_, memory);
+    memory->Keep("is_stuck", &answer_.is_stuck);
+    if (memory->recalls()) KeepAnswer();
+    return true;
+  }
+
+  // What Finish tells of x.
+  void KeepAnswer() {
+    answer_.gauss_newton = at_.j.transpose() * at_.j;
+    answer_.gradient = at_.gradient;
+    answer_.squared_residuals = at_.r.squaredNorm();
+    answer_.num_residuals = static_cast<int>(at_.r.size());
+  }
+
   // At the x and y of the state. False: the run ends.
   bool LinearizeHere() {
     std::string why;
@@ -108,10 +137,7 @@ class LevenbergMarquardt::Run {
   // To be called where x, y and the linearization there are new.
   void SetOut() {
     dy_dx_ = oracle_.lower().dy_dx();
-    answer_.gauss_newton = at_.j.transpose() * at_.j;
-    answer_.gradient = at_.gradient;
-    answer_.squared_residuals = at_.r.squaredNorm();
-    answer_.num_residuals = static_cast<int>(at_.r.size());
+    KeepAnswer();
     gradient_norm_ = 0.0;
     for (int i = 0; i < space_.tangent_size(); ++i) {
       fixed_[i] = space_.IsHeld(state_.x.value().data(), i, at_.gradient[i]);

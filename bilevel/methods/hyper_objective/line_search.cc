@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <utility>
 #include <vector>
 
 #include "Eigen/Cholesky"
 #include "bilevel/base/internal/rounding.h"
+#include "bilevel/base/memory.h"
 #include "bilevel/oracle/hyper_objective.h"
 #include "bilevel/oracle/lower_solver.h"
 #include "ceres/gradient_problem.h"
@@ -108,18 +110,85 @@ class Trials {
   std::vector<Trial> trials_;          // The newest first.
 };
 
+// What Ceres' solver, whose state nobody can read, has been answered so far: asked again and
+// answered the same, it gets to the same state.
+class Log {
+ public:
+  struct Entry {
+    bool is_refused;
+    double phi;
+    Vector gradient;  // Empty where it was not asked for.
+  };
+  void Add(Entry entry) { entries_.push_back(std::move(entry)); }
+  const Entry& Next() { return entries_[next_++]; }
+  // The calls back that a run to be resumed has seen; none is left once it goes on.
+  bool is_replayed() const { return num_left_ > 0; }
+  void CallBack() { num_left_ > 0 ? static_cast<void>(--num_left_) : static_cast<void>(++calls_); }
+  void Remember(Memory* memory) {
+    std::vector<char> refused;
+    std::vector<double> phis;
+    std::vector<int> lengths;
+    for (const Entry& entry : entries_) {
+      refused.push_back(entry.is_refused);
+      phis.push_back(entry.phi);
+      lengths.push_back(static_cast<int>(entry.gradient.size()));
+    }
+    Vector all(std::accumulate(lengths.begin(), lengths.end(), 0L));
+    long at = 0;
+    for (const Entry& entry : entries_) {
+      all.segment(at, entry.gradient.size()) = entry.gradient;
+      at += entry.gradient.size();
+    }
+    memory->Keep("refused", &refused);
+    memory->Keep("phis", &phis);
+    memory->Keep("lengths", &lengths);
+    memory->Keep("gradients", &all);
+    memory->Keep("calls", &calls_);
+    if (!memory->recalls()) return;
+    entries_.clear();
+    at = 0;
+    for (size_t k = 0; k < refused.size(); ++k) {
+      entries_.push_back({refused[k] != 0, phis[k], all.segment(at, lengths[k])});
+      at += lengths[k];
+    }
+    num_left_ = calls_;
+  }
+
+ private:
+  std::vector<Entry> entries_;
+  size_t next_ = 0;
+  long calls_ = 0, num_left_ = 0;
+};
+
 class CeresObjective final : public ceres::FirstOrderFunction {
  public:
   CeresObjective(
-      HyperObjective* phi, Point* x, Trials* trials, Progress* progress, Monitor* monitor)
+      HyperObjective* phi, Point* x, Trials* trials, Log* log, Progress* progress, Monitor* monitor)
       : phi_(phi),
         x_(x),
         trials_(trials),
+        log_(log),
         progress_(progress),
         monitor_(monitor),
         gradient_(x->dim()) {}
   int NumParameters() const override { return x_->space().size(); }
   bool Evaluate(const double* parameters, double* cost, double* gradient) const override {
+    if (log_->is_replayed()) {
+      const Log::Entry& answer = log_->Next();
+      if (answer.is_refused) return false;
+      *cost = answer.phi;
+      if (gradient) LiftGradient(x_->space(), parameters, answer.gradient, gradient);
+      return true;
+    }
+    const bool ok = Ask(parameters, cost, gradient);
+    if (monitor_->keeps_checkpoints()) {
+      log_->Add({!ok, ok ? *cost : 0.0, ok && gradient ? gradient_ : Vector()});
+    }
+    return ok;
+  }
+
+ private:
+  bool Ask(const double* parameters, double* cost, double* gradient) const {
     x_->value() = Eigen::Map<const Vector>(parameters, x_->value().size());
     const Trials::Trial* const known = trials_->Find(x_->value());
     if (known && (!gradient || known->gradient.size() == x_->dim())) {
@@ -138,10 +207,10 @@ class CeresObjective final : public ceres::FirstOrderFunction {
     return true;
   }
 
- private:
   HyperObjective* phi_;
   Point* x_;
   Trials* trials_;
+  Log* log_;
   Progress* progress_;
   Monitor* monitor_;
   mutable Vector gradient_;
@@ -153,6 +222,7 @@ class Forward final : public ceres::IterationCallback {
   Forward(HyperObjective* phi,
           Point* x,
           Trials* trials,
+          Log* log,
           const Vector* parameters,
           State* state,
           Oracle* oracle,
@@ -161,12 +231,16 @@ class Forward final : public ceres::IterationCallback {
       : phi_(phi),
         x_(x),
         trials_(trials),
+        log_(log),
         parameters_(parameters),
         state_(state),
         oracle_(oracle),
         monitor_(monitor),
         progress_(progress) {}
   ceres::CallbackReturnType operator()(const ceres::IterationSummary& s) override {
+    const bool was_seen = log_->is_replayed();
+    log_->CallBack();
+    if (was_seen) return ceres::SOLVER_CONTINUE;
     if (x_->value() != *parameters_) {  // A line search may have looked elsewhere last.
       x_->value() = *parameters_;
       const Trials::Trial* const chosen = trials_->Find(*parameters_);
@@ -188,11 +262,25 @@ class Forward final : public ceres::IterationCallback {
     progress_->objective = s.cost;
     progress_->gradient_max_norm = s.gradient_max_norm;
     progress_->step_norm = s.step_norm;
-    const bool go_on = monitor_->Report(*state_, *progress_);
+    bool go_on = monitor_->Report(*state_, *progress_);
     *progress_ = Progress();
     ++oracle_->iteration;
+    go_on = go_on && monitor_->Rest(state_, [this](Memory* memory) { return Remember(memory); });
     return go_on ? ceres::SOLVER_CONTINUE : ceres::SOLVER_TERMINATE_SUCCESSFULLY;
   }
+  // And what it has been called with.
+  bool Remember(Memory* memory) {
+    start_.Remember("start", state_->x.space(), memory);
+    log_->Remember(memory);
+    phi_->Remember(memory);
+    memory->Keep("num_iterations", &num_iterations_);
+    memory->Keep("value", &value_);
+    memory->Keep("last_change", &last_change_);
+    memory->Keep("gradient_norm", &gradient_norm_);
+    memory->Keep("first_gradient_norm", &first_gradient_norm_);
+    return true;
+  }
+  Point& start() { return start_; }
   double gradient_norm() const { return gradient_norm_; }
   bool has_reported() const { return num_iterations_ > 0; }
   // Whether a line search that fails from here fails because phi is rounding.
@@ -205,11 +293,13 @@ class Forward final : public ceres::IterationCallback {
   HyperObjective* phi_;
   Point* x_;
   Trials* trials_;
+  Log* log_;
   const Vector* parameters_;
   State* state_;
   Oracle* oracle_;
   Monitor* monitor_;
   Progress* progress_;
+  Point start_;
   int num_iterations_ = 0;  // The start among them.
   double value_ = std::numeric_limits<double>::infinity();
   double last_change_ = value_, gradient_norm_ = value_, first_gradient_norm_ = 0.0;
@@ -255,17 +345,22 @@ Method::Outcome LineSearch::Minimize(Oracle& oracle,
   HyperObjective phi(&oracle, state.y);
   Point x = state.x;
   Progress progress;
-  double start_value;
-  if (!phi.Evaluate(x, &start_value, nullptr)) {
-    *message = phi.message();
-    return Outcome::kFailure;
-  }
-  phi.Accept();
   Trials trials;
-  ceres::GradientProblem problem(new CeresObjective(&phi, &x, &trials, &progress, monitor),
+  Log log;
+  Vector parameters;
+  Forward forward(&phi, &x, &trials, &log, &parameters, &state, &oracle, monitor, &progress);
+  if (!monitor->Resume(&state, [&](Memory* memory) { return forward.Remember(memory); })) {
+    double start_value;
+    if (!phi.Evaluate(x, &start_value, nullptr)) {
+      *message = phi.message();
+      return Outcome::kFailure;
+    }
+    phi.Accept();
+    forward.start() = x;
+  }
+  parameters = forward.start().value();
+  ceres::GradientProblem problem(new CeresObjective(&phi, &x, &trials, &log, &progress, monitor),
                                  new WholeSpace(&state.x.space()));
-  Vector parameters = state.x.value();
-  Forward forward(&phi, &x, &trials, &parameters, &state, &oracle, monitor, &progress);
   ceres::GradientProblemSolver::Options options = options_;
   options.logging_type = ceres::SILENT;
   options.minimizer_progress_to_stdout = false;

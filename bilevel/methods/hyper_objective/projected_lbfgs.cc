@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bilevel/base/internal/rounding.h"
+#include "bilevel/base/memory.h"
 #include "bilevel/methods/estimators/internal/active_bounds.h"
 #include "bilevel/oracle/hyper_objective.h"
 #include "bilevel/oracle/lower_solver.h"
@@ -27,6 +28,15 @@ class LimitedMemory {
     if (static_cast<int>(pairs_.size()) > size_) pairs_.pop_front();
   }
   void Clear() { pairs_.clear(); }
+  void Remember(Memory* memory) {
+    int num_pairs = static_cast<int>(pairs_.size());
+    memory->Keep("num_pairs", &num_pairs);
+    pairs_.resize(num_pairs);
+    for (int k = 0; k < num_pairs; ++k) {
+      memory->Keep("step_" + std::to_string(k), &pairs_[k].first);
+      memory->Keep("change_" + std::to_string(k), &pairs_[k].second);
+    }
+  }
   bool empty() const { return pairs_.empty(); }
 
   Vector Times(Vector v, const std::vector<int>& held) const {
@@ -75,25 +85,40 @@ class Run {
         step_(state.x.dim()) {}
 
   Method::Outcome Minimize(std::string* message) {
-    if (!phi_.Evaluate(state_.x, &value_, &gradient_)) {
-      *message = phi_.message();
-      return Method::Outcome::kFailure;
-    }
-    double change = -1.0;  // None yet.
-    for (;;) {
+    const auto remember = [this](Memory* memory) { return Remember(memory); };
+    if (!monitor_->Resume(&state_, remember)) {
+      if (!phi_.Evaluate(state_.x, &value_, &gradient_)) {
+        *message = phi_.message();
+        return Method::Outcome::kFailure;
+      }
       if (!Report()) return Method::Outcome::kNoConvergence;
-      if (HasConverged(change, message)) return Method::Outcome::kConverged;
+      if (HasConverged(kNoChange, message)) return Method::Outcome::kConverged;
+    }
+    for (;;) {
+      if (!monitor_->Rest(&state_, remember)) return Method::Outcome::kNoConvergence;
       const double before = value_;
       if (!Step()) {
         *message = refusal_.empty() ? "no step along the projected gradient decreases phi"
                                     : "no trial could be evaluated: " + refusal_;
         return Method::Outcome::kFailure;
       }
-      change = before - value_;
+      if (!Report()) return Method::Outcome::kNoConvergence;
+      if (HasConverged(before - value_, message)) return Method::Outcome::kConverged;
     }
   }
 
  private:
+  static constexpr double kNoChange = -1.0;  // Yet.
+
+  bool Remember(Memory* memory) {
+    memory->Keep("value", &value_);
+    memory->Keep("gradient", &gradient_);
+    memory->Keep("step_norm", &step_norm_);
+    memory_.Remember(memory);
+    phi_.Remember(memory);
+    return true;
+  }
+
   bool Report() {
     phi_.Accept();
     state_.y = phi_.y();

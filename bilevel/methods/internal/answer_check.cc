@@ -9,6 +9,7 @@
 #include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/base/internal/rounding.h"
 #include "bilevel/base/internal/thrown.h"
+#include "bilevel/base/memory.h"
 #include "bilevel/methods/estimators/internal/active_bounds.h"
 #include "bilevel/methods/estimators/internal/min_norm.h"
 #include "bilevel/oracle/hyper_objective.h"
@@ -248,6 +249,17 @@ class Check {
   AnswerCheck result_;
 };
 
+void KeepPoint(const std::string& name,
+               const Space& space,
+               std::optional<Point>* point,
+               Memory* memory) {
+  bool exists = point->has_value();
+  memory->Keep("has_" + name, &exists);
+  if (!exists) return point->reset();
+  if (!*point) point->emplace(&space);
+  (*point)->Remember(name, space, memory);
+}
+
 }  // namespace
 
 void Path::Add(const Point& x) {
@@ -264,6 +276,11 @@ void Path::Add(const Point& x) {
     }
   }
   last_ = x;
+}
+
+void Path::Remember(const Space& space, Memory* memory) {
+  KeepPoint("last", space, &last_, memory);
+  memory->Keep("explored", &explored_);
 }
 
 Matrix Path::Unexplored(int dim) const {
@@ -290,6 +307,18 @@ void Evidence::Add(const State& state, const Progress& progress) {
   kkt_loss = progress.kkt_loss;
   if (progress.step_norm > 0.0) last_step = progress.step_norm;
   path.Add(state.x);
+}
+
+void Evidence::Remember(const Space& x, Memory* memory) {
+  const Memory::Group group(memory, "evidence");
+  memory->Keep("first_phi", &first_phi);
+  memory->Keep("phi", &phi);
+  memory->Keep("gradient_max_norm", &gradient_max_norm);
+  memory->Keep("largest_gradient", &largest_gradient);
+  memory->Keep("last_step", &last_step);
+  memory->Keep("kkt_loss", &kkt_loss);
+  KeepPoint("first_x", x, &first_x, memory);
+  path.Remember(x, memory);
 }
 
 AnswerCheck CheckAnswer(Oracle& oracle,

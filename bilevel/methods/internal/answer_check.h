@@ -19,6 +19,7 @@ class Path {
   void Add(const Point& x);
   /// An orthonormal basis of those along which none has; no columns where x is long.
   Matrix Unexplored(int dim) const;
+  void Remember(const Space& space, Memory* memory);
 
  private:
   std::optional<Point> last_;
@@ -29,6 +30,7 @@ class Path {
 struct Evidence {
   /// The accepted ones of a run's reports, in their order.
   void Add(const State& state, const Progress& progress);
+  void Remember(const Space& x, Memory* memory);
 
   double first_phi = Progress::kUnknown, phi = Progress::kUnknown;
   double gradient_max_norm = Progress::kUnknown;  ///< Of the last accepted; NaN: y was not solved.

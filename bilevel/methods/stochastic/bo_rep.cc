@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "bilevel/base/memory.h"
+
 namespace bilevel {
 
 std::string BoRep::CheckOptions(const Oracle& oracle) const {
@@ -76,6 +78,10 @@ void BoRep::Iterate(Oracle& o, State& s) {
   }
   Evaluate(o, s);
   MoveXAndZ(o, s);
+}
+
+void BoRep::RememberOwn(Oracle& oracle, Memory* memory) {
+  centre_.Remember("centre", oracle.program().y, memory);
 }
 
 }  // namespace bilevel

@@ -40,6 +40,7 @@ class BoRep : public Slip {
   double LongestLowerStep() const override;
   void Start(Oracle& oracle, State& state) override;
   void Iterate(Oracle& oracle, State& state) override;
+  void RememberOwn(Oracle& oracle, Memory* memory) override;
 
  private:
   void ProjectedStep(Oracle& oracle, State& state, double step, double radius);

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "bilevel/base/memory.h"
+
 namespace bilevel {
 
 std::string F2sa::CheckOptions(const Oracle& /*oracle*/) const {
@@ -95,6 +97,16 @@ void F2sa::IterateWithMomentum(Oracle& o, State& s) {
   if (!o.ok()) return;
   const double step = options_.xi * alpha;
   NoteStep(o, s.x.Move(-step * direction_) ? step * direction_.norm() : -1.0);
+}
+
+void F2sa::RememberOwn(Oracle& oracle, Memory* memory) {
+  w_.Remember("w", oracle.program().y, memory);
+  g_w_storm_.Remember("g_w", oracle, memory);
+  g_y_storm_.Remember("g_y", oracle, memory);
+  f_y_storm_.Remember("f_y", oracle, memory);
+  f_x_storm_.Remember("f_x", oracle, memory);
+  g_x_y_storm_.Remember("g_x_y", oracle, memory);
+  g_x_w_storm_.Remember("g_x_w", oracle, memory);
 }
 
 }  // namespace bilevel

@@ -46,6 +46,7 @@ class F2sa : public StochasticMethod {
   bool is_biased() const override { return true; }
   void Start(Oracle& oracle, State& state) override;
   void Iterate(Oracle& oracle, State& state) override;
+  void RememberOwn(Oracle& oracle, Memory* memory) override;
 
  private:
   void IterateWithMomentum(Oracle& oracle, State& state);

@@ -1,5 +1,7 @@
 #include "bilevel/methods/stochastic/saba.h"
 
+#include "bilevel/base/memory.h"
+
 namespace bilevel {
 namespace {
 
@@ -62,6 +64,11 @@ void Saba::Iterate(Oracle& o, State& s) {
   MoveZ(rho, d_z_, &z);
   d_x_ = f.head(m) - g.tail(m);
   MoveX(o, s, options_.x, d_x_);
+}
+
+void Saba::RememberOwn(Oracle& /*oracle*/, Memory* memory) {
+  lower_.Remember("lower_table", memory);
+  upper_.Remember("upper_table", memory);
 }
 
 }  // namespace bilevel

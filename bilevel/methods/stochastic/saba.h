@@ -40,6 +40,7 @@ class Saba : public StochasticMethod {
   double LongestLowerStep() const override { return options_.lower.step; }
   void Start(Oracle& oracle, State& state) override;
   void Iterate(Oracle& oracle, State& state) override;
+  void RememberOwn(Oracle& oracle, Memory* memory) override;
 
  private:
   Options given_, options_;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "bilevel/base/memory.h"
+
 namespace bilevel {
 namespace {
 
@@ -88,6 +90,10 @@ void Srba::Iterate(Oracle& o, State& s) {
   } else {
     Svrb::Iterate(o, s, 0.0, Lower(o, kY), Upper(o, kF));
   }
+}
+
+void Svrb::RememberOwn(Oracle& oracle, Memory* memory) {
+  recursion_.Remember("recursion", oracle, memory);
 }
 
 }  // namespace bilevel

@@ -42,6 +42,7 @@ class Svrb : public StochasticMethod {
   double LongestLowerStep() const override { return options_.lower.step; }
   void Start(Oracle& oracle, State& state) override;
   void Iterate(Oracle& oracle, State& state) override;
+  void RememberOwn(Oracle& oracle, Memory* memory) override;
   /// One iteration over these samples.
   void Iterate(Oracle& oracle, State& state, double eta, const Batch& i, const Batch& j);
 

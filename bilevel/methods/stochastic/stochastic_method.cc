@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bilevel/base/internal/vector_passes.h"
+#include "bilevel/base/memory.h"
 #include "bilevel/lower_level/block_jacobi.h"
 #include "bilevel/lower_level/gauss_newton_metric.h"
 #include "bilevel/methods/estimators/bias.h"
@@ -118,7 +119,6 @@ Method::Outcome StochasticMethod::Minimize(Oracle& o,
   next_.fill(0);
   upper_sum_ = step_norm_ = 0.0;
   num_upper_ = 0;
-  const double far_x = kFar * (1.0 + s.x.value().norm()), far_y = kFar * (1.0 + s.y.value().norm());
   const uint64_t last = monitor->max_num_iterations();
   const uint64_t interval = common_.report_interval > 0 ? common_.report_interval
                                                         : std::max<uint64_t>(1, last / kNumReports);
@@ -126,9 +126,20 @@ Method::Outcome StochasticMethod::Minimize(Oracle& o,
   double least = std::numeric_limits<double>::infinity();
   long least_at = 0;
   int reports_since = 0;
-  Prepare(o, s);
-  if (o.ok()) Start(o, s);
+  const auto remember = [&](Memory* memory) {
+    memory->Keep("least", &least);
+    memory->Keep("least_at", &least_at);
+    memory->Keep("reports_since", &reports_since);
+    return Remember(o, memory);
+  };
+  if (!monitor->Resume(&s, remember)) {
+    Prepare(o, s);
+    if (o.ok()) Start(o, s);
+  }
+  const double far_x = kFar * (1.0 + start_x_.value().norm());
+  const double far_y = kFar * (1.0 + start_y_.value().norm());
   for (;; ++o.iteration) {
+    if (o.ok() && !monitor->Rest(&s, remember)) return Outcome::kNoConvergence;
     const bool report = o.iteration % interval == 0 || o.iteration >= last;
     if (o.ok() && report) {
       if (!(s.x.value().norm() <= far_x && s.y.value().norm() <= far_y)) {
@@ -178,7 +189,7 @@ Method::Outcome StochasticMethod::Minimize(Oracle& o,
       }
     }
     const int refresh = metric_ ? common_.precondition_interval : 0;
-    if (refresh > 0 && o.iteration > 0 && o.iteration % refresh == 0) metric_->Compute(o, s.x, s.y);
+    if (refresh > 0 && o.iteration > 0 && o.iteration % refresh == 0) ComputeMetric(o, s);
     if (o.ok()) Iterate(o, s);
   }
 }
@@ -190,6 +201,36 @@ void StochasticMethod::Finish(Oracle& oracle, const State& state, Assessment* as
   }
 }
 
+void StochasticMethod::ComputeMetric(Oracle& o, const State& s) {
+  metric_->Compute(o, s.x, s.y);
+  metric_x_ = s.x;
+  metric_y_ = s.y;
+}
+
+// What follows from the start, options above all, is made of it again.
+bool StochasticMethod::Remember(Oracle& o, Memory* memory) {
+  const Space &x = o.program().x, &y = o.program().y;
+  start_x_.Remember("start_x", x, memory);
+  start_y_.Remember("start_y", y, memory);
+  State start;
+  start.x = start_x_;
+  start.y = start_y_;
+  if (memory->recalls()) {
+    o.iteration = 0;
+    Prepare(o, start);
+    if (o.ok()) Start(o, start);
+  }
+  metric_x_.Remember("metric_x", x, memory);
+  metric_y_.Remember("metric_y", y, memory);
+  if (memory->recalls() && metric_) metric_->Compute(o, metric_x_, metric_y_);
+  memory->Keep("next", &next_);
+  memory->Keep("upper_sum", &upper_sum_);
+  memory->Keep("num_upper", &num_upper_);
+  memory->Keep("step_norm", &step_norm_);
+  RememberOwn(o, memory);
+  return true;
+}
+
 // The metric, and the options that are not given: from all terms, but for a level with a stream.
 void StochasticMethod::Prepare(Oracle& o, const State& s) {
   metric_.reset();
@@ -198,7 +239,7 @@ void StochasticMethod::Prepare(Oracle& o, const State& s) {
   } else if (common_.preconditioner == Preconditioner::kGaussNewton) {
     metric_ = std::make_unique<GaussNewtonMetric>(common_.damping);
   }
-  if (metric_) metric_->Compute(o, s.x, s.y);
+  if (metric_) ComputeMetric(o, s);
   note_.clear();
   if (!o.ok()) return;
   const Batch minibatch = o.Draw(lower_batch_, kNumStreams, 0, common_.sampling);

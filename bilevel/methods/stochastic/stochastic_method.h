@@ -70,6 +70,7 @@ class StochasticMethod : public Method {
   std::string name() const override { return name_; }
   std::string Check(const Oracle& oracle) override;
   Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message) override;
+  bool Remember(Oracle& oracle, Memory* memory) override;
   void Finish(Oracle& oracle, const State& state, Assessment* assessment) override;
 
  protected:
@@ -86,6 +87,8 @@ class StochasticMethod : public Method {
   virtual bool is_biased() const { return false; }
   /// One iteration of the algorithm, number oracle.iteration.
   virtual void Iterate(Oracle& oracle, State& state) = 0;
+  /// For checkpoints: what is the method's own, beside what Start makes of a start.
+  virtual void RememberOwn(Oracle& /*oracle*/, Memory* /*memory*/) {}
 
   enum Stream { kY, kZ, kJ, kF, kP, kW, kNumStreams };
   /// The next batch of a stream, of terms of g and of f.
@@ -124,6 +127,7 @@ class StochasticMethod : public Method {
 
  private:
   void Prepare(Oracle& oracle, const State& state);
+  void ComputeMetric(Oracle& oracle, const State& state);
   std::string WhyDiverged(Oracle& oracle);
   double HeldOut(Oracle& oracle, const State& state);
 
@@ -135,6 +139,7 @@ class StochasticMethod : public Method {
   double upper_sum_ = 0.0, step_norm_ = 0.0;
   long num_upper_ = 0;
   Point start_x_, start_y_, user_x_, user_y_;
+  Point metric_x_, metric_y_;  // Where it was computed.
   SparseVector gy_;
   Vector dense_;
 };

@@ -1,5 +1,7 @@
 #include "bilevel/methods/stochastic/sustain.h"
 
+#include "bilevel/base/memory.h"
+
 namespace bilevel {
 
 std::string Sustain::CheckOptions(const Oracle& oracle) const {
@@ -49,6 +51,11 @@ void Sustain::Iterate(Oracle& o, State& s) {
                             });
   MoveY(o, s, options_.y.At(o.iteration), u);
   MoveX(o, s, options_.x, v);
+}
+
+void Sustain::RememberOwn(Oracle& oracle, Memory* memory) {
+  u_.Remember("u", oracle, memory);
+  v_.Remember("v", oracle, memory);
 }
 
 }  // namespace bilevel

@@ -40,6 +40,7 @@ class Sustain : public NeumannMethod {
   void FillOptions(Defaults* defaults) override;
   void Start(Oracle& oracle, State& state) override;
   void Iterate(Oracle& oracle, State& state) override;
+  void RememberOwn(Oracle& oracle, Memory* memory) override;
 
  private:
   Options own_;

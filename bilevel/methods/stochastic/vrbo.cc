@@ -1,5 +1,7 @@
 #include "bilevel/methods/stochastic/vrbo.h"
 
+#include "bilevel/base/memory.h"
+
 namespace bilevel {
 
 std::string Vrbo::CheckOptions(const Oracle& oracle) const {
@@ -51,6 +53,13 @@ void Vrbo::Iterate(Oracle& o, State& s) {
     Draw(o, &samples_);
     Update(o, s, Lower(o, kY), false);
   }
+}
+
+void Vrbo::RememberOwn(Oracle& oracle, Memory* memory) {
+  u_.Remember("u", oracle, memory);
+  v_.Remember("v", oracle, memory);
+  memory->Keep("u_now", &u_now_);
+  memory->Keep("v_now", &v_now_);
 }
 
 }  // namespace bilevel

@@ -35,6 +35,7 @@ class Vrbo : public NeumannMethod {
  protected:
   std::string CheckOptions(const Oracle& oracle) const override;
   void Iterate(Oracle& oracle, State& state) override;
+  void RememberOwn(Oracle& oracle, Memory* memory) override;
 
  private:
   void Update(Oracle& oracle, State& state, const Batch& zeta, bool note);

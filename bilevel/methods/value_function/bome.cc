@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/memory.h"
 #include "bilevel/methods/estimators/bias.h"
 
 namespace bilevel {
@@ -156,6 +157,19 @@ bool Bome::BiasedHypergradient(Oracle& o, const State& s, Vector* d) {
   if (!unroll_.RunOnAdjoint(o, s.x, s.y, fy_, &z)) return false;
   o.g.HessianProduct(s.x, s.y, z, &qy_, &gx_);
   *d = fx_ - gx_;
+  return true;
+}
+
+bool Bome::Remember(Oracle& oracle, Memory* memory) {
+  const Space &x = oracle.program().x, &y = oracle.program().y;
+  memory->Keep("solve", &solve_);
+  memory->Keep("first", &first_);
+  memory->Keep("phi", &phi_);
+  memory->Keep("why_not_solved", &why_not_solved_);
+  y_hat_.Remember("y_hat", y, memory);
+  x_before_.Remember("x_before", x, memory);
+  x_start_.Remember("x_start", x, memory);
+  steepest_.Remember(oracle, memory);
   return true;
 }
 

@@ -46,6 +46,7 @@ class BvfsmHypergradient : public HypergradientEstimator {
   bool is_biased() const override { return true; }
   std::string Check(const Oracle& oracle) const override;
   double Estimate(Oracle& oracle, State& state, Vector* gradient) override;
+  bool Remember(Oracle& /*oracle*/, Memory* /*memory*/) override { return true; }
 
  private:
   bool StepInside(Oracle& oracle, const Point& x, double limit, double* slack, Point* y);

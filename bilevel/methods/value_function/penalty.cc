@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "bilevel/base/memory.h"
 #include "bilevel/methods/estimators/bias.h"
 #include "bilevel/methods/estimators/internal/active_bounds.h"
 
@@ -78,6 +79,17 @@ void Penalty::Step(Oracle& o, State& s, Progress* progress) {
 
 void Penalty::Finish(Oracle& oracle, const State& state, Assessment* assessment) {
   assessment->x_bias = EstimateDistance(oracle, state);
+}
+
+bool Penalty::Remember(Oracle& /*oracle*/, Memory* memory) {
+  memory->Keep("first", &first_);
+  if (memory->recalls()) now_ = options_;
+  memory->Keep("rho", &now_.rho);
+  memory->Keep("lambda", &now_.lambda);
+  memory->Keep("epsilon", &now_.epsilon);
+  memory->Keep("x_step", &now_.x.step);
+  memory->Keep("y_step", &now_.y.step);
+  return true;
 }
 
 }  // namespace bilevel

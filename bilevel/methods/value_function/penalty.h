@@ -41,6 +41,7 @@ class Penalty : public Method {
 
   std::string name() const override { return "penalty"; }
   std::string Check(const Oracle& oracle) override;
+  bool Remember(Oracle& oracle, Memory* memory) override;
   void Finish(Oracle& oracle, const State& state, Assessment* assessment) override;
 
  protected:

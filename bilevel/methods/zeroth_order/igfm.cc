@@ -4,6 +4,7 @@
 
 #include "Eigen/Eigenvalues"
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/memory.h"
 
 namespace bilevel {
 namespace {
@@ -143,6 +144,12 @@ void Igfm::Finish(Oracle& oracle, const State& state, Assessment* assessment) {
   if (const std::string jump = steepest_.FindJump(oracle); !jump.empty()) {
     assessment->notes.push_back(jump);
   }
+}
+
+bool Igfm::Remember(Oracle& oracle, Memory* memory) {
+  memory->Keep("probe_message", &probe_message_);
+  steepest_.Remember(oracle, memory);
+  return true;
 }
 
 }  // namespace bilevel

@@ -7,6 +7,7 @@
 
 #include "Eigen/QR"
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/memory.h"
 
 namespace bilevel {
 namespace {
@@ -45,27 +46,38 @@ Method::Outcome PatternSearch::Minimize(Oracle& oracle,
                                         Monitor* monitor,
                                         std::string* message) {
   const int m = state.x.dim();
-  steepest_.Clear();
-  if (!oracle.Solve(state.x, &state.y)) {
-    *message = oracle.message();
-    return Outcome::kFailure;
-  }
-  Progress progress;
-  progress.objective = oracle.f.Value(state.x, state.y);
-  if (!oracle.ok()) {
-    *message = oracle.error();
-    return Outcome::kFailure;
-  }
-  if (!monitor->Report(state, progress)) return Outcome::kNoConvergence;
   Poll poll;
   poll.x = state.x;
   poll.y = state.y;
-  poll.phi = progress.objective;
   Matrix frame = Matrix::Identity(m, m);
   double step = options_.initial_step;
+  const auto remember = [&](Memory* memory) {
+    memory->Keep("phi", &poll.phi);
+    memory->Keep("num_evaluated", &poll.num_evaluated);
+    memory->Keep("failure", &poll.failure);
+    memory->Keep("frame", &frame);
+    memory->Keep("step", &step);
+    steepest_.Remember(oracle, memory);
+    return true;
+  };
+  if (!monitor->Resume(&state, remember)) {
+    steepest_.Clear();
+    if (!oracle.Solve(state.x, &state.y)) {
+      *message = oracle.message();
+      return Outcome::kFailure;
+    }
+    Progress progress;
+    progress.objective = poll.phi = oracle.f.Value(state.x, state.y);
+    if (!oracle.ok()) {
+      *message = oracle.error();
+      return Outcome::kFailure;
+    }
+    if (!monitor->Report(state, progress)) return Outcome::kNoConvergence;
+  }
   while (step >= options_.smallest_step) {
+    if (!monitor->Rest(&state, remember)) return Outcome::kNoConvergence;
     const bool is_better = LookAround(oracle, state, frame, step, monitor, &poll);
-    progress = Progress();
+    Progress progress;
     progress.step_is_successful = is_better;
     progress.note = "phi is less nowhere around";
     progress.objective = poll.phi;

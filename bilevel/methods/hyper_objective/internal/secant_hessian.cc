@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "bilevel/base/internal/rounding.h"
+#include "bilevel/base/memory.h"
 
 namespace bilevel {
 
@@ -19,5 +20,7 @@ void SecantHessian::Update(const Vector& step,
   s_ += (error * change.transpose() + change * error.transpose()) / curvature -
         (error.dot(step) / (curvature * curvature)) * change * change.transpose();
 }
+
+void SecantHessian::Remember(Memory* memory) { memory->Keep("secant", &s_); }
 
 }  // namespace bilevel

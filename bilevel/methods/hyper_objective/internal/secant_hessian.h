@@ -16,6 +16,7 @@ class SecantHessian {
   /// After a step: the least change of S, in the DFP metric of the gradient's change, with which
   /// S step = target. S is first sized down to the curvature along the step.
   void Update(const Vector& step, const Vector& gradient_change, const Vector& target);
+  void Remember(Memory* memory);
 
  private:
   Matrix s_;

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "Eigen/Eigenvalues"
+#include "bilevel/base/memory.h"
 
 namespace bilevel {
 
@@ -43,6 +44,11 @@ void TrustRegion::Reject(double step_norm, double slope, double change) {
   const double share = -0.5 * slope / (change - slope);
   const bool has_parabola = slope < 0.0 && !std::isnan(share);
   radius_ = (has_parabola ? std::clamp(share, 0.1, 0.5) : 0.25) * std::min(radius_, step_norm);
+}
+
+void TrustRegion::Remember(Memory* memory) {
+  memory->Keep("radius", &radius_);
+  memory->Keep("num_rejected", &num_rejected_);
 }
 
 }  // namespace bilevel

@@ -24,6 +24,7 @@ class TrustRegion {
   /// A step was not: the radius shrinks to where the parabola through phi, its slope along the step
   /// and its change is least, within a tenth and a half. A change of NaN is one nobody knows.
   void Reject(double step_norm, double slope, double change);
+  void Remember(Memory* memory);
 
  private:
   double radius_, max_radius_;

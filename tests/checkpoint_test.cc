@@ -1,0 +1,250 @@
+// A run that was stopped or killed and goes on is, bit for bit, the one that was not.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "bilevel/bilevel.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "small_problems.h"
+
+namespace bilevel {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string TempFile(const std::string& name) {
+  const std::string path = ::testing::TempDir() + "checkpoint_" + name + ".npz";
+  std::remove(path.c_str());
+  return path;
+}
+
+std::string Bytes(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+}
+
+bool SameBits(const std::vector<double>& a, const std::vector<double>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), 8 * a.size()) == 0;
+}
+
+// Where two runs part, for the message.
+std::string FirstDifference(const std::vector<double>& a, const std::vector<double>& b) {
+  for (size_t k = 0; k < std::min(a.size(), b.size()); ++k) {
+    if (std::memcmp(&a[k], &b[k], 8) == 0) continue;
+    return "value " + std::to_string(k) + ": " + std::to_string(a[k]) + " and " +
+           std::to_string(b[k]);
+  }
+  return std::to_string(a.size()) + " and " + std::to_string(b.size()) + " values";
+}
+
+// Asks for a stop after an iteration.
+class StopAfter : public IterationCallback {
+ public:
+  explicit StopAfter(long iteration) : iteration_(iteration) {}
+  ceres::CallbackReturnType operator()(const IterationSummary& it) override {
+    if (it.iteration >= iteration_) stop = 1;
+    return ceres::SOLVER_CONTINUE;
+  }
+  volatile std::sig_atomic_t stop = 0;
+
+ private:
+  long iteration_;
+};
+
+struct Solved {
+  Solved(SmallProblem::Kind kind, const Solver::Options& options) : small(kind) {
+    Solve(options, &small.problem, &summary);
+  }
+  std::vector<double> Values() const { return small.Values(summary); }
+  SmallProblem small;
+  Solver::Summary summary;
+};
+
+class Checkpoints : public ::testing::TestWithParam<SmallProblem::Kind> {};
+
+// Every method, with a file after every iteration, and in as many runs as it has iterations.
+TEST_P(Checkpoints, AreNotFeltAndGiveTheSameBits) {
+  for (const std::string& method : ListMethods()) {
+    SCOPED_TRACE(method);
+    const Solved plain(GetParam(), SmallProblem::Options(method));
+    const std::vector<double> expected = plain.Values();
+
+    Solver::Options options = SmallProblem::Options(method);
+    options.checkpoint.file = TempFile(method);
+    options.checkpoint.every_num_iterations = 1;
+    const Solved written(GetParam(), options);
+    // One before each iteration, but for those that a method has within its first.
+    const int num_iterations = static_cast<int>(plain.summary.iterations.size());
+    EXPECT_GE(written.summary.num_checkpoints, num_iterations - 1) << written.summary.FullReport();
+    EXPECT_EQ(written.summary.message, plain.summary.message);
+    EXPECT_TRUE(SameBits(written.Values(), expected))
+        << FirstDifference(written.Values(), expected);
+
+    std::remove(options.checkpoint.file.c_str());
+    options.checkpoint.resume = true;
+    options.checkpoint.every_num_iterations = 0;
+    options.checkpoint.every_seconds = 0.0;
+    int num_runs = 0;
+    for (;;) {
+      StopAfter stop(num_runs++);
+      options.method = CreateMethod(method);
+      options.checkpoint.stop = &stop.stop;
+      options.callbacks = {&stop};
+      const Solved run(GetParam(), options);
+      EXPECT_EQ(run.summary.resumed_from_iteration >= 0, num_runs > 1);
+      if (run.summary.message.find("asked to stop") != std::string::npos) {
+        ASSERT_LT(num_runs, 20) << run.summary.FullReport();
+        continue;
+      }
+      EXPECT_EQ(run.summary.message, plain.summary.message);
+      EXPECT_TRUE(SameBits(run.Values(), expected)) << FirstDifference(run.Values(), expected);
+      break;
+    }
+    EXPECT_GE(num_runs, num_iterations - 1);
+    std::remove(options.checkpoint.file.c_str());
+  }
+}
+
+// In a process of its own, which ends with its values in a file.
+pid_t Fork(SmallProblem::Kind kind, const Solver::Options& options, const std::string& outcome) {
+  const pid_t child = fork();
+  if (child != 0) return child;
+  const Solved run(kind, options);
+  const std::vector<double> values = run.Values();
+  std::ofstream(outcome, std::ios::binary)
+      .write(reinterpret_cast<const char*>(values.data()), 8 * values.size());
+  _exit(0);
+}
+
+// At random moments, from before the first iteration to after the last.
+TEST_P(Checkpoints, SurviveKill) {
+  constexpr int kKills = 3;
+  std::mt19937 random(17);
+  int num_kills = 0;
+  for (const std::string& method : ListMethods()) {
+    SCOPED_TRACE(method);
+    const std::vector<double> expected = Solved(GetParam(), SmallProblem::Options(method)).Values();
+    Solver::Options options = SmallProblem::Options(method);
+    options.checkpoint.file = TempFile("killed_" + method);
+    options.checkpoint.every_num_iterations = 1;
+    options.checkpoint.resume = true;
+    const std::string outcome = options.checkpoint.file + ".outcome";
+    std::remove(outcome.c_str());
+    for (int kill_number = 0;; ++kill_number) {
+      const pid_t child = Fork(GetParam(), options, outcome);
+      ASSERT_GT(child, 0);
+      const bool is_last = kill_number >= kKills;
+      if (!is_last) {
+        usleep(random() % 15000);
+        kill(child, SIGKILL);
+      }
+      int status = 0;
+      waitpid(child, &status, 0);
+      num_kills += WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+      if (!WIFSIGNALED(status)) break;
+      ASSERT_FALSE(is_last) << "it died";
+    }
+    const std::string bytes = Bytes(outcome);
+    std::vector<double> values(bytes.size() / 8);
+    std::memcpy(values.data(), bytes.data(), 8 * values.size());
+    EXPECT_TRUE(SameBits(values, expected)) << FirstDifference(values, expected);
+    std::remove(outcome.c_str());
+    std::remove(options.checkpoint.file.c_str());
+  }
+  RecordProperty("num_kills", num_kills);
+  EXPECT_GT(num_kills, 70);
+}
+
+INSTANTIATE_TEST_SUITE_P(Problems,
+                         Checkpoints,
+                         ::testing::Values(SmallProblem::kManyBlocks,
+                                           SmallProblem::kScenarios,
+                                           SmallProblem::kTerms));
+
+// A file to be resumed, and what another run says of it.
+class CheckpointRefusals : public ::testing::Test {
+ protected:
+  CheckpointRefusals() {
+    options = SmallProblem::Options("adam");
+    options.checkpoint.file = TempFile("refused");
+    options.checkpoint.every_num_iterations = 2;
+    const Solved run(SmallProblem::kTerms, options);
+    EXPECT_EQ(run.summary.num_checkpoints, 5) << run.summary.FullReport();
+    options.checkpoint.resume = true;
+  }
+  std::string Message(SmallProblem::Kind kind = SmallProblem::kTerms) {
+    const Solved run(kind, options);
+    EXPECT_EQ(run.summary.termination_type, ceres::FAILURE);
+    EXPECT_THAT(run.summary.message, HasSubstr(options.checkpoint.file));
+    return run.summary.message;
+  }
+  void Write(const std::string& bytes) {
+    std::ofstream(options.checkpoint.file, std::ios::binary) << bytes;
+  }
+  Solver::Options options;
+};
+
+TEST_F(CheckpointRefusals, AnotherProblemMethodOrSeed) {
+  EXPECT_THAT(Message(SmallProblem::kScenarios), HasSubstr("its lower blocks differ"));
+  EXPECT_THAT(Message(SmallProblem::kManyBlocks), HasSubstr("at its start f is "));
+  options.seed = 4;
+  EXPECT_THAT(Message(), HasSubstr("of another seed"));
+  options.seed = 3;
+  options.method = CreateMethod("bome");
+  EXPECT_THAT(Message(), HasSubstr("is of adam, and this is bome"));
+}
+
+TEST_F(CheckpointRefusals, EveryByteCounts) {
+  const std::string bytes = Bytes(options.checkpoint.file);
+  ASSERT_GT(bytes.size(), 1000u);
+  std::mt19937 random(5);
+  for (int k = 0; k < 200; ++k) {
+    std::string damaged = bytes;
+    damaged[random() % bytes.size()] ^= static_cast<char>(1 << random() % 8);
+    Write(damaged);
+    EXPECT_THAT(Message(), HasSubstr("is damaged"));
+    Write(bytes.substr(0, random() % bytes.size()));
+    EXPECT_THAT(Message(), HasSubstr("is damaged"));
+  }
+  Write(bytes);
+  EXPECT_EQ(Solved(SmallProblem::kTerms, options).summary.resumed_from_iteration, 8);
+}
+
+TEST_F(CheckpointRefusals, NowhereToWrite) {
+  options.checkpoint.file = "/nowhere/file.npz";
+  EXPECT_THAT(Message(), HasSubstr("cannot be written: No such file"));
+}
+
+// What nobody has told cannot be kept.
+class Forgetful : public Method {
+ public:
+  std::string name() const override { return "forgetful"; }
+
+ protected:
+  void Step(Oracle& oracle, State& state, Progress* progress) override {
+    oracle.Solve(state.x, &state.y);
+    progress->objective = oracle.f.Value(state.x, state.y);
+  }
+};
+TEST_F(CheckpointRefusals, MethodsThatDoNotTell) {
+  options.checkpoint.file = TempFile("forgetful");
+  options.method = std::make_shared<Forgetful>();
+  const Solved run(SmallProblem::kTerms, options);
+  EXPECT_EQ(run.summary.termination_type, ceres::FAILURE);
+  EXPECT_THAT(run.summary.message, HasSubstr("Method::Remember"));
+  options.checkpoint.file.clear();
+  EXPECT_TRUE(Solved(SmallProblem::kTerms, options).summary.IsSolutionUsable());
+}
+
+}  // namespace
+}  // namespace bilevel
