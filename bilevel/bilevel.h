@@ -6,6 +6,7 @@
 #include "bilevel/analysis/argmin_cost_function.h"
 #include "bilevel/analysis/hypergradient_checker.h"
 #include "bilevel/analysis/sensitivity.h"
+#include "bilevel/base/memory.h"
 #include "bilevel/derivatives/auto_diff_cost_function.h"
 #include "bilevel/derivatives/auto_diff_objective.h"
 #include "bilevel/derivatives/dynamic_auto_diff_cost_function.h"

@@ -107,8 +107,9 @@ class Solver {
     struct Checkpoint {
       /// Empty: none. Written beside and renamed, so that it is always whole; numpy.load reads it.
       std::string file;
-      /// Goes on from the file where there is one, from the start where there is none. A file of
-      /// another problem, method or version is refused. False: always from the start.
+      /// Goes on from the file where there is one, whatever x and y the memory holds, and from the
+      /// start where there is none. A file of another problem, method, seed or version is refused;
+      /// with other tolerances or limits the run goes on by these. False: always from the start.
       bool resume = false;
       /// Between two iterations, when so many or so much time have passed since the last; 0: never
       /// for that reason.

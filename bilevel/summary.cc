@@ -114,6 +114,14 @@ void ReportSizes(const Summary& s, Rows& row) {
                s.num_numeric_residual_blocks));
     row("Threads", Format("%d given, %d used", s.num_threads_given, s.num_threads_used));
   }
+  if (s.num_checkpoints > 0 || s.resumed_from_iteration >= 0) {
+    row("Checkpoints",
+        std::to_string(s.num_checkpoints) + " written" +
+            (s.resumed_from_iteration < 0
+                 ? ""
+                 : ", after a start from iteration " + std::to_string(s.resumed_from_iteration)));
+  }
+  if (!s.checkpoint_error.empty()) row("Last checkpoint", s.checkpoint_error);
   if (s.lower_hessian == HessianKind::kGaussNewton) {
     row("Lower Hessian", "Gauss-Newton: derivatives are approximate");
   }

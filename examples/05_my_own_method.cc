@@ -26,8 +26,8 @@ class Nesterov : public bilevel::Method {
   }
 
  protected:
-  // One iteration. What must survive a checkpoint lives in the state, everything else may be a
-  // member. What fails latches in the oracle, which ends the solve with its message.
+  // One iteration. What it leaves for the next lives in the state, or is named in Remember, for
+  // checkpoints. What fails latches in the oracle, which ends the solve with its message.
   void Step(bilevel::Oracle& o, bilevel::State& s, bilevel::Progress* progress) override {
     bilevel::Vector& gradient = s.Get("gradient", s.x.dim());  // Zeros at first.
     bilevel::Vector& velocity = s.Get("velocity", s.x.dim());
@@ -47,6 +47,7 @@ class Nesterov : public bilevel::Method {
     progress->gradient_max_norm = gradient.lpNorm<Eigen::Infinity>();
     progress->step_norm = moved.norm();
   }
+  bool Remember(bilevel::Oracle& /*o*/, bilevel::Memory* /*memory*/) override { return true; }
 
  private:
   double step_;

@@ -6,6 +6,7 @@
 #include <csignal>
 #include <cstring>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <memory>
 #include <random>
@@ -13,6 +14,10 @@
 #include <vector>
 
 #include "bilevel/bilevel.h"
+#include "bilevel/lower_level/newton_cg_lower_solver.h"
+#include "bilevel/lower_level/sgm.h"
+#include "bilevel/methods/stochastic/slip.h"
+#include "bilevel_problems.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "small_problems.h"
@@ -22,9 +27,9 @@ namespace {
 
 using ::testing::HasSubstr;
 
-std::string TempFile(const std::string& name) {
+std::string TempFile(const std::string& name, bool is_new = true) {
   const std::string path = ::testing::TempDir() + "checkpoint_" + name + ".npz";
-  std::remove(path.c_str());
+  if (is_new) std::remove(path.c_str());
   return path;
 }
 
@@ -70,48 +75,62 @@ struct Solved {
   Solver::Summary summary;
 };
 
+// A run of options that are made anew, as they would be in another process, with a file after every
+// iteration, and in as many runs as it takes with so many iterations each. make(options) is a run
+// with Values().
+template <typename MakeOptions, typename Make>
+void ExpectSameBits(const std::string& name,
+                    MakeOptions make_options,
+                    Make make,
+                    int num_iterations_a_run = 1) {
+  SCOPED_TRACE(name);
+  const auto plain = make(make_options());
+  const std::vector<double> expected = plain->Values();
+  // One before each iteration, but for those that a method begins with.
+  const int num_iterations = static_cast<int>(plain->summary.iterations.size());
+
+  Solver::Options options = make_options();
+  options.checkpoint.file = TempFile(name);
+  options.checkpoint.every_num_iterations = 1;
+  const auto written = make(options);
+  EXPECT_GE(written->summary.num_checkpoints, std::min(num_iterations - 2, 2 * num_iterations / 3))
+      << written->summary.FullReport();
+  EXPECT_EQ(written->summary.message, plain->summary.message);
+  EXPECT_TRUE(SameBits(written->Values(), expected))
+      << FirstDifference(written->Values(), expected);
+  std::remove(options.checkpoint.file.c_str());
+  for (int num_runs = 1;; ++num_runs) {
+    StopAfter stop((num_runs - 1) * num_iterations_a_run);
+    options = make_options();
+    options.checkpoint.file = TempFile(name, false);
+    options.checkpoint.resume = true;
+    options.checkpoint.every_seconds = 0.0;
+    options.checkpoint.stop = &stop.stop;
+    options.callbacks = {&stop};
+    const auto run = make(options);
+    if (run->summary.message.find("asked to stop") != std::string::npos) {
+      ASSERT_LT(num_runs, 300) << run->summary.FullReport();
+      continue;
+    }
+    EXPECT_GE(num_runs, (num_iterations - 2) / num_iterations_a_run);
+    EXPECT_EQ(run->summary.resumed_from_iteration >= 0, num_runs > 1);
+    EXPECT_EQ(run->summary.message, plain->summary.message);
+    EXPECT_TRUE(SameBits(run->Values(), expected)) << FirstDifference(run->Values(), expected);
+    break;
+  }
+  std::remove(options.checkpoint.file.c_str());
+}
+
 class Checkpoints : public ::testing::TestWithParam<SmallProblem::Kind> {};
 
-// Every method, with a file after every iteration, and in as many runs as it has iterations.
 TEST_P(Checkpoints, AreNotFeltAndGiveTheSameBits) {
   for (const std::string& method : ListMethods()) {
-    SCOPED_TRACE(method);
-    const Solved plain(GetParam(), SmallProblem::Options(method));
-    const std::vector<double> expected = plain.Values();
-
-    Solver::Options options = SmallProblem::Options(method);
-    options.checkpoint.file = TempFile(method);
-    options.checkpoint.every_num_iterations = 1;
-    const Solved written(GetParam(), options);
-    // One before each iteration, but for those that a method has within its first.
-    const int num_iterations = static_cast<int>(plain.summary.iterations.size());
-    EXPECT_GE(written.summary.num_checkpoints, num_iterations - 1) << written.summary.FullReport();
-    EXPECT_EQ(written.summary.message, plain.summary.message);
-    EXPECT_TRUE(SameBits(written.Values(), expected))
-        << FirstDifference(written.Values(), expected);
-
-    std::remove(options.checkpoint.file.c_str());
-    options.checkpoint.resume = true;
-    options.checkpoint.every_num_iterations = 0;
-    options.checkpoint.every_seconds = 0.0;
-    int num_runs = 0;
-    for (;;) {
-      StopAfter stop(num_runs++);
-      options.method = CreateMethod(method);
-      options.checkpoint.stop = &stop.stop;
-      options.callbacks = {&stop};
-      const Solved run(GetParam(), options);
-      EXPECT_EQ(run.summary.resumed_from_iteration >= 0, num_runs > 1);
-      if (run.summary.message.find("asked to stop") != std::string::npos) {
-        ASSERT_LT(num_runs, 20) << run.summary.FullReport();
-        continue;
-      }
-      EXPECT_EQ(run.summary.message, plain.summary.message);
-      EXPECT_TRUE(SameBits(run.Values(), expected)) << FirstDifference(run.Values(), expected);
-      break;
-    }
-    EXPECT_GE(num_runs, num_iterations - 1);
-    std::remove(options.checkpoint.file.c_str());
+    ExpectSameBits(
+        method,
+        [&] { return SmallProblem::Options(method); },
+        [](const Solver::Options& options) {
+          return std::make_unique<Solved>(GetParam(), options);
+        });
   }
 }
 
@@ -170,6 +189,153 @@ INSTANTIATE_TEST_SUITE_P(Problems,
                          ::testing::Values(SmallProblem::kManyBlocks,
                                            SmallProblem::kScenarios,
                                            SmallProblem::kTerms));
+
+// Lower solvers and options that are not the defaults.
+struct Variant {
+  const char* name;
+  const char* method;
+  SmallProblem::Kind kind;
+  std::function<void(Solver::Options*)> set;
+};
+TEST(CheckpointSetups, GiveTheSameBits) {
+  const auto lower = [](auto make) {
+    return [make](Solver::Options* options) {
+      options->lower_solver = [make](Program* program) -> std::unique_ptr<LowerSolver> {
+        return make(program);
+      };
+    };
+  };
+  const auto newton_cg = lower([](Program* program) {
+    return std::make_unique<NewtonCgLowerSolver>(program, NewtonCgLowerSolver::Options());
+  });
+  const auto sgm = lower([](Program* program) {
+    Sgm::Options options;
+    options.num_steps = options.num_lower_steps = 50;
+    return std::make_unique<Sgm>(program, options);
+  });
+  const auto metric = [](Preconditioner preconditioner) {
+    return [preconditioner](Solver::Options* options) {
+      Slip::Options slip;
+      slip.preconditioner = preconditioner;
+      slip.precondition_interval = 3;
+      slip.early_stopping.patience = 5;
+      options->method = std::make_shared<Slip>(slip);
+    };
+  };
+  const auto starts = [](Solver::Options* options) { options->lower_starts = 3; };
+  const auto batches = [](Solver::Options* options) {
+    options->num_scenarios_per_iteration = 2;
+    options->max_num_iterations = 12;
+  };
+  const auto threads = [](Solver::Options* options) { options->num_threads = 2; };
+  for (const Variant& variant :
+       {Variant{"newton_cg", "lbfgs", SmallProblem::kScenarios, newton_cg},
+        {"newton_cg_adam", "adam", SmallProblem::kTerms, newton_cg},
+        {"sgm", "igfm", SmallProblem::kTerms, sgm},
+        {"sgm_search", "pattern_search", SmallProblem::kTerms, sgm},
+        {"starts", "levenberg_marquardt", SmallProblem::kScenarios, starts},
+        {"starts_search", "pattern_search", SmallProblem::kTerms, starts},
+        {"batches", "adam", SmallProblem::kScenarios, batches},
+        {"hoag_batches", "hoag", SmallProblem::kScenarios, batches},
+        {"threads", "igfm", SmallProblem::kScenarios, threads},
+        {"jacobi", "slip", SmallProblem::kManyBlocks, metric(Preconditioner::kBlockJacobi)},
+        {"gauss_newton",
+         "slip",
+         SmallProblem::kManyBlocks,
+         metric(Preconditioner::kGaussNewton)}}) {
+    ExpectSameBits(
+        variant.name,
+        [&] {
+          Solver::Options options = SmallProblem::Options(variant.method);
+          variant.set(&options);
+          return options;
+        },
+        [&](const Solver::Options& options) {
+          return std::make_unique<Solved>(variant.kind, options);
+        });
+  }
+}
+
+// Of a problem of the set.
+struct SolvedOfSet {
+  SolvedOfSet(const BilevelProblem& set, const Solver::Options& options)
+      : x(set.x), y(set.y), problem(set.Build(x.data(), y.data())) {
+    Solve(options, problem.get(), &summary);
+  }
+  std::vector<double> Values() const {
+    std::vector<double> values = x;
+    values.insert(values.end(), y.begin(), y.end());
+    for (const IterationSummary& it : summary.iterations) {
+      values.insert(values.end(), {it.objective, it.gradient_max_norm, it.step_norm});
+    }
+    for (const auto& attempt : summary.assessment.attempts) {
+      values.insert(values.end(), {double(attempt.num_iterations), attempt.objective});
+    }
+    values.insert(values.end(), {summary.final_objective, double(summary.answer)});
+    return values;
+  }
+  std::vector<double> x, y;
+  std::unique_ptr<Problem> problem;
+  Solver::Summary summary;
+};
+
+// Kinks, jumps and sets of solutions, where auto goes from one method to the next.
+TEST(CheckpointSetups, AutoOnTheWholeSet) {
+  int num_with_attempts = 0;
+  for (const BilevelProblem& set : AllBilevelProblems()) {
+    ExpectSameBits(
+        set.name,
+        [] { return Solver::Options(); },
+        [&](const Solver::Options& options) {
+          auto solved = std::make_unique<SolvedOfSet>(set, options);
+          num_with_attempts +=
+              options.checkpoint.resume && !solved->summary.assessment.attempts.empty();
+          return solved;
+        },
+        4);
+  }
+  EXPECT_GT(num_with_attempts, 10);
+}
+
+// min over x, max over y of x^2 / 2 + x y - y^2 / 2, which optimistic_gd is for.
+struct Payoff {
+  template <typename T>
+  bool operator()(const T* x, const T* y, T* value) const {
+    *value = sign * (0.5 * x[0] * x[0] + x[0] * y[0] - 0.5 * y[0] * y[0]);
+    return true;
+  }
+  double sign;
+};
+struct MinMax {
+  explicit MinMax(const Solver::Options& options) {
+    problem.AddUpperParameterBlock(&x, 1);
+    for (const Level level : {Level::kUpper, Level::kLower}) {
+      problem.AddTerm(level,
+                      std::make_unique<AutoDiffObjective<Payoff, 1, 1>>(
+                          Payoff{level == Level::kUpper ? 1.0 : -1.0}),
+                      {{&x, 1}, {&y, 1}});
+    }
+    Solve(options, &problem, &summary);
+  }
+  std::vector<double> Values() const {
+    std::vector<double> values{x, y};
+    for (const IterationSummary& it : summary.iterations) values.push_back(it.step_norm);
+    return values;
+  }
+  double x = 1.0, y = -0.5;
+  Problem problem;
+  Solver::Summary summary;
+};
+TEST(CheckpointSetups, MinMax) {
+  ExpectSameBits(
+      "optimistic_gd",
+      [] {
+        Solver::Options options = SmallProblem::Options("optimistic_gd");
+        options.keep_own_y = true;
+        return options;
+      },
+      [](const Solver::Options& options) { return std::make_unique<MinMax>(options); });
+}
 
 // A file to be resumed, and what another run says of it.
 class CheckpointRefusals : public ::testing::Test {

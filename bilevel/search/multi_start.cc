@@ -130,6 +130,10 @@ void SolveFromManyStarts(const MultiStartOptions& multi_start,
   *summary = Solver::Summary();
   if (starts) starts->clear();
   if (!multi_start.IsValid(&summary->message)) return;
+  if (!options.checkpoint.file.empty()) {
+    summary->message = "options.checkpoint is of one solve, and these are many";
+    return;
+  }
   const auto prepared = PreparedProblem::Create(options, {}, problem, &summary->message);
   if (!prepared) return;
   Runner runner{problem, *prepared, prepared->Start(), {}};

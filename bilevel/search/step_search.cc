@@ -59,6 +59,9 @@ bool SearchSteps(const StepSearch& search,
                  std::string* error) {
   *result = StepSearchResult();
   if (!search.IsValid(error)) return false;
+  if (!options.checkpoint.file.empty()) {
+    return Refuse("options.checkpoint is of one solve, and these are many", error);
+  }
   Solver::Options run = options;
   run.check_from_start = false;
   run.method = Solver::Options().method;  // Until a trial brings its own.

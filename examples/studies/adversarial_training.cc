@@ -285,7 +285,7 @@ Run Train(const Game& game, const Entry& entry, const Setting& setting) {
     };
   }
   Run run;
-  bilevel::Solve(options, &problem, &run.summary);
+  examples::Solve(options, &problem, &run.summary);
   for (const bilevel::IterationSummary& it : run.summary.iterations) {
     run.path.push_back(game.Phi(to_x * Eigen::Map<const VectorXd>(it.x.data(), kFeatures)));
   }

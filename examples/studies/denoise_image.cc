@@ -232,7 +232,7 @@ Learned Learn(const std::vector<Pair>& pairs,
     return MakeLowerSolver(program, 1e-4, 30);  // More iterations: x is a poor trial.
   };
   const double begin = Now();
-  bilevel::Solve(options, &problem, &learned.summary);
+  examples::Solve(options, &problem, &learned.summary);
   learned.seconds = Now() - begin;
   return learned;
 }

@@ -360,7 +360,7 @@ int Run() {
     const std::string name = names[k];
     set(FLAGS_start_odometry, FLAGS_start_gps);
     bilevel::Solver::Summary& summary = summaries[k];
-    bilevel::Solve(SolverOptions(), &fusion.problem, &summary);
+    examples::Solve(SolverOptions(), &fusion.problem, &summary);
     std::printf("%s: %s\n", name.c_str(), summary.BriefReport().c_str());
     ok = ok && summary.IsSolutionUsable();
     add_cost(name, summary.lower_solver, summary.total_time_in_seconds);

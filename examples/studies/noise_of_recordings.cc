@@ -145,7 +145,7 @@ bilevel::Solver::Summary Learn(std::vector<Recording>* recordings,
   options.num_threads = threads;
   options.minimizer_progress_to_stdout = progress;
   bilevel::Solver::Summary summary;
-  bilevel::Solve(options, &problem, &summary);
+  examples::Solve(options, &problem, &summary);
   return summary;
 }
 

@@ -320,6 +320,7 @@ class ClassGuard : public bilevel::LowerSolver {
     *y = solution;
     return true;
   }
+  bool Remember(bilevel::Memory* memory) override { return newton_->Remember(memory); }
   bool Differentiate(const bilevel::Point& x, const bilevel::Point& y) override {
     message_.clear();
     return newton_->Differentiate(x, y);
@@ -433,7 +434,7 @@ Learned Learn(std::vector<Scene>* scenes, const Parameters& start) {
       return std::make_unique<ClassGuard>(program, options.LowerSolverOptions(), by_name);
     };
     options.method = bilevel::CreateMethod("levenberg_marquardt");
-    bilevel::Solve(options, &problem, &learned.summary);
+    examples::Solve(options, &problem, &learned.summary);
     learned.ok = learned.summary.IsSolutionUsable();
     learned.message = learned.summary.message;
     const auto& counts = learned.summary.lower_solver;

@@ -287,7 +287,7 @@ struct Level {
     Result result;
     result.name = name;
     const double begin = Now();
-    bilevel::Solve(options, &problem, &result.summary);
+    examples::Solve(options, &problem, &result.summary);
     result.seconds = Now() - begin;
     const auto& counts = result.summary.lower_solver;
     result.lower_solves = counts.cold_solves + counts.warm_solves;

@@ -101,7 +101,7 @@ Result Learn(std::shared_ptr<bilevel::Method> method, int iterations, Scene* sce
   options.seed = FLAGS_seed;
   Result result;
   const double begin = examples::Now();
-  bilevel::Solve(options, &scene->problem, &result.summary);
+  examples::Solve(options, &scene->problem, &result.summary);
   result.seconds = examples::Now() - begin;
   result.scale = std::exp(scene->log_scale);
   result.validation = scene->Score(0);

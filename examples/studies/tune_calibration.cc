@@ -341,7 +341,7 @@ Learned Learn(const Data& data, const std::vector<int>& views) {
   method.initial_trust_region_radius = 1.0;
   method.max_trust_region_radius = 3.0;
   options.method = std::make_shared<bilevel::LevenbergMarquardt>(method);
-  bilevel::Solve(options, &problem, &learned.summary);
+  examples::Solve(options, &problem, &learned.summary);
   learned.ok = learned.summary.IsSolutionUsable();
   return learned;
 }

@@ -342,7 +342,7 @@ bool Job<Graph>::LearnFrom(const Vector& start) {
   bilevel::Solver::Options options = SolverOptions(has_truth(), FLAGS_num_threads);
   options.method = method_;
   bilevel::Solver::Summary summary;
-  bilevel::Solve(options, &levels.problem, &summary);
+  examples::Solve(options, &levels.problem, &summary);
   counts = summary.lower_solver;
   if (!summary.IsSolutionUsable()) {
     finish("-", std::nan(""), summary.iterations.size(), summary.message);

@@ -167,7 +167,7 @@ class Estimator {
     options.max_num_iterations = max_num_iterations;
     options.minimizer_progress_to_stdout = FLAGS_progress && max_num_iterations > 0;
     const double begin = Now();
-    bilevel::Solve(options, &problem_, &summary_);
+    examples::Solve(options, &problem_, &summary_);
     seconds_ = Now() - begin;
     return summary_.IsSolutionUsable();
   }
