@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cmath>
 #include <cstdlib>
+#include <sstream>
 
 namespace examples {
 namespace {
@@ -40,6 +41,13 @@ std::string Printable(const std::string& text) {
   std::string printable = text.substr(0, kMost);
   for (char& c : printable) c = IsPrintableByte(c) ? c : '?';
   return text.size() > kMost ? printable + "..." : printable;
+}
+
+std::vector<std::string> SplitList(const std::string& text) {
+  std::vector<std::string> parts;
+  std::istringstream list(text);
+  for (std::string part; std::getline(list, part, ',');) parts.push_back(part);
+  return parts;
 }
 
 bool LineReader::Open(const std::string& path, Separator separator) {

@@ -14,6 +14,9 @@ bool IsPrintable(const std::string& text);
 /// Text of a file for a message: what is not printable ASCII becomes '?', and what is long is cut.
 std::string Printable(const std::string& text);
 
+/// The parts of text between commas.
+std::vector<std::string> SplitList(const std::string& text);
+
 /// A text file, line after line, as fields between white space or between commas. Lines that are
 /// empty or begin with '#' are passed over. The first failure is kept as "path:line: what".
 class LineReader {
