@@ -36,6 +36,7 @@
 #include "examples/support/experiment.h"
 #include "examples/support/flags.h"
 #include "examples/support/table.h"
+#include "examples/support/text.h"
 #include "torch/utils.h"
 
 DEFINE_int32(tasks, 20, "permutations of the pixels, one after the other");

@@ -33,6 +33,7 @@
 #include "examples/support/experiment.h"
 #include "examples/support/flags.h"
 #include "examples/support/table.h"
+#include "examples/support/text.h"
 
 DEFINE_string(dataset, "mnist", "mnist or fashion_mnist");
 DEFINE_int32(train, 5000, "training images");

@@ -31,9 +31,9 @@
 #include "examples/support/embedding_model.h"
 #include "examples/support/experiment.h"
 #include "examples/support/flags.h"
+#include "examples/support/libsvm.h"
 #include "examples/support/minibatch_experiment.h"
 #include "examples/support/table.h"
-#include "examples/support/text.h"
 
 DEFINE_string(new_task, "electronics", "the kind that E is not learned from");
 DEFINE_int32(width, 8, "the length of a word's vector");
@@ -42,6 +42,7 @@ DEFINE_double(ridge, 1e-3, "of the lower level");
 DEFINE_double(decay, 1e-3, "of the word vectors in the upper level");
 
 using examples::EmbeddingModel;
+using examples::SparseSamples;
 
 namespace {
 
@@ -61,65 +62,43 @@ const std::map<std::string, Steps> kSteps{{"slip", {1.0, 0.12}},
                                           {"amigo", {1.0, 4.5}},
                                           {"exact", {0.0, 2.0}}};
 
-struct Reviews {
-  std::vector<Eigen::Triplet<double>> entries;  // Row by row.
-  std::vector<size_t> starts{0};
+EmbeddingModel::Words Rows(const SparseSamples& from,
+                           const std::vector<int>& order,
+                           int first,
+                           int count) {
+  std::vector<Eigen::Triplet<double>> entries;
+  for (int i = 0; i < count; ++i) {
+    for (EmbeddingModel::Words::InnerIterator it(from.features, order[first + i]); it; ++it) {
+      entries.emplace_back(i, static_cast<int>(it.col()), it.value());
+    }
+  }
+  EmbeddingModel::Words words(count, kWords);
+  words.setFromTriplets(entries.begin(), entries.end());
+  return words;
+}
+
+std::vector<int> Labels(const SparseSamples& from,
+                        const std::vector<int>& order,
+                        int first,
+                        int count) {
   std::vector<int> labels;
+  for (int i = 0; i < count; ++i) labels.push_back(from.labels[order[first + i]]);
+  return labels;
+}
 
-  EmbeddingModel::Words Rows(const std::vector<int>& order, int first, int count) const {
-    std::vector<Eigen::Triplet<double>> own;
-    for (int i = 0; i < count; ++i) {
-      const int row = order[first + i];
-      for (size_t k = starts[row]; k < starts[row + 1]; ++k) {
-        own.emplace_back(i, entries[k].col(), entries[k].value());
-      }
-    }
-    EmbeddingModel::Words words(count, kWords);
-    words.setFromTriplets(own.begin(), own.end());
-    return words;
-  }
-  std::vector<int> Labels(const std::vector<int>& order, int first, int count) const {
-    std::vector<int> own;
-    for (int i = 0; i < count; ++i) own.push_back(labels[order[first + i]]);
-    return own;
-  }
-};
-
-// SVMlight's format: a label, -1 or 1, and index:count from 0; rows are brought to length 1.
-bool ReadReviews(const std::string& path, int at_least, Reviews* reviews, std::string* error) {
-  examples::LineReader reader;
-  bool ok = reader.Open(path);
-  while (ok && reader.Next()) {
-    long label;
-    ok = reader.Integer(0, "a label", &label) && (label == 1 || label == -1);
-    double squares = 0.0;
-    for (int k = 1; ok && k < reader.size(); ++k) {
-      long index;
-      double count;
-      ok = std::sscanf(reader[k].c_str(), "%ld:%lf", &index, &count) == 2 && index >= 0 &&
-           index < kWords;
-      if (!ok) break;
-      reviews->entries.emplace_back(0, static_cast<int>(index), count);
-      squares += count * count;
-    }
-    if (!ok && reader.error().empty()) reader.Fail("a label -1 or 1 and index:count are needed");
-    for (size_t k = reviews->starts.back(); k < reviews->entries.size(); ++k) {
-      const auto& entry = reviews->entries[k];
-      reviews->entries[k] = {0, entry.col(), entry.value() / std::sqrt(squares)};
-    }
-    reviews->starts.push_back(reviews->entries.size());
-    reviews->labels.push_back(label == 1);
-  }
-  if (reader.error().empty() && static_cast<int>(reviews->labels.size()) < at_least) {
-    reader.FailAt(0, std::to_string(at_least) + " reviews are needed");
-  }
-  *error = reader.error();
-  return error->empty();
+bool ReadReviews(const std::string& path,
+                 size_t at_least,
+                 SparseSamples* reviews,
+                 std::string* error) {
+  if (!examples::ReadLibsvm(path, {-1, 1}, 0, kWords, reviews, error)) return false;
+  if (reviews->labels.size() >= at_least) return true;
+  *error = path + ": " + std::to_string(at_least) + " reviews are needed";
+  return false;
 }
 
 // Of one kind of product, in an order of its own for every seed.
 struct Task {
-  Task(const Reviews& train, const Reviews& others, int seed) {
+  Task(const SparseSamples& train, const SparseSamples& others, int seed) {
     std::mt19937_64 generator(1000 + seed);
     const auto shuffled = [&](size_t size) {
       std::vector<int> order(size);
@@ -129,18 +108,19 @@ struct Task {
     };
     const std::vector<int> order = shuffled(train.labels.size());
     const std::vector<int> rest = shuffled(others.labels.size());
-    const auto make = [](const Reviews& from, const std::vector<int>& rows, int first, int count) {
-      return std::make_unique<EmbeddingModel>(
-          from.Rows(rows, first, count), from.Labels(rows, first, count), FLAGS_width);
-    };
+    const auto make =
+        [](const SparseSamples& from, const std::vector<int>& rows, int first, int count) {
+          return std::make_unique<EmbeddingModel>(
+              Rows(from, rows, first, count), Labels(from, rows, first, count), FLAGS_width);
+        };
     support = make(train, order, 0, kHalf);
     query = make(train, order, kHalf, kHalf);
     selection = make(others, rest, 0, kSelection);
     test = make(others, rest, kSelection, static_cast<int>(rest.size()) - kSelection);
-    words = std::make_unique<bilevel::Features>(train.Rows(order, 0, 2 * kHalf));
-    labels = train.Labels(order, 0, 2 * kHalf);
+    words = std::make_unique<bilevel::Features>(Rows(train, order, 0, 2 * kHalf));
+    labels = Labels(train, order, 0, 2 * kHalf);
     test_words = std::make_unique<bilevel::Features>(
-        others.Rows(rest, kSelection, static_cast<int>(rest.size()) - kSelection));
+        Rows(others, rest, kSelection, static_cast<int>(rest.size()) - kSelection));
   }
 
   // The head that solves the lower level.
@@ -252,7 +232,7 @@ struct Iterate {
   bilevel::Problem problem;
 };
 
-using ReviewsByKind = std::map<std::string, std::array<Reviews, 2>>;  // Train, test.
+using ReviewsByKind = std::map<std::string, std::array<SparseSamples, 2>>;  // Train, test.
 
 class HyperRepresentation : public examples::MinibatchExperiment {
  public:
@@ -355,10 +335,9 @@ int main(int argc, char** argv) {
   for (const std::string& kind : kKinds) {
     for (const bool test : {false, true}) {
       const std::string plain = folder + "/" + kind + (test ? "_test" : "_train") + ".svmlight";
-      Reviews* const to = &reviews[kind][test];
+      SparseSamples* const to = &reviews[kind][test];
       const int needed = test ? 2 * kSelection : 2 * kHalf;
       if (ReadReviews(plain + ".gz", needed, to, &error)) continue;
-      *to = Reviews();
       if (ReadReviews(plain, needed, to, &error)) continue;
       std::fprintf(stderr, "%s\n", error.c_str());
       return 1;

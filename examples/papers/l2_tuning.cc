@@ -34,6 +34,7 @@
 #include "examples/support/experiment.h"
 #include "examples/support/flags.h"
 #include "examples/support/table.h"
+#include "examples/support/text.h"
 
 DEFINE_string(dataset, "mnist", "mnist or fashion_mnist");
 DEFINE_string(p, "0.5,0.3,0.1", "shares of the training labels that are drawn anew");

@@ -24,6 +24,7 @@
 #include "bilevel/methods/value_function/bome.h"
 #include "examples/support/experiment.h"
 #include "examples/support/flags.h"
+#include "examples/support/libsvm.h"
 #include "examples/support/table.h"
 #include "examples/support/text.h"
 
@@ -38,64 +39,24 @@ DEFINE_double(adam_step, 0.3, "of hoag's x");
 
 using bilevel::LinearModel;
 using bilevel::StepRule;
+using examples::SparseSamples;
 
 namespace {
 
 constexpr int kClasses = 20;
 
-struct Posts {
-  Eigen::SparseMatrix<float, Eigen::RowMajor> words;
-  std::vector<int> labels;
-};
-
-// LIBSVM's format: a label, and index:count from 1; rows are brought to length 1.
-bool ReadPosts(const std::string& path, int num_words, Posts* posts, std::string* error) {
-  examples::LineReader reader;
-  std::vector<Eigen::Triplet<float>> entries;
-  bool ok = reader.Open(path);
-  while (ok && reader.Next()) {
-    long label;
-    ok = reader.Integer(0, "a label", &label) && label >= 0 && label < kClasses;
-    double squares = 0.0;
-    const size_t first = entries.size();
-    for (int k = 1; ok && k < reader.size(); ++k) {
-      long index;
-      double count;
-      ok = std::sscanf(reader[k].c_str(), "%ld:%lf", &index, &count) == 2 && index >= 1 &&
-           (num_words == 0 || index <= num_words);
-      if (!ok) break;
-      entries.emplace_back(static_cast<int>(posts->labels.size()),
-                           static_cast<int>(index - 1),
-                           static_cast<float>(count));
-      squares += count * count;
-    }
-    if (!ok && reader.error().empty())
-      reader.Fail("a label from 0 to 19 and index:count are needed");
-    for (size_t k = first; k < entries.size(); ++k) {
-      entries[k] = {entries[k].row(),
-                    entries[k].col(),
-                    static_cast<float>(entries[k].value() / std::sqrt(squares))};
-    }
-    posts->labels.push_back(static_cast<int>(label));
-  }
-  *error = reader.error();
-  if (!error->empty()) return false;
-  for (const auto& entry : entries) num_words = std::max(num_words, entry.col() + 1);
-  posts->words.resize(static_cast<int>(posts->labels.size()), num_words);
-  posts->words.setFromTriplets(entries.begin(), entries.end());
-  return true;
-}
-
 // Posts of one half of an order.
-std::unique_ptr<LinearModel> Half(const Posts& posts, const std::vector<int>& order, bool second) {
+std::unique_ptr<LinearModel> Half(const SparseSamples& posts,
+                                  const std::vector<int>& order,
+                                  bool second) {
   const int n = static_cast<int>(order.size()), begin = second ? n / 2 : 0,
             end = second ? n : n / 2;
-  Eigen::SparseMatrix<float, Eigen::RowMajor> words(end - begin, posts.words.cols());
+  Eigen::SparseMatrix<float, Eigen::RowMajor> words(end - begin, posts.features.cols());
   std::vector<Eigen::Triplet<float>> entries;
   std::vector<int> labels;
   for (int i = begin; i < end; ++i) {
-    for (decltype(words)::InnerIterator it(posts.words, order[i]); it; ++it) {
-      entries.emplace_back(i - begin, static_cast<int>(it.col()), it.value());
+    for (decltype(posts.features)::InnerIterator it(posts.features, order[i]); it; ++it) {
+      entries.emplace_back(i - begin, static_cast<int>(it.col()), static_cast<float>(it.value()));
     }
     labels.push_back(posts.labels[order[i]]);
   }
@@ -207,17 +168,20 @@ int main(int argc, char** argv) {
       "It is 20 Newsgroups by date as word counts in LIBSVM's format, classes from 0, and its pair "
       "..._test.libsvm.",
       &error);
-  Posts train, test;
+  SparseSamples train, test;
+  std::vector<int> classes(kClasses);
+  std::iota(classes.begin(), classes.end(), 0);
   const auto path = [&](const std::string& part) {
     const std::string plain = folder + "/20news_" + FLAGS_words + "_counts_" + part + ".libsvm";
     return std::ifstream(plain).good() ? plain : plain + ".gz";
   };
-  if (folder.empty() || !ReadPosts(path("train"), 0, &train, &error) ||
-      !ReadPosts(path("test"), static_cast<int>(train.words.cols()), &test, &error)) {
+  if (folder.empty() || !examples::ReadLibsvm(path("train"), classes, 1, 0, &train, &error) ||
+      !examples::ReadLibsvm(
+          path("test"), classes, 1, static_cast<int>(train.features.cols()), &test, &error)) {
     std::fprintf(stderr, "%s\n", error.c_str());
     return 1;
   }
-  const int words = static_cast<int>(train.words.cols()), size = words * kClasses;
+  const int words = static_cast<int>(train.features.cols()), size = words * kClasses;
   examples::Runs runs;
   if (!runs.Open(FLAGS_csv,
                  {"accuracy", "selected", "f"},

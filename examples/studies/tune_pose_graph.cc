@@ -36,6 +36,7 @@
 #include "examples/support/pose_graph_levels.h"
 #include "examples/support/recording.h"
 #include "examples/support/table.h"
+#include "examples/support/truth.h"
 
 DEFINE_string(graph, "", "the graph to learn on, g2o or TORO, .gz too; empty: simulated");
 DEFINE_string(

@@ -2,11 +2,10 @@
 
 #include <array>
 #include <cmath>
-#include <cstdlib>
-#include <fstream>
 #include <random>
-#include <sstream>
 #include <vector>
+
+#include "examples/support/text.h"
 
 namespace examples {
 namespace {
@@ -20,45 +19,23 @@ double SexCode(const std::string& text) {
 }  // namespace
 
 bool ReadAbalone(const std::string& path, Abalone* data, std::string* error) {
-  std::ifstream file(path);
-  if (!file) {
-    *error = path + " cannot be read";
-    return false;
-  }
+  LineReader in;
   std::vector<std::array<double, kFeatures + 1>> rows;
-  std::string line;
-  for (int number = 1; std::getline(file, line); ++number) {
-    if (!line.empty() && line.back() == '\r') line.pop_back();
-    if (line.empty()) continue;
-    std::istringstream fields(line);
-    std::string field;
-    std::array<double, kFeatures + 1> row{};
-    int count = 0;
-    bool ok = true;
-    while (std::getline(fields, field, ',')) {
-      if (count == 0) {
-        row[0] = SexCode(field);
-        ok = row[0] > 0.0;
-      } else if (count <= kFeatures) {
-        char* end = nullptr;
-        row[count] = std::strtod(field.c_str(), &end);
-        ok = ok && !field.empty() && end == field.c_str() + field.size() &&
-             std::isfinite(row[count]);
-      }
-      ++count;
+  const auto read_row = [&] {
+    const double sex = SexCode(in[0]);
+    if (sex == 0.0 && in.line() == 1) return true;  // A header.
+    if (sex == 0.0) return in.Fail("the sex is neither M, F nor I");
+    rows.push_back({sex});
+    for (int k = 1; k <= kFeatures; ++k) {
+      if (!in.Number(k, k < kFeatures ? "a measure" : "the rings", &rows.back()[k])) return false;
     }
-    if (ok && count == kFeatures + 1) {
-      rows.push_back(row);
-    } else if (number > 1) {
-      *error = path + ", line " + std::to_string(number) +
-               ": a sex (M, F or I) and eight numbers are expected";
-      return false;
-    }
-  }
-  if (rows.empty()) {
-    *error = path + " has no shells";
-    return false;
-  }
+    return in.End(kFeatures + 1, "the rings");
+  };
+  bool ok = in.Open(path, LineReader::kComma);
+  while (ok && in.Next()) ok = read_row();
+  if (ok && rows.empty()) ok = in.FailAt(0, "there are no shells");
+  *error = in.error();
+  if (!ok) return false;
   data->features.resize(rows.size(), kFeatures);
   data->rings.resize(rows.size());
   for (size_t i = 0; i < rows.size(); ++i) {

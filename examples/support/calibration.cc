@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
-#include <fstream>
+#include <map>
 
 #include "Eigen/Dense"
+#include "examples/support/text.h"
 
 namespace examples {
 namespace {
@@ -87,43 +87,35 @@ double Focal(const std::vector<Eigen::Matrix3d>& homographies, double cx, double
 
 bool ReadStereoCorners(const std::string& path, StereoCorners* corners, std::string* error) {
   *corners = StereoCorners();
-  std::ifstream file(path);
-  if (!file) {
-    *error = path + " cannot be read";
-    return false;
-  }
-  std::string line;
-  for (int number = 1; std::getline(file, line); ++number) {
-    char side[16], view[64];
-    int corner, end = 0;
+  LineReader in;
+  std::map<std::string, size_t> index;
+  const auto read_corner = [&] {
+    if (in.size() < 2) return in.Fail("the line ends where the view should be");
+    const std::string &side = in[0], &view = in[1];
+    if (side != "left" && side != "right") return in.Fail("the side is neither left nor right");
+    if (view.empty() || !IsPrintable(view)) {
+      return in.Fail("the view's name is not one of printable ASCII");
+    }
+    long corner;
     StereoCorners::Corner c;
-    if (number == 1 || line.empty()) continue;
-    if (std::sscanf(line.c_str(),
-                    "%15[^,],%63[^,],%d,%lf,%lf,%lf,%lf %n",
-                    side,
-                    view,
-                    &corner,
-                    &c.x,
-                    &c.y,
-                    &c.u,
-                    &c.v,
-                    &end) != 7 ||
-        end != static_cast<int>(line.size()) || !std::isfinite(c.x + c.y + c.u + c.v) ||
-        (side != std::string("left") && side != std::string("right"))) {
-      *error = path + ":" + std::to_string(number) +
-               ": expected left or right,view,corner,col,row,u,v with finite numbers";
+    if (!in.Integer(2, "the corner", &corner) || !in.Number(3, "col", &c.x) ||
+        !in.Number(4, "row", &c.y) || !in.Number(5, "u", &c.u) || !in.Number(6, "v", &c.v) ||
+        !in.End(7, "v")) {
       return false;
     }
-    auto at = std::find(corners->names.begin(), corners->names.end(), view);
-    if (at == corners->names.end()) {
+    const auto [at, is_new] = index.emplace(view, index.size());
+    if (is_new) {
       corners->names.push_back(view);
       corners->views.emplace_back();
-      at = corners->names.end() - 1;
     }
-    corners->views[at - corners->names.begin()][side == std::string("right")].push_back(c);
-  }
-  if (corners->views.empty()) *error = path + " has no corners";
-  return !corners->views.empty();
+    corners->views[at->second][side == "right"].push_back(c);
+    return true;
+  };
+  bool ok = in.Open(path, LineReader::kComma);
+  while (ok && in.Next()) ok = in.line() == 1 || read_corner();
+  if (ok && corners->views.empty()) ok = in.FailAt(0, "there are no corners");
+  *error = in.error();
+  return ok;
 }
 
 bool GuessCalibration(const StereoCorners& corners, CalibrationGuess* guess, std::string* error) {

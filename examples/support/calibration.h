@@ -21,8 +21,8 @@ struct StereoCorners {
   double width = 640.0, height = 480.0;  ///< Of the images, pixels.
 };
 
-/// Reads lines side,view,corner,col,row,u,v after a header; side is left or right. *error names the
-/// line.
+/// Reads lines side,view,corner,col,row,u,v after a header; side is left or right, view printable
+/// ASCII. *error names the line.
 bool ReadStereoCorners(const std::string& path, StereoCorners* corners, std::string* error);
 
 /// fx, fy, cx, cy [pixels].

@@ -3,10 +3,10 @@
 
 #include <functional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "bilevel/bilevel.h"
+#include "examples/support/runs.h"
 #include "gflags/gflags.h"
 
 /// Flags of all experiments of papers.
@@ -16,19 +16,8 @@ DECLARE_double(budget);
 DECLARE_string(data);
 DECLARE_string(csv);
 
-/// What the experiments of papers share: runs of several methods and seeds, kept in a file so that
-/// an interrupted table is resumed run by run, with curves beside it.
+/// What the experiments of papers share.
 namespace examples {
-
-/// One place of a curve.
-struct CurvePoint {
-  int iteration = 0;
-  double calls = 0.0;    ///< Gradients and products of f and g, those of lower solves included.
-  double samples = 0.0;  ///< Samples in them, and in values; NaN where lower solves have some.
-  /// Without what measuring took; of the processor with --num_threads=1, else of the clock.
-  double seconds = 0.0;
-  std::vector<double> metrics;
-};
 
 /// Solves, and measures every so many iterations, at the first and at the last; the time that takes
 /// is not counted. `measure` finds the iterate in the memory of x and y; options.callbacks come
@@ -41,54 +30,6 @@ bool Follow(bilevel::Solver::Options options,
             const std::function<std::vector<double>()>& measure,
             std::vector<CurvePoint>* curve,
             std::string* error);
-
-/// Runs of one experiment: a CSV file with a row a run, and one with their curves (".curves").
-class Runs {
- public:
-  struct Run {
-    std::string setting, method;
-    int seed = 0;
-    double seconds = 0.0;
-    std::vector<double> metrics;  ///< As named.
-    std::vector<CurvePoint> curve;
-  };
-
-  /// Reads the runs that the file has; an empty path keeps them in memory alone. False: the file is
-  /// another experiment's or cannot be read, *error says so.
-  bool Open(const std::string& path,
-            std::vector<std::string> metric_names,
-            std::vector<std::string> curve_names,
-            std::string* error);
-  bool Has(const std::string& setting, const std::string& method, int seed) const {
-    return Find(setting, method, seed) != nullptr;
-  }
-  /// nullptr: there is none. Until the next Add.
-  const Run* Find(const std::string& setting, const std::string& method, int seed) const;
-  /// Appends and flushes.
-  bool Add(const Run& run);
-  const std::vector<Run>& runs() const { return runs_; }
-  /// All curves, a row a place.
-  std::string CurvesCsv() const;
-
-  /// Mean and standard deviation over the seeds, by method in the order of their first runs.
-  /// scales: what each metric is multiplied by, 100 for per cent, 0: not shown.
-  std::string Table(const std::string& setting, const std::vector<double>& scales) const;
-  /// Mean of a metric over the seeds; NaN where there is no run.
-  double Mean(const std::string& setting, const std::string& method, int metric) const;
-  /// The curves of the first seed of each method: one metric against iterations, calls, seconds.
-  bool Plot(const std::string& path,
-            const std::string& title,
-            const std::string& setting,
-            int curve_metric,
-            const std::vector<std::pair<std::string, double>>& lines) const;
-
- private:
-  std::string CurveHeader() const;
-  std::string CurveRows(const Run& run) const;
-  std::string path_;
-  std::vector<std::string> metric_names_, curve_names_;
-  std::vector<Run> runs_;
-};
 
 /// The folder with a file of a data set: --data, else below BILEVEL_DATA_DIR, else one of the other
 /// places. Empty: *error says what was looked for and `how` to get it.
@@ -118,9 +59,6 @@ void Fit(const std::vector<FitTerm>& terms,
          int max_iterations,
          std::vector<double>* theta,
          double tolerance = 1e-8);
-
-/// The parts of text between commas.
-std::vector<std::string> SplitList(const std::string& text);
 
 }  // namespace examples
 

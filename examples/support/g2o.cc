@@ -112,7 +112,7 @@ class Reader {
       return kind.planar ? Entry(kind.is_edge, kind.format, &plane_)
                          : Entry(kind.is_edge, kind.format, &space_);
     }
-    return in_.Fail("unknown tag " + tag);
+    return in_.Fail("unknown tag " + Printable(tag));
   }
 
   template <typename Graph>
@@ -120,8 +120,10 @@ class Reader {
     if (!is_edge) {
       long id;
       typename Graph::Pose pose;
-      if (!in_.Integer(1, "the id of the vertex", &id) || !ReadPose(2, format, &pose)) return false;
-      if (in_.size() > field_) return in_.Fail("something follows the pose");
+      if (!in_.Integer(1, "the id of the vertex", &id) || !ReadPose(2, format, &pose) ||
+          !in_.End(field_, "the pose")) {
+        return false;
+      }
       return content->vertices.emplace(id, pose).second ||
              in_.Fail("there is a vertex " + std::to_string(id) + " already");
     }
@@ -143,7 +145,7 @@ class Reader {
         e.edge.information(c, r) = value;
       }
     }
-    if (in_.size() > field_ + k) return in_.Fail("something follows the information");
+    if (!in_.End(field_ + k, "the information")) return false;
     const Eigen::VectorXd eigenvalues =
         Eigen::MatrixXd(e.edge.information).selfadjointView<Eigen::Upper>().eigenvalues();
     if (eigenvalues.minCoeff() < -1e-9 * std::abs(eigenvalues.maxCoeff())) {
@@ -154,8 +156,10 @@ class Reader {
       const Eigen::Matrix3d jacobian = format == Format::kG2o
                                            ? Eigen::Matrix3d(0.5 * Eigen::Matrix3d::Identity())
                                            : EulerJacobian(EulerAngles(e.edge.measured)).inverse();
-      if (!jacobian.allFinite()) return in_.Fail("roll and yaw cannot be told apart at this pitch");
       e.edge.information = Transform(e.edge.information, jacobian);
+      if (!e.edge.information.allFinite()) {
+        return in_.Fail("the information about roll and yaw is not finite at this pitch");
+      }
     }
     content->edges.push_back(e);
     return true;

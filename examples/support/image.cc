@@ -9,8 +9,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
+
+#include "examples/support/text.h"
 
 namespace examples {
 namespace {
@@ -21,12 +21,21 @@ bool EndsWith(const std::string& text, const std::string& end) {
 
 bool IsImage(const std::string& name) { return EndsWith(name, ".png") || EndsWith(name, ".pgm"); }
 
+constexpr int kMostSide = 1 << 15;
+
 bool DecodePng(const std::string& bytes, Image* image, std::string* error) {
   png_image png;
   std::memset(&png, 0, sizeof(png));
   png.version = PNG_IMAGE_VERSION;
   if (!png_image_begin_read_from_memory(&png, bytes.data(), bytes.size())) {
     *error = png.message;
+    return false;
+  }
+  // Deflate makes at most 1032 bytes of one, of eight pixels each: more are not there to be read.
+  if (png.width > kMostSide || png.height > kMostSide ||
+      size_t{png.width} * png.height / (1032 * 8) > bytes.size()) {
+    png_image_free(&png);
+    *error = "the image is larger than its file can hold";
     return false;
   }
   png.format = PNG_FORMAT_GRAY;
@@ -58,11 +67,15 @@ bool DecodePgm(const std::string& bytes, Image* image, std::string* error) {
     return word;
   };
   const std::string magic = next();
-  const int width = std::atoi(next().c_str()), height = std::atoi(next().c_str());
-  const int most = std::atoi(next().c_str());
+  const auto next_size = [&] {  // 0: it is none.
+    const std::string word = next();
+    const bool is_number = word.find_first_not_of("0123456789") == std::string::npos;
+    const int size = is_number && !word.empty() && word.size() <= 5 ? std::stoi(word) : 0;
+    return size <= kMostSide ? size : 0;
+  };
+  const int width = next_size(), height = next_size(), most = next_size();
   ++at;  // One white space before the pixels.
-  if (magic != "P5" || width < 1 || height < 1 || width > 1 << 15 || height > 1 << 15 ||
-      most != 255) {
+  if (magic != "P5" || width == 0 || height == 0 || most != 255) {
     *error = "it is not a P5 file with 8 bits";
     return false;
   }
@@ -78,7 +91,9 @@ bool DecodePgm(const std::string& bytes, Image* image, std::string* error) {
   return true;
 }
 
-bool Decode(const std::string& name,
+// The image `name`, of an archive or a file `path`.
+bool Decode(const std::string& path,
+            const std::string& name,
             const std::string& bytes,
             std::vector<Image>* images,
             std::string* error) {
@@ -87,20 +102,12 @@ bool Decode(const std::string& name,
   const bool ok =
       EndsWith(name, ".png") ? DecodePng(bytes, &image, &what) : DecodePgm(bytes, &image, &what);
   if (!ok) {
-    *error = name + " cannot be read: " + what;
+    *error = path + (name == path ? "" : ", " + Printable(name)) + " cannot be read: " + what;
     return false;
   }
-  image.name = std::filesystem::path(name).stem().string();
+  image.name = Printable(std::filesystem::path(name).stem().string());
   images->push_back(std::move(image));
   return true;
-}
-
-bool ReadBytes(const std::string& path, std::string* bytes, std::string* error) {
-  std::ifstream file(path, std::ios::binary);
-  bytes->assign(std::istreambuf_iterator<char>(file), {});
-  if (file) return true;
-  *error = path + " cannot be read";
-  return false;
 }
 
 // The regular files of a tar archive: headers of 512 bytes, contents padded to as much (POSIX.1).
@@ -108,17 +115,23 @@ bool DecodeTar(const std::string& path,
                const std::string& bytes,
                std::vector<Image>* images,
                std::string* error) {
-  for (size_t at = 0; at + 512 <= bytes.size() && bytes[at] != '\0';) {
+  for (size_t at = 0; at < bytes.size() && bytes[at] != '\0';) {
+    const auto fail = [&](const std::string& what) {
+      *error = path + ", byte " + std::to_string(at) + ": " + what;
+      return false;
+    };
+    if (bytes.size() - at < 512) return fail("the file ends within a header");
     const std::string name(bytes.c_str() + at, strnlen(bytes.c_str() + at, 100));
-    const size_t size = std::strtoull(bytes.substr(at + 124, 12).c_str(), nullptr, 8);
+    const std::string octal(bytes.c_str() + at + 124, strnlen(bytes.c_str() + at + 124, 12));
+    const size_t size = std::strtoull(octal.c_str(), nullptr, 8);
+    if (octal.find_first_not_of(" 01234567") != std::string::npos) {
+      return fail("the size of " + Printable(name) + " is not an octal number");
+    }
     const char type = bytes[at + 156];
     at += 512;
-    if (size > bytes.size() - at) {
-      *error = path + " ends early, in " + name;
-      return false;
-    }
+    if (size > bytes.size() - at) return fail("the file ends within " + Printable(name));
     if ((type == '0' || type == '\0') && IsImage(name) &&
-        !Decode(name, bytes.substr(at, size), images, error)) {
+        !Decode(path, name, bytes.substr(at, size), images, error)) {
       return false;
     }
     at += (size + 511) / 512 * 512;
@@ -136,14 +149,14 @@ bool ReadImages(const std::string& path, std::vector<Image>* images, std::string
     for (const auto& entry : std::filesystem::directory_iterator(path, ignored)) {
       const std::string name = entry.path().string();
       if (IsImage(name) &&
-          !(ReadBytes(name, &bytes, error) && Decode(name, bytes, images, error))) {
+          !(ReadFile(name, &bytes, error) && Decode(name, name, bytes, images, error))) {
         return false;
       }
     }
   } else {
-    if (!ReadBytes(path, &bytes, error)) return false;
+    if (!ReadFile(path, &bytes, error)) return false;
     if (EndsWith(path, ".tar") ? !DecodeTar(path, bytes, images, error)
-                               : !Decode(path, bytes, images, error)) {
+                               : !Decode(path, path, bytes, images, error)) {
       return false;
     }
   }

@@ -13,14 +13,14 @@ struct Image {
   double& at(int x, int y) { return pixels[static_cast<size_t>(y) * width + x]; }
   double at(int x, int y) const { return pixels[static_cast<size_t>(y) * width + x]; }
 
-  std::string name;
+  std::string name;  ///< Its file's, without the ending; of one that is read, printable ASCII.
   int width = 0, height = 0;
   std::vector<double> pixels;
 };
 
 /// The images of a file (.png, .pgm), of a folder or of a .tar with such files, in the order of
-/// their names. PNG by libpng, colours become grey; PGM is P5 with 8 bits. False, with *error, if
-/// one of them cannot be read, or there is none.
+/// their names. PNG by libpng, colours become grey; PGM is P5 with 8 bits; at most 32,768 pixels a
+/// side. False, with *error, if one of them cannot be read, or there is none.
 bool ReadImages(const std::string& path, std::vector<Image>* images, std::string* error);
 
 /// Rounded and clipped to 0..255. False, with *error, if the file cannot be written.

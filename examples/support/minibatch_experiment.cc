@@ -10,6 +10,7 @@
 #include "examples/support/flags.h"
 #include "examples/support/minibatch_methods.h"
 #include "examples/support/table.h"
+#include "examples/support/text.h"
 
 DEFINE_bool(search, false, "search for the methods' steps on seed 0, and print them");
 DEFINE_double(y_step, 0.0, "of every method, instead of its own");

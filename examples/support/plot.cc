@@ -24,10 +24,10 @@ bool Has(const std::string& style, const char* word) {
   return style.find(word) != std::string::npos;
 }
 bool IsControl(char c) { return std::iscntrl(static_cast<unsigned char>(c)) != 0; }
-// A new line would begin another command.
+// A new line would begin another command. gnuplot's own '' is no quote where a string begins.
 std::string ForGnuplot(std::string text) {
   std::replace_if(text.begin(), text.end(), IsControl, ' ');
-  return Quote(text, "''");
+  return Quote(text, "'.\"'\".'");
 }
 std::string ForShell(const std::string& text) { return Quote(text, "'\\''"); }
 

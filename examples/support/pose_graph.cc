@@ -12,6 +12,9 @@ Pose Inverse(const Pose& pose) {
   return Between(pose, Pose());
 }
 
+bool IsFinite(const Pose2& pose) { return std::isfinite(pose.v[0] + pose.v[1] + pose.v[2]); }
+bool IsFinite(const Pose3& pose) { return std::isfinite(pose.t[0] + pose.t[1] + pose.t[2]); }
+
 // Breadth first in two queues: odometry before what closes loops.
 template <typename Graph>
 bool Place(Graph* graph, std::string* error) {
@@ -49,8 +52,11 @@ bool Place(Graph* graph, std::string* error) {
     place(to);
   }
   for (int i = 0; i < n; ++i) {
-    if (placed[i]) continue;
-    *error = "no path of edges leads to vertex " + std::to_string(graph->vertices[i].id);
+    const auto& vertex = graph->vertices[i];
+    if (placed[i] && IsFinite(vertex.pose)) continue;
+    *error =
+        (placed[i] ? "the edges lead too far, to vertex " : "no path of edges leads to vertex ") +
+        std::to_string(vertex.id);
     return false;
   }
   return true;

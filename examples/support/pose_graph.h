@@ -199,7 +199,7 @@ using PoseGraph3 = PoseGraph<Pose3, 6>;
 using AnyPoseGraph = std::variant<PoseGraph2, PoseGraph3>;
 
 /// Places the vertices along edges from the first fixed one, or from the first: by odometry as far
-/// as that reaches. False: *error names a vertex that no edge leads to.
+/// as that reaches. False: *error names a vertex that no edge leads to, or beyond finite numbers.
 bool PlaceByOdometry(PoseGraph2* graph, std::string* error);
 bool PlaceByOdometry(PoseGraph3* graph, std::string* error);
 

@@ -1,10 +1,7 @@
 #include "examples/support/pose_stream.h"
 
-#include <cctype>
 #include <cmath>
-#include <cstdlib>
 #include <random>
-#include <sstream>
 
 #include "Eigen/Dense"
 
@@ -15,40 +12,27 @@ namespace examples {
 bool ReadPoseStream(const std::string& path, PoseStream* stream, std::string* error) {
   constexpr const char* kNames[] = {"the time", "x", "y", "z", "qx", "qy", "qz", "qw"};
   stream->poses.clear();
-  std::string text;
-  if (!ReadFile(path, &text, error)) return false;
-  std::istringstream lines(text);
-  std::string line;
-  for (int number = 1; std::getline(lines, line); ++number) {
-    const auto fail = [&](const std::string& what) {
-      *error = path + ":" + std::to_string(number) + ": " + what;
-      return false;
-    };
-    while (!line.empty() && std::isspace(static_cast<unsigned char>(line.back()))) line.pop_back();
-    if (line.empty() || line[0] == '#') continue;
+  LineReader in;
+  const auto read_pose = [&] {
     double v[8];
-    const char* at = line.c_str();
     for (int i = 0; i < 8; ++i) {
-      char* end = nullptr;
-      v[i] = std::strtod(at, &end);
-      const bool is_last = end == line.c_str() + line.size();
-      if (end == at || !std::isfinite(v[i]) || is_last != (i == 7) || (i < 7 && *end != ',')) {
-        return fail(std::string(kNames[i]) + (i < 7 ? " and a comma are" : " and nothing more is") +
-                    " expected at \"" + at + "\"");
-      }
-      at = end + 1;
+      if (!in.Number(i, kNames[i], &v[i])) return false;
     }
+    if (!in.End(8, "qw")) return false;
     const double norm = std::sqrt(v[4] * v[4] + v[5] * v[5] + v[6] * v[6] + v[7] * v[7]);
-    if (std::abs(norm - 1.0) > 1e-3) return fail("the quaternion is not of length 1");
+    if (std::abs(norm - 1.0) > 1e-3) return in.Fail("the quaternion is not of length 1");
     if (!stream->poses.empty() && v[0] <= stream->poses.back().t) {
-      return fail("the time is not after the one before");
+      return in.Fail("the time is not after the one before");
     }
     stream->poses.push_back(
         {v[0], {v[7] / norm, v[4] / norm, v[5] / norm, v[6] / norm}, {v[1], v[2], v[3]}});
-  }
-  if (stream->poses.size() >= 5) return true;
-  *error = path + ": five poses at least are needed";
-  return false;
+    return true;
+  };
+  bool ok = in.Open(path, LineReader::kComma);
+  while (ok && in.Next()) ok = read_pose();
+  if (ok && stream->poses.size() < 5) ok = in.FailAt(0, "five poses at least are needed");
+  *error = in.error();
+  return ok;
 }
 
 void GuessHandEye(

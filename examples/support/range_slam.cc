@@ -30,10 +30,7 @@ bool ReadRows(const std::string& path,
     for (size_t i = 0; ok && i < row.size(); ++i) {
       ok = in.Number(static_cast<int>(i), columns[i], &row[i]);
     }
-    if (ok && in.size() > static_cast<int>(row.size())) {
-      ok = in.Fail("something follows " + columns.back());
-    }
-    ok = ok && add(row, &in);
+    ok = ok && in.End(static_cast<int>(row.size()), columns.back()) && add(row, &in);
   }
   *error = in.error();
   return ok;

@@ -46,16 +46,6 @@ Positions Estimate(const Graph& graph) {
   return positions;
 }
 
-/// The truth of a graph, one pose a vertex: a trajectory, or the vertices of a graph.
-bool ReadTruth(const std::string& path,
-               const PoseGraph2& graph,
-               std::vector<Pose2>* truth,
-               std::string* error);
-bool ReadTruth(const std::string& path,
-               const PoseGraph3& graph,
-               std::vector<Pose3>* truth,
-               std::string* error);
-
 /// The vertices from `begin` to before `end`, with the edges between them.
 template <typename Graph>
 Recording<Graph> Cut(const Recording<Graph>& whole, int begin, int end);

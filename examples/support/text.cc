@@ -9,6 +9,13 @@
 #include <sstream>
 
 namespace examples {
+namespace {
+
+constexpr char kBlanks[] = " \t\r\v\f\n";
+
+bool IsPrintableByte(char c) { return c >= ' ' && c <= '~'; }
+
+}  // namespace
 
 bool ReadFile(const std::string& path, std::string* bytes, std::string* error) {
   bytes->clear();
@@ -25,41 +32,79 @@ bool ReadFile(const std::string& path, std::string* bytes, std::string* error) {
   return false;
 }
 
-bool LineReader::Open(const std::string& path) {
+bool IsPrintable(const std::string& text) {
+  return std::all_of(text.begin(), text.end(), IsPrintableByte);
+}
+
+std::string Printable(const std::string& text) {
+  constexpr size_t kMost = 60;
+  std::string printable = text.substr(0, kMost);
+  for (char& c : printable) c = IsPrintableByte(c) ? c : '?';
+  return text.size() > kMost ? printable + "..." : printable;
+}
+
+std::vector<std::string> SplitList(const std::string& text) {
+  std::vector<std::string> parts;
+  std::istringstream list(text);
+  for (std::string part; std::getline(list, part, ',');) parts.push_back(part);
+  return parts;
+}
+
+bool LineReader::Open(const std::string& path, Separator separator) {
   *this = LineReader();
   path_ = path;
+  separator_ = separator;
   return ReadFile(path, &text_, &error_);
 }
 
 bool LineReader::Next() {
   while (position_ < text_.size()) {
     const size_t end = std::min(text_.find('\n', position_), text_.size());
-    std::istringstream line(text_.substr(position_, end - position_));
+    const std::string line = text_.substr(position_, end - position_);
     position_ = end + 1;
     ++line_;
-    fields_.clear();
-    for (std::string field; line >> field;) fields_.push_back(field);
-    if (!fields_.empty() && fields_[0][0] != '#') return true;
+    const size_t first = line.find_first_not_of(kBlanks);
+    if (first == std::string::npos || line[first] == '#') continue;
+    Split(line);
+    return true;
   }
   return false;
 }
 
+void LineReader::Split(const std::string& line) {
+  const char* const separators = separator_ == kComma ? "," : kBlanks;
+  fields_.clear();
+  for (size_t at = 0; at <= line.size();) {
+    const size_t end = std::min(line.find_first_of(separators, at), line.size());
+    const size_t first = std::min(line.find_first_not_of(kBlanks, at), end);
+    const size_t last = end == first ? end : line.find_last_not_of(kBlanks, end - 1) + 1;
+    if (separator_ == kComma || last > first) fields_.push_back(line.substr(first, last - first));
+    at = end + 1;
+  }
+}
+
 bool LineReader::Number(int i, const std::string& what, double* value) {
   if (i >= size()) return Fail("the line ends where " + what + " should be");
+  const std::string& field = fields_[i];
   char* end = nullptr;
-  *value = std::strtod(fields_[i].c_str(), &end);
+  *value = std::strtod(field.c_str(), &end);
   // To its last byte: a NUL ends no number.
-  if (end == fields_[i].c_str() + fields_[i].size() && std::isfinite(*value)) return true;
-  return Fail(what + " is \"" + fields_[i] + "\", not a finite number");
+  if (!field.empty() && end == field.c_str() + field.size() && std::isfinite(*value)) return true;
+  return Fail(what + " is \"" + Printable(field) + "\", not a finite number");
 }
 
 bool LineReader::Integer(int i, const std::string& what, long* value) {
   if (i >= size()) return Fail("the line ends where " + what + " should be");
+  const std::string& field = fields_[i];
   char* end = nullptr;
   errno = 0;
-  *value = std::strtol(fields_[i].c_str(), &end, 10);
-  if (end == fields_[i].c_str() + fields_[i].size() && errno == 0) return true;
-  return Fail(what + " is \"" + fields_[i] + "\", not a whole number");
+  *value = std::strtol(field.c_str(), &end, 10);
+  if (!field.empty() && end == field.c_str() + field.size() && errno == 0) return true;
+  return Fail(what + " is \"" + Printable(field) + "\", not a whole number");
+}
+
+bool LineReader::End(int size, const std::string& last) {
+  return fields_.size() <= static_cast<size_t>(size) || Fail("something follows " + last);
 }
 
 bool LineReader::FailAt(int line, const std::string& what) {

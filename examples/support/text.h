@@ -9,12 +9,22 @@ namespace examples {
 /// The whole file, uncompressed where gzip has compressed it.
 bool ReadFile(const std::string& path, std::string* bytes, std::string* error);
 
-/// A text file, line after line, as fields between white space. Lines that are empty or begin with
-/// '#' are passed over. The first failure is kept as "path:line: what".
+/// Whether all of it is printable ASCII.
+bool IsPrintable(const std::string& text);
+/// Text of a file for a message: what is not printable ASCII becomes '?', and what is long is cut.
+std::string Printable(const std::string& text);
+
+/// The parts of text between commas.
+std::vector<std::string> SplitList(const std::string& text);
+
+/// A text file, line after line, as fields between white space or between commas. Lines that are
+/// empty or begin with '#' are passed over. The first failure is kept as "path:line: what".
 class LineReader {
  public:
+  enum Separator { kSpace, kComma };  // White space about a comma goes with it.
+
   /// Reads the file whole, compressed by gzip or not.
-  bool Open(const std::string& path);
+  bool Open(const std::string& path, Separator separator = kSpace);
 
   /// False at the end of the file.
   bool Next();
@@ -26,6 +36,8 @@ class LineReader {
   /// Field i as a finite number or as a whole one. `what` it is, for the message.
   bool Number(int i, const std::string& what, double* value);
   bool Integer(int i, const std::string& what, long* value);
+  /// There are no more than `size` fields; `last` is the last one.
+  bool End(int size, const std::string& last);
 
   /// Returns false, for the caller to return.
   bool Fail(const std::string& what) { return FailAt(line_, what); }
@@ -34,7 +46,10 @@ class LineReader {
   const std::string& error() const { return error_; }
 
  private:
+  void Split(const std::string& line);
+
   std::string path_, text_, error_;
+  Separator separator_ = kSpace;
   size_t position_ = 0;
   int line_ = 0;
   std::vector<std::string> fields_;

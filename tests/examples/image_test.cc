@@ -44,6 +44,8 @@ TEST(Image, PgmWithCommentAndBadFiles) {
   std::ofstream(path, std::ios::binary) << "P5 2 2 255\nab";
   EXPECT_FALSE(ReadImages(path, &read, &error));
   EXPECT_NE(error.find("small.pgm cannot be read: it ends early"), std::string::npos) << error;
+  std::ofstream(path, std::ios::binary) << "P5 4294967297 1 255\na";  // 1 modulo 2^32.
+  EXPECT_FALSE(ReadImages(path, &read, &error));
   EXPECT_FALSE(ReadImages("/none.png", &read, &error));
 }
 
