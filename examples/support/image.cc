@@ -91,7 +91,7 @@ bool DecodePgm(const std::string& bytes, Image* image, std::string* error) {
   return true;
 }
 
-// The image `name`, of an archive or a file `path`.
+// The image `name` of an archive or a folder `path`, or the file `path` itself.
 bool Decode(const std::string& path,
             const std::string& name,
             const std::string& bytes,
@@ -147,9 +147,9 @@ bool ReadImages(const std::string& path, std::vector<Image>* images, std::string
   std::error_code ignored;
   if (std::filesystem::is_directory(path, ignored)) {
     for (const auto& entry : std::filesystem::directory_iterator(path, ignored)) {
-      const std::string name = entry.path().string();
-      if (IsImage(name) &&
-          !(ReadFile(name, &bytes, error) && Decode(name, name, bytes, images, error))) {
+      const std::string name = entry.path().filename().string();
+      if (IsImage(name) && !(ReadFile(entry.path().string(), &bytes, error) &&
+                             Decode(path, name, bytes, images, error))) {
         return false;
       }
     }

@@ -275,15 +275,15 @@ bool Read(const Reader& reader, const std::string& folder, const std::string& in
   for (size_t i = 0; i < reader.endings.size(); ++i) {
     const bool is_last = i + 1 == reader.endings.size();
     const size_t end = is_last ? input.size() : std::min(input.find('\f', begin), input.size());
-    const std::string file = stem + reader.endings[i];
-    std::filesystem::remove(file);  // ext4 takes its time to shorten a file.
-    std::ofstream(file, std::ios::binary).write(&input[begin], end - begin);
+    std::ofstream(stem + reader.endings[i], std::ios::binary).write(&input[begin], end - begin);
     begin = std::min(end + 1, input.size());
   }
   // Several files have their stem in common.
   const std::string path = reader.endings.size() == 1 ? stem + reader.endings[0] : stem;
   std::string error;
-  if (reader.read(path, &error)) return true;
+  const bool accepted = reader.read(path, &error);
+  for (const char* ending : reader.endings) std::filesystem::remove(stem + ending);
+  if (accepted) return true;
   Promise(error.find(path) != std::string::npos, "a refusal names the file, not \"" + error + "\"");
   Promise(IsPrintable(error), "a refusal is a printable line, not \"" + error + "\"");
   return false;
