@@ -170,13 +170,16 @@ class Run {
     return has_moved;
   }
 
-  // y <- y*(x) and phi there; NaN, with a message in the oracle, where there is none.
+  // y <- y*(x) and phi there; NaN, for the reason in unsolved_, where there is none.
   double SolveLowerLevel(State* state) {
     oracle_.Clear();
-    if (!oracle_.Solve(state->x, &state->y)) return Progress::kUnknown;
+    if (!oracle_.Solve(state->x, &state->y)) {
+      unsolved_ = oracle_.message();
+      return Progress::kUnknown;
+    }
     Confirm(state->x, &state->y);
     const double phi = oracle_.f.Value(state->x, state->y);
-    oracle_.Clear();
+    unsolved_ = oracle_.Clear();
     return phi;
   }
 
@@ -191,7 +194,7 @@ class Run {
       summary_.final_objective = phi;
       summary_.final_lower_level_decrement = oracle_.lower().relative_decrement();
     } else {
-      summary_.message += "; y is the method's own, not y*(x): " + oracle_.message();
+      summary_.message += "; y is the method's own, not y*(x): " + unsolved_;
     }
     double& initial = summary_.initial_objective;
     if (phi <= initial) return true;
@@ -200,8 +203,10 @@ class Run {
     if (!std::isfinite(initial)) {
       initial = -1.0;
     } else if (!(phi <= initial)) {
-      summary_.message +=
-          "; phi went from " + Number(initial) + " to " + Number(phi) + ": x and y are the start's";
+      if (solved) {
+        summary_.message += "; phi went from " + Number(initial) + " to " + Number(phi);
+      }
+      summary_.message += ": x and y are the start's";
       summary_.final_objective = initial;
       *end = first;
     }
@@ -280,68 +285,9 @@ class Run {
   Oracle& oracle_;
   Recorder recorder_;
   State start_;
+  std::string unsolved_;
   std::optional<State> own_y_;  // The answer as its method left it, where that is asked for.
 };
-
-}  // namespace
-
-Solver::Options::Options() : method(CreateMethod("auto")) {
-  // Tight enough to hand over to Newton, silent unless asked.
-  lower_solver_options.logging_type = ceres::SILENT;
-  lower_solver_options.max_num_iterations = 200;
-  lower_solver_options.function_tolerance = 1e-10;
-}
-
-bool Solver::Options::IsValid(std::string* error) const {
-  const auto require = [&](bool ok, const char* what) {
-    if (!ok && error) *error = what;
-    return ok;
-  };
-  std::string lower_error;
-  if (!lower_solver_options.IsValid(&lower_error)) {
-    return require(false, ("lower_solver_options: " + lower_error).c_str());
-  }
-  return require(lower_tolerance > 0.0 && lower_tolerance < 1.0,
-                 "lower_tolerance must be between 0 and 1") &&
-         require(max_num_lower_newton_iterations >= 0,
-                 "max_num_lower_newton_iterations must not be negative") &&
-         require(lower_starts >= 1, "lower_starts must be at least 1") &&
-         require(lower_start_spread > 0.0 && std::isfinite(lower_start_spread),
-                 "lower_start_spread must be positive") &&
-         require(max_num_iterations >= 0, "max_num_iterations must not be negative") &&
-         require(max_solver_time_in_seconds >= 0.0,
-                 "max_solver_time_in_seconds must not be negative") &&
-         require(gradient_tolerance >= 0.0, "gradient_tolerance must not be negative") &&
-         require(function_tolerance >= 0.0, "function_tolerance must not be negative") &&
-         require(parameter_tolerance >= 0.0, "parameter_tolerance must not be negative") &&
-         require(num_threads > 0 && num_threads <= 1024,
-                 "num_threads must be between 1 and 1024") &&
-         require(checkpoint.every_num_iterations >= 0,
-                 "checkpoint.every_num_iterations must not be negative") &&
-         require(checkpoint.every_seconds >= 0.0,
-                 "checkpoint.every_seconds must not be negative") &&
-         require(num_scenarios_per_iteration >= 0,
-                 "num_scenarios_per_iteration must not be negative") &&
-         require(method != nullptr, "the method is null") &&
-         require(std::find(callbacks.begin(), callbacks.end(), nullptr) == callbacks.end(),
-                 "a callback is null");
-}
-
-NewtonLowerSolver::Options Solver::Options::LowerSolverOptions() const {
-  NewtonLowerSolver::Options lower;
-  lower.ceres = lower_solver_options;
-  lower.ceres.max_solver_time_in_seconds =
-      std::min(lower.ceres.max_solver_time_in_seconds, max_solver_time_in_seconds);
-  lower.tolerance = lower_tolerance;
-  lower.tolerance_name = "lower_tolerance";
-  lower.limit_name = "max_num_lower_newton_iterations";
-  lower.max_num_newton_iterations = max_num_lower_newton_iterations;
-  lower.hessian = lower_hessian;
-  lower.singular_handling = singular_handling;
-  return lower;
-}
-
-namespace {
 
 // With x or without.
 void PrepareAndSolve(const Solver::Options& options,

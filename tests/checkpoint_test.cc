@@ -1,4 +1,5 @@
 // A run that was stopped or killed and goes on is, bit for bit, the one that was not.
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -389,6 +390,53 @@ TEST_F(CheckpointRefusals, EveryByteCounts) {
 TEST_F(CheckpointRefusals, NowhereToWrite) {
   options.checkpoint.file = "/nowhere/file.npz";
   EXPECT_THAT(Message(), HasSubstr("cannot be written: No such file"));
+}
+
+// A full disk, as of iteration 3: the run goes on, and the file is the last that was whole.
+class FillDisk : public IterationCallback {
+ public:
+  FillDisk() { getrlimit(RLIMIT_FSIZE, &before_); }
+  ~FillDisk() override { setrlimit(RLIMIT_FSIZE, &before_); }
+  ceres::CallbackReturnType operator()(const IterationSummary& it) override {
+    rlimit full = before_;
+    full.rlim_cur = 500;
+    if (it.iteration == 3) setrlimit(RLIMIT_FSIZE, &full);
+    return ceres::SOLVER_CONTINUE;
+  }
+
+ private:
+  rlimit before_;
+};
+TEST_F(CheckpointRefusals, AFullDiskEndsNothing) {
+  std::signal(SIGXFSZ, SIG_IGN);
+  options.checkpoint.file = TempFile("full");
+  options.checkpoint.every_num_iterations = 1;
+  const Solved plain(SmallProblem::kTerms, SmallProblem::Options("adam"));
+  {
+    FillDisk fill;
+    options.callbacks = {&fill};
+    const Solved run(SmallProblem::kTerms, options);
+    EXPECT_THAT(run.summary.checkpoint_error, HasSubstr("cannot be written: File too large"));
+    EXPECT_TRUE(SameBits(run.Values(), plain.Values()));
+  }
+  options.callbacks.clear();
+  const Solved resumed(SmallProblem::kTerms, options);
+  EXPECT_EQ(resumed.summary.resumed_from_iteration, 3);
+  EXPECT_TRUE(SameBits(resumed.Values(), plain.Values()));
+}
+
+TEST_F(CheckpointRefusals, ManySolvesHaveNoFile) {
+  SmallProblem small(SmallProblem::kTerms);
+  Solver::Summary summary;
+  SolveFromManyStarts({}, options, &small.problem, &summary, nullptr);
+  EXPECT_THAT(summary.message, HasSubstr("checkpoint is of one solve"));
+  std::string error;
+  StepSearchResult result;
+  StepSearch search;
+  search.grids = {{0.1, 0.2}};
+  search.make_method = [](const std::vector<double>&) { return CreateMethod("adam"); };
+  EXPECT_FALSE(SearchSteps(search, options, &small.problem, &result, &error));
+  EXPECT_THAT(error, HasSubstr("checkpoint is of one solve"));
 }
 
 // What nobody has told cannot be kept.

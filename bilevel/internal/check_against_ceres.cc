@@ -208,7 +208,10 @@ std::string CheckRecordings(const Program& program, bool every_block) {
     Vector y(s->y.size());
     s->y.ReadUser(y.data());
     for (const LevelFunction* level : {s->g.get(), s->f.get()}) {
-      if (level->callback()) level->callback()->PrepareForEvaluation(false, true);
+      if (ceres::EvaluationCallback* callback = level->callback()) {
+        NameThrown([&] { return "the evaluation callback of " + level->name(); },
+                   [&] { callback->PrepareForEvaluation(false, true); });
+      }
       complaint = CheckRecordings(*level, x.data(), y.data(), every_block);
       if (!complaint.empty()) return complaint;
     }

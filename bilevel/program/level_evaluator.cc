@@ -183,7 +183,10 @@ bool LevelEvaluator::Sum(const Batch& batch, double* value) {
       e.has_products() || (e.order == Evaluation::kHessian && e.kind == HessianKind::kExact);
   if (!Draw(batch) || (derivatives && !Touch(batch))) return false;
   const PointInUserMemory point(function_, e, &saved_x_, &saved_y_);
-  if (function_.callback()) function_.callback()->PrepareForEvaluation(derivatives, true);
+  if (ceres::EvaluationCallback* callback = function_.callback()) {
+    NameThrown([] { return std::string("its evaluation callback"); },
+               [&] { callback->PrepareForEvaluation(derivatives, true); });
+  }
   if (curved) assembly_->Begin(frames_->touched_y());
   if (!SumResidualBlocks(batch, value)) return false;
   if (e.order != Evaluation::kRows && !SumTerms(batch, value)) return false;

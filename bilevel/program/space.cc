@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include "bilevel/base/internal/thrown.h"
 #include "bilevel/base/internal/vector_passes.h"
 #include "bilevel/base/memory.h"
 
@@ -67,13 +68,20 @@ int Space::Find(const double* user) const {
   return it == index_.end() ? -1 : it->second;
 }
 
+namespace {
+
+std::string NameManifold(const Space::Block& block) { return "the manifold of " + block.name; }
+
+}  // namespace
+
 bool Space::PlusBlock(int b, const double* p, const double* d, double* q) const {
   const Block& block = blocks_[b];
   const double* from = p + block.offset;
   const double* delta = d + block.tangent_offset;
   double* to = q + block.offset;
   if (block.manifold) {
-    if (!block.manifold->Plus(from, delta, to)) return false;
+    const auto plus = [&] { return block.manifold->Plus(from, delta, to); };
+    if (!NameThrown([&] { return NameManifold(block); }, plus)) return false;
   } else {
     for (int i = 0; i < block.size; ++i) to[i] = from[i] + delta[i];
   }
@@ -99,7 +107,8 @@ bool Space::Minus(const double* q, const double* p, double* d) const {
     const double *to = q + block.offset, *from = p + block.offset;
     double* delta = d + block.tangent_offset;
     if (block.manifold) {
-      if (!block.manifold->Minus(to, from, delta)) return false;
+      const auto minus = [&] { return block.manifold->Minus(to, from, delta); };
+      if (!NameThrown([&] { return NameManifold(block); }, minus)) return false;
     } else {
       for (int i = 0; i < block.size; ++i) delta[i] = to[i] - from[i];
     }

@@ -47,6 +47,7 @@
 #include "examples/support/abalone.h"
 #include "examples/support/flags.h"
 #include "examples/support/plot.h"
+#include "examples/support/solve.h"
 #include "examples/support/table.h"
 
 DEFINE_string(abalone, "", "abalone.csv of the UCI repository; data of the same kind without it");

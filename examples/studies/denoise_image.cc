@@ -28,6 +28,7 @@
 #include "examples/support/image.h"
 #include "examples/support/image_model.h"
 #include "examples/support/plot.h"
+#include "examples/support/solve.h"
 #include "examples/support/table.h"
 
 DEFINE_string(images,

@@ -31,6 +31,7 @@
 #include "examples/support/flags.h"
 #include "examples/support/plot.h"
 #include "examples/support/position_error.h"
+#include "examples/support/solve.h"
 #include "examples/support/table.h"
 
 DEFINE_double(start_odometry, 0.5, "sigma of a step to start from, as set by hand [m]");

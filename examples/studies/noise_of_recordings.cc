@@ -18,6 +18,7 @@
 #include "ceres/ceres.h"
 #include "examples/support/flags.h"
 #include "examples/support/plot.h"
+#include "examples/support/solve.h"
 #include "examples/support/table.h"
 
 using Pose = std::array<double, 3>;  // x [m], y [m], heading [rad]

@@ -31,6 +31,7 @@
 #include "examples/support/flags.h"
 #include "examples/support/plot.h"
 #include "examples/support/position_error.h"
+#include "examples/support/solve.h"
 #include "examples/support/table.h"
 
 DEFINE_int32(train, 10, "demonstrations to learn from");

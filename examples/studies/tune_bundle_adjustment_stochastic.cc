@@ -23,6 +23,7 @@
 #include "examples/support/bal.h"
 #include "examples/support/flags.h"
 #include "examples/support/plot.h"
+#include "examples/support/solve.h"
 #include "examples/support/table.h"
 
 DEFINE_string(bal,

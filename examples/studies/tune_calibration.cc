@@ -33,6 +33,7 @@
 #include "examples/support/flags.h"
 #include "examples/support/left_out_cost.h"
 #include "examples/support/plot.h"
+#include "examples/support/solve.h"
 #include "examples/support/table.h"
 
 DEFINE_string(corners,

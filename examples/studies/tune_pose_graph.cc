@@ -35,6 +35,7 @@
 #include "examples/support/plot.h"
 #include "examples/support/pose_graph_levels.h"
 #include "examples/support/recording.h"
+#include "examples/support/solve.h"
 #include "examples/support/table.h"
 #include "examples/support/truth.h"
 

@@ -31,6 +31,7 @@
 #include "examples/support/plot.h"
 #include "examples/support/position_error.h"
 #include "examples/support/range_slam.h"
+#include "examples/support/solve.h"
 #include "examples/support/table.h"
 
 DEFINE_string(data,

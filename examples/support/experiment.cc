@@ -12,6 +12,7 @@
 #include "ceres/gradient_problem_solver.h"
 #include "examples/support/flags.h"
 #include "examples/support/idx.h"
+#include "examples/support/solve.h"
 
 DEFINE_string(methods, "", "which, separated by commas; empty: the experiment's own list");
 DEFINE_int32(seeds, 5, "runs of each method, on data split and corrupted by another seed each");

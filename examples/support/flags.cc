@@ -1,7 +1,6 @@
 #include "examples/support/flags.h"
 
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -12,11 +11,6 @@ DEFINE_string(trace_csv, "", "write one line an iteration to this CSV file");
 DEFINE_string(plot, "", "draw a picture, .png or .svg (needs gnuplot)");
 DEFINE_bool(quick, false, "a small cut of the problem, for a look");
 DEFINE_int32(num_threads, 2, "threads");
-DEFINE_string(checkpoint,
-              "",
-              "keep what it takes to go on after an interruption in NAME.1.npz (and .2, ..., where "
-              "it solves several problems), once a minute and on SIGINT and SIGTERM; the same "
-              "command goes on from there, and from the start where they are removed");
 
 DECLARE_bool(help);
 DECLARE_bool(helpfull);
@@ -52,34 +46,6 @@ void ParseFlags(const std::string& what, int* argc, char*** argv, std::string* f
   if (*argc > 1) *file = (*argv)[1];
   // Ceres warns of every step it rejects.
   gflags::SetCommandLineOptionWithMode("minloglevel", "2", gflags::SET_FLAG_IF_DEFAULT);
-}
-
-namespace {
-
-volatile std::sig_atomic_t signal_number = 0;
-
-void KeepSignal(int number) { signal_number = number; }
-
-}  // namespace
-
-void Solve(const bilevel::Solver::Options& options,
-           bilevel::Problem* problem,
-           bilevel::Solver::Summary* summary) {
-  static int num_solves = 0;
-  if (FLAGS_checkpoint.empty()) return bilevel::Solve(options, problem, summary);
-  bilevel::Solver::Options kept = options;
-  kept.checkpoint.file = FLAGS_checkpoint + "." + std::to_string(++num_solves) + ".npz";
-  kept.checkpoint.resume = true;
-  kept.checkpoint.stop = &signal_number;
-  const auto before_int = std::signal(SIGINT, KeepSignal);
-  const auto before_term = std::signal(SIGTERM, KeepSignal);
-  bilevel::Solve(kept, problem, summary);
-  std::signal(SIGINT, before_int);
-  std::signal(SIGTERM, before_term);
-  if (signal_number == 0) return;
-  std::printf("Stopped by a signal: %s. The same command goes on.\n", summary->message.c_str());
-  std::fflush(nullptr);
-  std::_Exit(128 + signal_number);
 }
 
 double Now() {

@@ -3,8 +3,6 @@
 
 #include <string>
 
-#include "bilevel/problem.h"
-#include "bilevel/solver.h"
 #include "gflags/gflags.h"
 
 /// Flags that all examples have.
@@ -13,7 +11,6 @@ DECLARE_string(trace_csv);
 DECLARE_string(plot);
 DECLARE_bool(quick);
 DECLARE_int32(num_threads);
-DECLARE_string(checkpoint);
 
 namespace examples {
 
@@ -21,12 +18,6 @@ namespace examples {
 /// any other argument is named, and the program exits. So it does after --help, which prints `what`
 /// and the examples' own flags (not those of every library linked in).
 void ParseFlags(const std::string& what, int* argc, char*** argv, std::string* file = nullptr);
-
-/// bilevel::Solve. With --checkpoint each solve of a program has a file, from which the same
-/// command goes on; SIGINT and SIGTERM have it written after the iteration and end the program.
-void Solve(const bilevel::Solver::Options& options,
-           bilevel::Problem* problem,
-           bilevel::Solver::Summary* summary);
 
 /// Seconds on a steady clock.
 double Now();

@@ -28,8 +28,9 @@ class Injector {
   explicit Injector(const FaultPoint* point) : point_(point) {}
   // Whether this call is to go wrong by its result: false or a number. May throw instead.
   bool Fires(FaultPoint::Site site) const {
+    if (!is_on_) return false;
     const long call = calls_[site]++;
-    if (!point_ || site != point_->site || is_over_) return false;
+    if (!point_ || site != point_->site) return false;
     if (call != point_->call && !(point_->for_ever && call > point_->call)) return false;
     has_fired_ = true;
     switch (point_->fault) {
@@ -49,14 +50,16 @@ class Injector {
                                              : std::numeric_limits<double>::infinity();
   }
   bool has_fired() const { return has_fired_; }
-  void End() { is_over_ = true; }
+  // Only between these: what Ceres asks while the user makes a problem is the user's affair.
+  void Begin() { is_on_ = true; }
+  void End() { is_on_ = false; }
   long calls(int site) const { return calls_[site]; }
 
  private:
   const FaultPoint* point_;
   mutable std::atomic<long> calls_[FaultPoint::kNumSites] = {};
   mutable std::atomic<bool> has_fired_{false};
-  bool is_over_ = false;
+  bool is_on_ = false;
 };
 
 // e^(x of its kind) (y_i - its datum), bent a little.
@@ -191,7 +194,8 @@ struct Faulty {
       lower[k] = std::make_unique<ceres::Problem>(WithCallback(&prepare));
       upper[k] = std::make_unique<ceres::Problem>();
       Scenario* s =
-          problem.AddScenario("drive " + std::to_string(k), 1.0, upper[k].get(), lower[k].get());
+          problem.AddScenario("drive " + std::to_string(k), upper[k].get(), lower[k].get());
+      s->SetEvaluationCallback(Level::kLower, &prepare);
       for (int i = 0; i < 6; ++i) {
         s->lower()->AddResidualBlock(new AutoDiffCostFunction<Lower, 2, 2, 2>(
                                          new Lower{&injector, std::sin(0.7 * i + k) + 0.4, i % 2}),
@@ -208,6 +212,7 @@ struct Faulty {
           new PlainCost(&injector, FaultPoint::kUpperCost, 0.1, 0.3), nullptr, y[k]);
       problem.SetParameterName(y[k], "line " + std::to_string(k));
     }
+    injector.Begin();
   }
   Injector injector;
   Prepare prepare{&injector};

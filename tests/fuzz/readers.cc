@@ -8,6 +8,9 @@
 #include <stdexcept>
 
 #include "Eigen/Eigenvalues"
+#include "bilevel/base/internal/npz.h"
+#include "bilevel/base/memory.h"
+#include "bilevel/program/space.h"
 #include "examples/support/abalone.h"
 #include "examples/support/bal.h"
 #include "examples/support/calibration.h"
@@ -82,6 +85,26 @@ bool Scene(const std::string& path, std::string* error) {
                 o.point < static_cast<int>(scene.points.size()),
             "observations are of cameras and points that there are");
     Finite(o.u, o.v);
+  }
+  return true;
+}
+
+bool Checkpoint(const std::string& path, std::string* error) {
+  bilevel::Memory::Arrays arrays;
+  if (!bilevel::ReadNpz(path, &arrays, error)) return false;
+  for (const auto& [name, array] : arrays) {
+    size_t size = array.kind == 'u' ? 1 : 8;
+    for (const int64_t extent : array.shape) size *= static_cast<size_t>(extent);
+    Promise(size == array.bytes.size(), "arrays have their shape");
+  }
+  bilevel::Memory memory(arrays);
+  double number = 0.0;
+  bilevel::Vector vector;
+  std::vector<std::string> texts;
+  for (const auto& entry : arrays) {
+    memory.Keep(entry.first, &number);
+    memory.Keep(entry.first, &vector);
+    memory.Keep(entry.first, &texts);
   }
   return true;
 }
@@ -253,6 +276,7 @@ const std::vector<Reader>& Readers() {
       {"abalone", {".csv"}, Abalones},
       {"bal", {".txt"}, Scene},
       {"calibration", {".csv"}, Corners},
+      {"checkpoint", {".npz"}, Checkpoint},
       {"g2o", {".g2o"}, Graph},
       {"idx_images", {".idx"}, Digits},
       {"idx_labels", {".idx"}, Labels},

@@ -1,5 +1,6 @@
 #include "bilevel/lower_level/internal/guarded_problem.h"
 
+#include <algorithm>
 #include <cmath>
 #include <exception>
 #include <mutex>
@@ -37,6 +38,8 @@ class GuardedProblem::Culprit {
     const std::string thrown = Thrown([&] { is_done = body(); });
     return thrown.empty() ? is_done : Blame(who(), thrown.substr(1));
   }
+  bool is_made = false;  // The problem, by Ceres.
+
   std::string Take() {
     const std::lock_guard<std::mutex> lock(mutex_);
     return std::exchange(first_, "");
@@ -159,8 +162,14 @@ class GuardedProblem::Manifold : public ceres::Manifold {
   bool Plus(const double* x, const double* delta, double* x_plus_delta) const override {
     return Guard([&] { return manifold_.Plus(x, delta, x_plus_delta); });
   }
+  // Ceres aborts on a false while its problem is made, and asks again when it is solved.
   bool PlusJacobian(const double* x, double* jacobian) const override {
-    return Guard([&] { return manifold_.PlusJacobian(x, jacobian); });
+    const bool ok = Guard([&] { return manifold_.PlusJacobian(x, jacobian); }) &&
+                    (AllFinite(jacobian, AmbientSize() * TangentSize()) ||
+                     culprit_->Blame(Name(), "has a derivative of Plus that is not finite"));
+    if (ok || culprit_->is_made) return ok;
+    std::fill_n(jacobian, AmbientSize() * TangentSize(), 0.0);
+    return true;
   }
   bool Minus(const double* y, const double* x, double* y_minus_x) const override {
     return Guard([&] { return manifold_.Minus(y, x, y_minus_x); });
@@ -236,6 +245,7 @@ GuardedProblem::GuardedProblem(const Program& program, const Program::Scenario& 
     problem_->AddParameterBlock(block, scenario.lower->ParameterBlockSize(block));
     problem_->SetParameterBlockConstant(block);
   }
+  culprit_->is_made = true;
 }
 
 GuardedProblem::~GuardedProblem() = default;

@@ -31,7 +31,7 @@ void GradientMethod::Step(Oracle& oracle, State& state, Progress* progress) {
   if (!first) {
     progress->step_norm = rule_.Apply(gradient, "x", oracle.iteration - 1, &state, &state.x);
     if (progress->step_norm < 0.0) {
-      oracle.Fail("x is no longer finite: the step is too long");
+      oracle.Fail("x is no longer finite, or its manifold failed: the step may be too long");
       return;
     }
   }

@@ -51,7 +51,7 @@ void F2sa::Iterate(Oracle& o, State& s) {
     o.g(Lower(o, kY)).Gradient(s.x, s.y, nullptr, &g_y_);
     if (!o.ok()) return;
     if (metric()) metric()->Apply(&g_w_);
-    if (!w_.Move(-gamma, g_w_)) return o.Fail("w is no longer finite");
+    if (!w_.Move(-gamma, g_w_)) return o.Fail("w is no longer finite, or its manifold failed");
     f_y_.Add(lambda, g_y_);
     MoveY(o, s, alpha, &f_y_);
   }
@@ -87,7 +87,7 @@ void F2sa::IterateWithMomentum(Oracle& o, State& s) {
     const Vector& g_y = storm(&g_y_storm_, o.g(Lower(o, kY)), s.y, false);
     if (!o.ok()) return;
     if (metric()) metric()->Apply(&direction_);
-    if (!w_.Move(-gamma * direction_)) return o.Fail("w is no longer finite");
+    if (!w_.Move(-gamma * direction_)) return o.Fail("w is no longer finite, or its manifold failed");
     direction_ = f_y + lambda * g_y;
     MoveY(o, s, alpha, direction_);
   }

@@ -95,7 +95,7 @@ void Bome::Step(Oracle& o, State& s, Progress* progress) {
     const double step_x = options_.x.Apply(dx, "bome.x", o.iteration - 1, &s, &s.x);
     const double step_y = options_.y.Apply(dy, "bome.y", o.iteration - 1, &s, &s.y);
     if (step_x < 0.0 || step_y < 0.0) {
-      o.Fail("x or y is no longer finite: bome's steps are too long");
+      o.Fail("x or y is no longer finite, or its manifold failed: bome's steps may be too long");
       return;
     }
     progress->step_norm = s.x.dim() > 0 ? step_x : step_y;

@@ -36,7 +36,7 @@ void Penalty::Step(Oracle& o, State& s, Progress* progress) {
   if (!first_) {
     progress->step_norm = now_.x.Apply(dx, "penalty.x", o.iteration - 1, &s, &s.x);
     if (progress->step_norm < 0.0) {
-      o.Fail("x is no longer finite: penalty.x.step is too long");
+      o.Fail("x is no longer finite, or its manifold failed: penalty.x.step may be too long");
       return;
     }
   }
@@ -58,7 +58,7 @@ void Penalty::Step(Oracle& o, State& s, Progress* progress) {
     if (!gradients()) return;
     const uint64_t step = o.iteration * now_.num_lower_steps + t;
     if (now_.y.Apply(dy, "penalty.y", step, &s, &s.y) < 0.0) {
-      o.Fail("y is no longer finite: penalty.y.step is too long");
+      o.Fail("y is no longer finite, or its manifold failed: penalty.y.step may be too long");
       return;
     }
   }

@@ -90,7 +90,7 @@ void Igfm::Step(Oracle& o, State& s, Progress* progress) {
     direction_ = estimates_.leftCols(count).rowwise().mean();
     progress->step_norm = options_.x.Apply(direction_, "igfm", o.iteration - 1, &s, &s.x);
     if (progress->step_norm < 0.0) {
-      o.Fail("x is no longer finite: igfm.x.step is too long");
+      o.Fail("x is no longer finite, or its manifold failed: igfm.x.step may be too long");
       return;
     }
   }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "bilevel/base/internal/thrown.h"
+
 namespace bilevel {
 
 using Argument = LevelFunction::Argument;
@@ -86,9 +88,13 @@ bool Assembly::AddCurvature(const std::vector<int>& touched_y, std::string* erro
     const Space::Block& block = space.blocks()[b];
     const int t = block.tangent_size;
     std::fill_n(curvature_.begin(), t * t, 0.0);
-    if (!space.curvature(b).Add(
-            e_.y + block.offset, ambient_gradient_.data() + block.offset, curvature_.data())) {
-      *error = "the manifold of " + block.name + " could not be differentiated twice";
+    const auto who = [&] { return "the manifold of " + block.name; };
+    const auto add = [&] {
+      return space.curvature(b).Add(
+          e_.y + block.offset, ambient_gradient_.data() + block.offset, curvature_.data());
+    };
+    if (!NameThrown(who, add)) {
+      *error = who() + " could not be differentiated twice";
       return false;
     }
     if (e_.order != Evaluation::kHessian) {

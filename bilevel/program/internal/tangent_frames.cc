@@ -1,5 +1,7 @@
 #include "bilevel/program/internal/tangent_frames.h"
 
+#include "bilevel/base/internal/thrown.h"
+
 namespace bilevel {
 
 using Argument = LevelFunction::Argument;
@@ -29,11 +31,13 @@ bool TangentFrames::Touch(Argument::Kind kind, int b, std::string* error) {
   level.stamps[b] = stamp_;
   level.touched.push_back(b);
   const Space::Block& block = level.space.blocks()[b];
-  if (!block.manifold ||
-      block.manifold->PlusJacobian(level.point + block.offset, &level.plus[level.offsets[b]])) {
-    return true;
-  }
-  *error = "the manifold of " + block.name + " could not be differentiated";
+  if (!block.manifold) return true;
+  const auto who = [&] { return "the manifold of " + block.name; };
+  const auto differentiate = [&] {
+    return block.manifold->PlusJacobian(level.point + block.offset, &level.plus[level.offsets[b]]);
+  };
+  if (NameThrown(who, differentiate)) return true;
+  *error = who() + " could not be differentiated";
   return false;
 }
 
