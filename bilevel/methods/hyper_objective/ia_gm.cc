@@ -35,7 +35,8 @@ void IaGm::Step(Oracle& o, State& s, Progress* progress) {
     progress->step_norm = options_.x.Apply(dx, "ia_gm.x", o.iteration - 1, &s, &s.x);
     const double step_w = options_.w.Apply(dw, "ia_gm.w", o.iteration - 1, &s, &w_);
     if (progress->step_norm < 0.0 || step_w < 0.0) {
-      o.Fail("x or w is no longer finite, or its manifold failed: " + name() + "'s steps may be too long");
+      o.Fail("x or w is no longer finite, or its manifold failed: " + name() +
+             "'s steps may be too long");
       return;
     }
   }

@@ -11,8 +11,8 @@
 #include "bilevel/base/internal/rounding.h"
 #include "bilevel/base/memory.h"
 #include "bilevel/methods/hyper_objective/internal/flat_directions.h"
-#include "bilevel/methods/hyper_objective/internal/linearization.h"
 #include "bilevel/methods/hyper_objective/internal/secant_hessian.h"
+#include "bilevel/methods/hyper_objective/internal/trial.h"
 #include "bilevel/methods/hyper_objective/internal/trust_region.h"
 #include "bilevel/methods/hyper_objective/internal/variable_projection.h"
 #include "bilevel/oracle/lower_solver.h"
@@ -20,25 +20,10 @@
 namespace bilevel {
 namespace {
 
-// A step is taken if phi falls by this share of what was expected.
 // A step that changes phi by so many times what was expected may have crossed a jump.
 constexpr double kSurprise = 10.0;
 // After so many rejected steps in a row the run ends.
 constexpr int kMaxRejected = 12;
-
-// x after a step, y solved there, and what phi made of it.
-struct Trial {
-  Point x, y;
-  bool is_solved = false;
-  double phi = Progress::kUnknown;
-  // The change of phi that J'J alone expects, that with the secants, and the decrease by the one in
-  // use.
-  double gauss_newton_change = 0.0, secant_change = 0.0, expected = 0.0;
-  // The actual decrease to that, by the step alone and with what has followed it.
-  double model_ratio = -1.0, ratio = -1.0;
-  bool is_hidden = false;  // phi cannot tell such a step from rounding.
-  Linearization at;        // Once the trial is accepted.
-};
 
 }  // namespace
 
@@ -101,10 +86,7 @@ class LevenbergMarquardt::Run {
   }
 
   bool Remember(Memory* memory) {
-    memory->Keep("value", &at_.phi);
-    memory->Keep("gradient", &at_.gradient);
-    memory->Keep("residuals", &at_.r);
-    memory->Keep("jacobian", &at_.j);
+    at_.Remember(memory);
     memory->Keep("dy_dx", &dy_dx_);
     memory->Keep("fixed", &fixed_);
     memory->Keep("gradient_norm", &gradient_norm_);

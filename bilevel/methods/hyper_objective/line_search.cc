@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
 #include <utility>
 #include <vector>
 
 #include "Eigen/Cholesky"
 #include "bilevel/base/internal/rounding.h"
 #include "bilevel/base/memory.h"
+#include "bilevel/methods/hyper_objective/internal/evaluation_log.h"
 #include "bilevel/oracle/hyper_objective.h"
 #include "bilevel/oracle/lower_solver.h"
 #include "ceres/gradient_problem.h"
@@ -110,60 +110,14 @@ class Trials {
   std::vector<Trial> trials_;          // The newest first.
 };
 
-// What Ceres' solver, whose state nobody can read, has been answered so far: asked again and
-// answered the same, it gets to the same state.
-class Log {
- public:
-  struct Entry {
-    bool is_refused;
-    double phi;
-    Vector gradient;  // Empty where it was not asked for.
-  };
-  void Add(Entry entry) { entries_.push_back(std::move(entry)); }
-  const Entry& Next() { return entries_[next_++]; }
-  // The calls back that a run to be resumed has seen; none is left once it goes on.
-  bool is_replayed() const { return num_left_ > 0; }
-  void CallBack() { num_left_ > 0 ? static_cast<void>(--num_left_) : static_cast<void>(++calls_); }
-  void Remember(Memory* memory) {
-    std::vector<char> refused;
-    std::vector<double> phis;
-    std::vector<int> lengths;
-    for (const Entry& entry : entries_) {
-      refused.push_back(entry.is_refused);
-      phis.push_back(entry.phi);
-      lengths.push_back(static_cast<int>(entry.gradient.size()));
-    }
-    Vector all(std::accumulate(lengths.begin(), lengths.end(), 0L));
-    long at = 0;
-    for (const Entry& entry : entries_) {
-      all.segment(at, entry.gradient.size()) = entry.gradient;
-      at += entry.gradient.size();
-    }
-    memory->Keep("refused", &refused);
-    memory->Keep("phis", &phis);
-    memory->Keep("lengths", &lengths);
-    memory->Keep("gradients", &all);
-    memory->Keep("calls", &calls_);
-    if (!memory->recalls()) return;
-    entries_.clear();
-    at = 0;
-    for (size_t k = 0; k < refused.size(); ++k) {
-      entries_.push_back({refused[k] != 0, phis[k], all.segment(at, lengths[k])});
-      at += lengths[k];
-    }
-    num_left_ = calls_;
-  }
-
- private:
-  std::vector<Entry> entries_;
-  size_t next_ = 0;
-  long calls_ = 0, num_left_ = 0;
-};
-
 class CeresObjective final : public ceres::FirstOrderFunction {
  public:
-  CeresObjective(
-      HyperObjective* phi, Point* x, Trials* trials, Log* log, Progress* progress, Monitor* monitor)
+  CeresObjective(HyperObjective* phi,
+                 Point* x,
+                 Trials* trials,
+                 EvaluationLog* log,
+                 Progress* progress,
+                 Monitor* monitor)
       : phi_(phi),
         x_(x),
         trials_(trials),
@@ -174,7 +128,7 @@ class CeresObjective final : public ceres::FirstOrderFunction {
   int NumParameters() const override { return x_->space().size(); }
   bool Evaluate(const double* parameters, double* cost, double* gradient) const override {
     if (log_->is_replayed()) {
-      const Log::Entry& answer = log_->Next();
+      const EvaluationLog::Entry& answer = log_->Next();
       if (answer.is_refused) return false;
       *cost = answer.phi;
       if (gradient) LiftGradient(x_->space(), parameters, answer.gradient, gradient);
@@ -210,7 +164,7 @@ class CeresObjective final : public ceres::FirstOrderFunction {
   HyperObjective* phi_;
   Point* x_;
   Trials* trials_;
-  Log* log_;
+  EvaluationLog* log_;
   Progress* progress_;
   Monitor* monitor_;
   mutable Vector gradient_;
@@ -222,7 +176,7 @@ class Forward final : public ceres::IterationCallback {
   Forward(HyperObjective* phi,
           Point* x,
           Trials* trials,
-          Log* log,
+          EvaluationLog* log,
           const Vector* parameters,
           State* state,
           Oracle* oracle,
@@ -293,7 +247,7 @@ class Forward final : public ceres::IterationCallback {
   HyperObjective* phi_;
   Point* x_;
   Trials* trials_;
-  Log* log_;
+  EvaluationLog* log_;
   const Vector* parameters_;
   State* state_;
   Oracle* oracle_;
@@ -346,7 +300,7 @@ Method::Outcome LineSearch::Minimize(Oracle& oracle,
   Point x = state.x;
   Progress progress;
   Trials trials;
-  Log log;
+  EvaluationLog log;
   Vector parameters;
   Forward forward(&phi, &x, &trials, &log, &parameters, &state, &oracle, monitor, &progress);
   if (!monitor->Resume(&state, [&](Memory* memory) { return forward.Remember(memory); })) {

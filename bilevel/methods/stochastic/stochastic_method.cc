@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bilevel/base/internal/vector_passes.h"
+#include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/base/memory.h"
 #include "bilevel/lower_level/block_jacobi.h"
 #include "bilevel/lower_level/gauss_newton_metric.h"
@@ -176,15 +177,9 @@ Method::Outcome StochasticMethod::Minimize(Oracle& o,
       num_upper_ = 0;
       if (!monitor->Report(s, progress)) return Outcome::kNoConvergence;
       if (patience > 0 && reports_since >= patience) {
-        char text[160];
-        std::snprintf(text,
-                      sizeof(text),
-                      "early stopping: the held-out estimate of phi was least, %.6g, in iteration "
-                      "%ld, %d reports ago",
-                      least,
-                      least_at,
-                      reports_since);
-        *message = text;
+        *message = "early stopping: the held-out estimate of phi was least, " + Number(least) +
+                   ", in iteration " + std::to_string(least_at) + ", " +
+                   std::to_string(reports_since) + " reports ago";
         return Outcome::kConverged;
       }
     }

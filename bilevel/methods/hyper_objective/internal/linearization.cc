@@ -1,5 +1,6 @@
 #include "bilevel/methods/hyper_objective/internal/linearization.h"
 
+#include "bilevel/base/memory.h"
 #include "bilevel/oracle/lower_solver.h"
 
 namespace bilevel {
@@ -24,6 +25,13 @@ bool Linearize(Oracle* oracle, const Point& x, Point* y, Linearization* at, std:
          : !lower.message().empty() ? lower.message()
                                     : "the derivative of the upper level is not finite";
   return false;
+}
+
+void Linearization::Remember(Memory* memory) {
+  memory->Keep("phi", &phi);
+  memory->Keep("gradient", &gradient);
+  memory->Keep("residuals", &r);
+  memory->Keep("jacobian", &j);
 }
 
 }  // namespace bilevel

@@ -14,6 +14,8 @@ struct Linearization {
   Vector gradient;
   Vector r;  ///< The upper residuals,
   Matrix j;  ///< and their total derivative r_x + r_y dy*/dx.
+
+  void Remember(Memory* memory);
 };
 
 /// At a solved (x, y), whose dy*/dx the lower solver then has. False, *why saying so, where the
