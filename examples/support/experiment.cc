@@ -113,7 +113,7 @@ bool Follow(bilevel::Solver::Options options,
   options.callbacks.push_back(&observer);
   options.update_state_every_iteration = true;
   bilevel::Solver::Summary summary;
-  Solve(options, problem, &summary);
+  examples::Solve(options, problem, &summary);
   if (summary.termination_type == ceres::USER_FAILURE) return true;  // The observer's.
   *error = summary.message;
   if (!summary.IsSolutionUsable()) return false;
