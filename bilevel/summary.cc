@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <sstream>
 
+#include "bilevel/base/internal/json_quote.h"
 #include "bilevel/internal/iteration_fields.h"
 #include "bilevel/solver.h"
 
@@ -44,47 +45,6 @@ const char* NameOf(AnswerKind kind) {
       return "none";
   }
   return "none";
-}
-
-// The length of the UTF-8 sequence that begins there; 0: none does.
-size_t Utf8Length(const std::string& text, size_t at) {
-  const auto byte = [&](size_t i) {
-    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;
-  };
-  const unsigned first = byte(at);
-  if (first < 0x80) return 1;
-  const size_t length = first < 0xc2   ? 0
-                        : first < 0xe0 ? 2
-                        : first < 0xf0 ? 3
-                        : first < 0xf5 ? 4
-                                       : 0;
-  for (size_t i = 1; i < length; ++i) {
-    if ((byte(at + i) & 0xc0u) != 0x80u) return 0;
-  }
-  const unsigned second = byte(at + 1);  // No overlong forms, surrogates, or more than U+10FFFF.
-  const bool is_wrong = (first == 0xe0 && second < 0xa0) || (first == 0xed && second > 0x9f) ||
-                        (first == 0xf0 && second < 0x90) || (first == 0xf4 && second > 0x8f);
-  return is_wrong ? 0 : length;
-}
-
-// As a string of JSON; bytes that are no UTF-8 become U+FFFD.
-std::string Quote(const std::string& text) {
-  std::string out = "\"";
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (const size_t length = Utf8Length(text, i); length != 1) {
-      out += length == 0 ? "\\ufffd" : text.substr(i, length);
-      i += length == 0 ? 0 : length - 1;
-    } else if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
-    } else if (static_cast<unsigned char>(c) < 0x20) {
-      out += Format("\\u%04x", c);
-    } else {
-      out += c;
-    }
-  }
-  return out + "\"";
 }
 
 // The lines of FullReport.
@@ -280,11 +240,11 @@ std::string Solver::Summary::Csv() const {
 std::string Solver::Summary::Json() const {
   std::ostringstream out;
   out << "{\n";
-  out << "  \"method\": " << Quote(method) << ",\n";
-  out << "  \"termination_type\": " << Quote(ceres::TerminationTypeToString(termination_type))
+  out << "  \"method\": " << JsonQuote(method) << ",\n";
+  out << "  \"termination_type\": " << JsonQuote(ceres::TerminationTypeToString(termination_type))
       << ",\n";
-  out << "  \"answer\": " << Quote(NameOf(answer)) << ",\n";
-  out << "  \"message\": " << Quote(message) << ",\n";
+  out << "  \"answer\": " << JsonQuote(NameOf(answer)) << ",\n";
+  out << "  \"message\": " << JsonQuote(message) << ",\n";
   out << "  \"initial_objective\": " << JsonNumber(initial_objective) << ",\n";
   out << "  \"final_objective\": " << JsonNumber(final_objective) << ",\n";
   out << "  \"final_gradient_max_norm\": " << JsonNumber(final_gradient_max_norm) << ",\n";
@@ -300,7 +260,7 @@ std::string Solver::Summary::Json() const {
   out << "  \"num_unsuccessful_steps\": " << num_unsuccessful_steps << ",\n";
   out << "  \"rejections\": {";
   for (size_t i = 0; i < rejections.size(); ++i) {
-    out << (i ? ", " : "") << Quote(rejections[i].reason) << ": " << rejections[i].count;
+    out << (i ? ", " : "") << JsonQuote(rejections[i].reason) << ": " << rejections[i].count;
   }
   out << "},\n";
   out << "  \"num_upper_parameters\": " << num_upper_parameters << ",\n";
@@ -308,13 +268,13 @@ std::string Solver::Summary::Json() const {
   out << "  \"num_exact_residual_blocks\": " << num_exact_residual_blocks << ",\n";
   out << "  \"num_numeric_residual_blocks\": " << num_numeric_residual_blocks << ",\n";
   out << "  \"num_free_directions\": " << num_free_directions << ",\n";
-  out << "  \"free_directions\": " << Quote(free_directions) << ",\n";
+  out << "  \"free_directions\": " << JsonQuote(free_directions) << ",\n";
   out << "  \"cold_solves\": " << lower_solver.cold_solves << ",\n";
   out << "  \"warm_solves\": " << lower_solver.warm_solves << ",\n";
   out << "  \"failed_solves\": " << lower_solver.failed_solves << ",\n";
   out << "  \"factorizations\": " << lower_solver.factorizations << ",\n";
   const auto level = [&](const char* name, const FunctionCounts& counts, double epochs) {
-    out << "  " << Quote(name)
+    out << "  " << JsonQuote(name)
         << Format(
                ": {\"values\": %ld, \"gradients\": %ld, \"products\": %ld, \"jacobians\": %ld, "
                "\"samples\": %ld, \"epochs\": ",
@@ -329,7 +289,7 @@ std::string Solver::Summary::Json() const {
   level("lower", lower, lower_epochs);
   out << "  \"trace\": {";
   for (const IterationField& field : IterationFields()) {
-    out << (&field == &IterationFields().front() ? "\n    " : ",\n    ") << Quote(field.name)
+    out << (&field == &IterationFields().front() ? "\n    " : ",\n    ") << JsonQuote(field.name)
         << ": [";
     for (size_t i = 0; i < iterations.size(); ++i) {
       out << (i ? ", " : "") << JsonNumber(field.value(iterations[i]));

@@ -5,6 +5,8 @@
 #include <cstdarg>
 #include <cstdio>
 
+#include "bilevel/base/internal/json_quote.h"
+
 namespace examples {
 
 std::string Format(const char* format, ...) {
@@ -39,32 +41,18 @@ namespace {
 
 std::string Number(double value) { return std::isfinite(value) ? Format("%.17g", value) : "null"; }
 
-std::string Quote(const std::string& text) {
-  std::string quoted = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') {
-      quoted += std::string("\\") + c;
-    } else if (static_cast<unsigned char>(c) < 0x20) {
-      quoted += Format("\\u%04x", c);
-    } else {
-      quoted += c;
-    }
-  }
-  return quoted + "\"";
-}
-
 }  // namespace
 
 Json& Json::AddRaw(const std::string& name, const std::string& json) {
   if (!members_.empty()) members_ += ",\n";
-  members_ += Quote(name) + ": " + json;
+  members_ += bilevel::JsonQuote(name) + ": " + json;
   return *this;
 }
 
 Json& Json::Add(const std::string& name, double value) { return AddRaw(name, Number(value)); }
 
 Json& Json::Add(const std::string& name, const std::string& text) {
-  return AddRaw(name, Quote(text));
+  return AddRaw(name, bilevel::JsonQuote(text));
 }
 
 Json& Json::Add(const std::string& name, const Json& object) {

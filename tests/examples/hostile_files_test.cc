@@ -18,6 +18,7 @@
 #include "examples/support/pose_stream.h"
 #include "examples/support/range_slam.h"
 #include "examples/support/runs.h"
+#include "examples/support/table.h"
 #include "examples/support/text.h"
 #include "examples/support/trajectory.h"
 #include "gmock/gmock.h"
@@ -156,6 +157,11 @@ TEST(HostileFiles, RowsOfRunsAreText) {
 }
 
 // In a gnuplot script a new line begins a command, and system runs what it is given.
+TEST(HostileFiles, JsonIsUtf8) {
+  const std::string json = Json().Add("caf\xc3\xa9 \xff", "\xc3(\n\"").ToString();
+  EXPECT_EQ(json, "{\n\"caf\xc3\xa9 \\ufffd\": \"\\ufffd(\\u000a\\\"\"\n}\n");
+}
+
 TEST(HostileFiles, GnuplotGetsNoCommand) {
   const std::string victim = "by_gnuplot", folder = testing::TempDir();
   const std::string command = "\nsystem \"touch " + victim + "\"\n#";
