@@ -15,7 +15,7 @@ Method::Outcome Method::Minimize(Oracle& oracle,
                                  State& state,
                                  Monitor* monitor,
                                  std::string* message) {
-  const auto remember = [&](Memory* memory) { return Remember(oracle, memory); };
+  const Monitor::Remember remember = [&](Memory* memory) { return Remember(oracle, memory); };
   if (!monitor->Resume(&state, remember)) Start(oracle, state);
   for (;;) {
     if (!oracle.ok()) {

@@ -25,7 +25,7 @@ class Run {
 
   Method::Outcome Minimize(const GradientSampling::Options& options, std::string* message) {
     double length = options.initial_radius, radius = length;
-    const auto remember = [&](Memory* memory) {
+    const Monitor::Remember remember = [&](Memory* memory) {
       memory->Keep("length", &length);
       memory->Keep("radius", &radius);
       memory->Keep("value", &value_);

@@ -61,7 +61,7 @@ class LevenbergMarquardt::Run {
   }
 
   Outcome Minimize() {
-    const auto remember = [this](Memory* memory) { return Remember(memory); };
+    const Monitor::Remember remember = [this](Memory* memory) { return Remember(memory); };
     if (!monitor_.Resume(&state_, remember)) Start();
     while (Continue()) {
       if (!monitor_.Rest(&state_, remember)) return Outcome::kNoConvergence;

@@ -85,7 +85,7 @@ class Run {
         step_(state.x.dim()) {}
 
   Method::Outcome Minimize(std::string* message) {
-    const auto remember = [this](Memory* memory) { return Remember(memory); };
+    const Monitor::Remember remember = [this](Memory* memory) { return Remember(memory); };
     if (!monitor_->Resume(&state_, remember)) {
       if (!phi_.Evaluate(state_.x, &value_, &gradient_)) {
         *message = phi_.message();

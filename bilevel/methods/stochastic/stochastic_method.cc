@@ -6,8 +6,8 @@
 #include <limits>
 #include <vector>
 
-#include "bilevel/base/internal/vector_passes.h"
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/internal/vector_passes.h"
 #include "bilevel/base/memory.h"
 #include "bilevel/lower_level/block_jacobi.h"
 #include "bilevel/lower_level/gauss_newton_metric.h"
@@ -127,7 +127,7 @@ Method::Outcome StochasticMethod::Minimize(Oracle& o,
   double least = std::numeric_limits<double>::infinity();
   long least_at = 0;
   int reports_since = 0;
-  const auto remember = [&](Memory* memory) {
+  const Monitor::Remember remember = [&](Memory* memory) {
     memory->Keep("least", &least);
     memory->Keep("least_at", &least_at);
     memory->Keep("reports_since", &reports_since);

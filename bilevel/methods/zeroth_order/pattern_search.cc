@@ -51,7 +51,7 @@ Method::Outcome PatternSearch::Minimize(Oracle& oracle,
   poll.y = state.y;
   Matrix frame = Matrix::Identity(m, m);
   double step = options_.initial_step;
-  const auto remember = [&](Memory* memory) {
+  const Monitor::Remember remember = [&](Memory* memory) {
     memory->Keep("phi", &poll.phi);
     memory->Keep("num_evaluated", &poll.num_evaluated);
     memory->Keep("failure", &poll.failure);
