@@ -35,6 +35,7 @@ install_requirements() {
 # build TARGET: release build in build/, with as many jobs as cores and memory (2 GB a job) allow.
 build() {
   local generator=() jobs by_memory
+  mkdir -p build
   [[ -f build/CMakeCache.txt ]] || generator=(-G Ninja)
   say "Configuring in build/."
   cmake -S . -B build "${generator[@]}" -DCMAKE_BUILD_TYPE=Release >build/configure.log 2>&1 ||
