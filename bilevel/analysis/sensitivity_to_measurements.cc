@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "Eigen/Eigenvalues"
 #include "Eigen/LU"
 #include "bilevel/analysis/internal/sensitivity_implementation.h"
+#include "bilevel/base/internal/decompositions.h"
 #include "bilevel/program/level_evaluator.h"
 
 namespace bilevel {
@@ -171,10 +171,11 @@ bool Sensitivity::LeaveOut(ceres::ResidualBlockId residual_block,
   if (!s.ScatterAndSolve(o, Matrix::Identity(k, k), &w)) return false;
   // (H - E K E')^-1 E g = W (I - K E'W)^-1 g with W = H^-1 E, by Woodbury's formula.
   const Matrix m = w(o.coordinates, Eigen::all);
-  const Eigen::SelfAdjointEigenSolver<Matrix> eigen(0.5 * (m + m.transpose()));
-  const Matrix root = eigen.operatorSqrt();
+  const SymmetricEigen eigen(0.5 * (m + m.transpose()));
+  const Matrix root = eigen.eigenvectors() * eigen.eigenvalues().cwiseSqrt().asDiagonal() *
+                      eigen.eigenvectors().transpose();
   const Matrix left = Matrix::Identity(k, k) - root * o.hessian * root;
-  if (k > 0 && !(Eigen::SelfAdjointEigenSolver<Matrix>(left).eigenvalues()[0] > 1e-9)) {
+  if (k > 0 && !(SymmetricEigen(left).eigenvalues()[0] > 1e-9)) {
     return s.Fail(
         "without that residual block the lower level's Hessian is not positive definite: y is not "
         "determined, or jumps");

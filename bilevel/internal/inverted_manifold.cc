@@ -3,7 +3,7 @@
 #include <limits>
 
 #include "Eigen/Core"
-#include "Eigen/QR"
+#include "bilevel/base/internal/decompositions.h"
 
 namespace bilevel {
 namespace {
@@ -40,7 +40,7 @@ bool InvertedManifold::Minus(const double* y, const double* x, double* y_minus_x
       if (!Plus(x, moved.data(), behind.data())) return false;
       jacobian.col(j) = (ahead - behind) / (2.0 * kStep);
     }
-    d += jacobian.colPivHouseholderQr().solve(target - reached);
+    d += LeastSquares(jacobian, target - reached);
   }
   return false;
 }
@@ -48,8 +48,7 @@ bool InvertedManifold::Minus(const double* y, const double* x, double* y_minus_x
 bool InvertedManifold::MinusJacobian(const double* x, double* jacobian) const {
   RowMajor plus(AmbientSize(), TangentSize());
   if (!PlusJacobian(x, plus.data())) return false;
-  Eigen::Map<RowMajor>(jacobian, TangentSize(), AmbientSize()) =
-      plus.completeOrthogonalDecomposition().pseudoInverse();
+  Eigen::Map<RowMajor>(jacobian, TangentSize(), AmbientSize()) = PseudoInverse(plus);
   return true;
 }
 

@@ -162,13 +162,14 @@ bool Recorder::RememberAll(State* state, const Remember& remember, Memory* memor
 bool Recorder::Resume(State* state, const Remember& remember) {
   Memory* const memory = checkpoint_.to_resume();
   if (!memory || !stop_message_.empty()) return false;
-  if (!RememberAll(state, remember, memory) || !memory->error().empty()) {
-    const std::string why =
-        memory->error().empty() ? "the method does not tell what it remembers" : memory->error();
+  const bool is_told = RememberAll(state, remember, memory);
+  std::string why = oracle_->Clear();
+  if (!is_told) why = "the method, or its lower solver, does not tell what it remembers";
+  if (!memory->error().empty()) why = memory->error();
+  if (!why.empty()) {
     Stop(ceres::FAILURE, "'" + options_.checkpoint.file + "' cannot be resumed: " + why);
   }
   if (state) {
-    oracle_->Clear();
     summary_->resumed_from_iteration = static_cast<long>(oracle_->iteration);
     checkpoint_.Resumed(oracle_->iteration);
   }

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "Eigen/Eigenvalues"
+#include "bilevel/base/internal/decompositions.h"
 
 namespace bilevel {
 
@@ -50,7 +50,6 @@ void BlockJacobi::Compute(Oracle& oracle, const Point& x, const Point& y) {
   });
   if (largest == 0.0) largest = 1.0;
   product_.resize(widest);
-  Eigen::SelfAdjointEigenSolver<Matrix> eigen;
   for_each_block([&](const Space::Block& block, Eigen::Map<Matrix> h) {
     const auto inverse = [&](double curvature, double most) {
       if (!(most > kNone * largest)) most = largest;
@@ -61,7 +60,7 @@ void BlockJacobi::Compute(Oracle& oracle, const Point& x, const Point& y) {
       return;
     }
     if (block.tangent_size == 0) return;
-    eigen.compute(h);
+    const SymmetricEigen eigen(h);
     const double most = eigen.eigenvalues().cwiseAbs().maxCoeff();
     const Vector inverses =
         eigen.eigenvalues().unaryExpr([&](double curvature) { return inverse(curvature, most); });

@@ -7,9 +7,8 @@
 #include <sstream>
 
 #include "Eigen/Cholesky"
-#include "Eigen/Eigenvalues"
-#include "Eigen/QR"
 #include "Eigen/SVD"
+#include "bilevel/base/internal/decompositions.h"
 #include "bilevel/base/memory.h"
 #include "bilevel/lower_level/internal/name_blocks.h"
 
@@ -30,10 +29,7 @@ constexpr double kRoundingOfExact = 1e-10, kRoundingOfOther = 1e-6;
 // What of v'Hv - |Jv|^2 is rounding.
 constexpr double kRoundingOfCurvatures = 1e-14;
 
-Matrix Orthonormal(const Matrix& m) {
-  Eigen::HouseholderQR<Matrix> qr(m);
-  return qr.householderQ() * Matrix::Identity(m.rows(), m.cols());
-}
+Matrix Orthonormal(const Matrix& m) { return HouseholderQ(m, m.cols()); }
 
 }  // namespace
 
@@ -125,7 +121,7 @@ bool HessianSystem::FindNullSpace(const Jacobian& jacobian) {
     for (size_t i = 0; i < fixed_.size(); ++i) {
       if (fixed_[i]) fixed_part += basis.row(i).transpose() * basis.row(i);
     }
-    const Eigen::SelfAdjointEigenSolver<Matrix> eigen(small + fixed_part);
+    const SymmetricEigen eigen(small + fixed_part);
     int rank = 0;
     while (rank < size && eigen.eigenvalues()[rank] < kNullEigenvalue) ++rank;
     if (rank == size && size < n) {

@@ -4,9 +4,8 @@
 #include <cmath>
 #include <cstdio>
 
-#include "Eigen/Eigenvalues"
-#include "Eigen/QR"
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/internal/decompositions.h"
 
 namespace bilevel {
 namespace {
@@ -134,7 +133,7 @@ bool Uncertainty::Invert(const Space& space,
   for (int i = 0; i < n; ++i) d[i] = s(i, i) > 0.0 ? std::sqrt(s(i, i)) : 1.0;
   s.array().colwise() /= d.array();
   s.array().rowwise() /= d.transpose().array();
-  const Eigen::SelfAdjointEigenSolver<Matrix> eigen(s);
+  const SymmetricEigen eigen(s);
   const Vector& values = eigen.eigenvalues();
   const double largest = values.cwiseAbs().maxCoeff();
   const double cut = (kind_ == HessianKind::kExact ? kFlatDifferenced : kFlat) * largest;
@@ -164,8 +163,7 @@ bool Uncertainty::Invert(const Space& space,
 void Uncertainty::AddFlatDirections(const Space& space,
                                     const std::vector<int>& free,
                                     const Matrix& basis) {
-  const Matrix q = Eigen::HouseholderQR<Matrix>(basis).householderQ() *
-                   Matrix::Identity(basis.rows(), basis.cols());
+  const Matrix q = HouseholderQ(basis, basis.cols());
   flat_ = Matrix::Zero(space.tangent_size(), q.cols());
   flat_(free, Eigen::all) = q;
   for (int k = 0; k < q.cols(); ++k) {

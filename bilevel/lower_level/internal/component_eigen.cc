@@ -5,8 +5,7 @@
 #include <limits>
 #include <numeric>
 
-#include "Eigen/Eigenvalues"
-#include "Eigen/QR"
+#include "bilevel/base/internal/decompositions.h"
 
 namespace bilevel {
 namespace {
@@ -77,7 +76,7 @@ bool ComponentEigen::Compute(const SparseMatrix& lower, const Vector& d, double 
       c.vectors(0, 0) = 1.0;
       continue;
     }
-    const Eigen::SelfAdjointEigenSolver<Matrix> eigen(c.vectors);  // Reads the lower triangle.
+    const SymmetricEigen eigen(c.vectors);  // Reads the lower triangle.
     c.values = eigen.eigenvalues();
     c.vectors = eigen.eigenvectors();
   }
@@ -135,7 +134,7 @@ Matrix ComponentEigen::DroppedBasis(const std::vector<int>& members,
     ++column;
   }
   if (basis.cols() == 0) return basis;
-  return Eigen::HouseholderQR<Matrix>(basis).householderQ() * Matrix::Identity(size, column);
+  return HouseholderQ(basis, column);
 }
 
 void ComponentEigen::Apply(const Vector& b, bool absolute, double floor, Vector* x) const {

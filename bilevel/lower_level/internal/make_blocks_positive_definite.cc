@@ -1,7 +1,6 @@
 #include "bilevel/lower_level/internal/make_blocks_positive_definite.h"
 
-#include "Eigen/Cholesky"
-#include "Eigen/Eigenvalues"
+#include "bilevel/base/internal/decompositions.h"
 
 namespace bilevel {
 
@@ -21,8 +20,8 @@ bool MakeBlocksPositiveDefinite(const Space& space, SparseMatrix* yy) {
     for (int j = 0; j < n; ++j) {
       for (int i = j; i < n; ++i) block(i, j) = entry(i, j);
     }
-    if (Eigen::LLT<Matrix>(block).info() == Eigen::Success) continue;
-    const Eigen::SelfAdjointEigenSolver<Matrix> eigen(block);
+    if (IsPositiveDefinite(block)) continue;
+    const SymmetricEigen eigen(block);
     Vector values = eigen.eigenvalues().cwiseAbs();
     if (!(values.maxCoeff() > 0.0)) continue;
     values = values.cwiseMax(kSmallestShare * values.maxCoeff());

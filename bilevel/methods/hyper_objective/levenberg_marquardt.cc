@@ -6,8 +6,8 @@
 #include <utility>
 #include <vector>
 
-#include "Eigen/Cholesky"
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/internal/decompositions.h"
 #include "bilevel/base/internal/rounding.h"
 #include "bilevel/base/memory.h"
 #include "bilevel/methods/hyper_objective/internal/flat_directions.h"
@@ -170,7 +170,7 @@ class LevenbergMarquardt::Run {
     if (!use_secant_) return;
     // A secant from afar may deny the curvature that Gauss-Newton's part guarantees.
     const Matrix with_secant = hessian_ + basis_.transpose() * secant_.matrix() * basis_;
-    use_secant_ = with_secant.llt().info() == Eigen::Success;
+    use_secant_ = IsPositiveDefinite(with_secant);
     if (use_secant_) hessian_ = with_secant;
   }
 

@@ -5,8 +5,8 @@
 #include <limits>
 #include <vector>
 
-#include "Eigen/QR"
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/internal/decompositions.h"
 #include "bilevel/base/internal/rounding.h"
 #include "bilevel/base/internal/thrown.h"
 #include "bilevel/base/memory.h"
@@ -286,7 +286,7 @@ void Path::Remember(const Space& space, Memory* memory) {
 Matrix Path::Unexplored(int dim) const {
   if (dim > kVeryShortX || explored_.rows() != dim) return Matrix(dim, 0);
   if (explored_.cols() == 0) return Matrix::Identity(dim, dim);
-  const Matrix q = Eigen::HouseholderQR<Matrix>(explored_).householderQ();
+  const Matrix q = HouseholderQ(explored_, dim);
   return q.rightCols(dim - explored_.cols());
 }
 

@@ -2,8 +2,8 @@
 
 #include <cmath>
 
-#include "Eigen/Eigenvalues"
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/internal/decompositions.h"
 #include "bilevel/base/memory.h"
 
 namespace bilevel {
@@ -126,10 +126,7 @@ void Igfm::Finish(Oracle& oracle, const State& state, Assessment* assessment) {
           wide ? Matrix(spread * spread.transpose()) : Matrix(spread.transpose() * spread);
       const double scale = 1.0 / (static_cast<double>(count) * (count - 1));
       const double trace = gram.trace() * scale;
-      const double largest = Eigen::SelfAdjointEigenSolver<Matrix>(gram, Eigen::EigenvaluesOnly)
-                                 .eigenvalues()
-                                 .maxCoeff() *
-                             scale;
+      const double largest = SymmetricEigen(gram).eigenvalues().maxCoeff() * scale;
       for (int j = 0; j < state.x.dim(); ++j) {
         if (state.x.space().IsHeld(state.x.value().data(), j, mean[j])) mean[j] = 0.0;
       }

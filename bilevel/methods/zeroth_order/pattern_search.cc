@@ -5,8 +5,8 @@
 #include <string>
 #include <utility>
 
-#include "Eigen/QR"
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/internal/decompositions.h"
 #include "bilevel/base/memory.h"
 
 namespace bilevel {
@@ -23,7 +23,7 @@ Matrix RandomFrame(const Oracle& oracle, int size) {
     oracle.RandomDirection(k, &direction);
     frame.col(k) = direction;
   }
-  return Eigen::HouseholderQR<Matrix>(frame).householderQ();
+  return HouseholderQ(frame, size);
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "Eigen/QR"
+#include "bilevel/base/internal/decompositions.h"
 
 namespace bilevel {
 namespace {
@@ -20,7 +20,7 @@ Vector MinNormInAffineHull(const Matrix& corners) {
   system.topLeftCorner(n, n) /= scale;
   Vector right = Vector::Zero(n + 1);
   right[n] = 1.0;
-  return system.completeOrthogonalDecomposition().solve(right).head(n);
+  return LeastSquares(system, right).head(n);
 }
 
 }  // namespace

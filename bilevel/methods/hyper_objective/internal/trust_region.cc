@@ -3,14 +3,14 @@
 #include <algorithm>
 #include <cmath>
 
-#include "Eigen/Eigenvalues"
+#include "bilevel/base/internal/decompositions.h"
 #include "bilevel/base/memory.h"
 
 namespace bilevel {
 
 Vector TrustRegionStep(const Matrix& b, const Vector& g, double radius) {
   if (g.size() == 0 || g.norm() == 0.0) return Vector::Zero(g.size());
-  const Eigen::SelfAdjointEigenSolver<Matrix> eigen(b);
+  const SymmetricEigen eigen(b);
   const Vector& values = eigen.eigenvalues();
   const Vector c = eigen.eigenvectors().transpose() * g;
   const auto step = [&](double mu) -> Vector {

@@ -1,6 +1,6 @@
 #include "bilevel/methods/hyper_objective/internal/variable_projection.h"
 
-#include "Eigen/QR"
+#include "bilevel/base/internal/decompositions.h"
 
 namespace bilevel {
 namespace {
@@ -36,8 +36,7 @@ void VariableProjection::Minimize(const Point& y, Point* x, double* value) {
   for (int k = 0; k < kMaxSteps; ++k) {
     oracle_->f.Linearize(*x, y, no_dy_, &r_, &j_);
     const Matrix a = j_(Eigen::all, coordinates_);
-    step(coordinates_) =
-        -(a.transpose() * a).completeOrthogonalDecomposition().solve(a.transpose() * r_);
+    step(coordinates_) = -LeastSquares(a.transpose() * a, a.transpose() * r_);
     Point next = *x;
     const double next_value =
         step.allFinite() && next.Move(step) ? oracle_->f.Value(next, y) : *value;
