@@ -3,6 +3,8 @@
 #include <memory>
 
 #include "bilevel/bilevel.h"
+#include "campaign/random_check.h"
+#include "campaign/random_problems.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "test_problems.h"
@@ -198,6 +200,18 @@ TEST(Found, AShortLastStepPromisesNothing) {
                 (curvature > 0.0 && 0.5 * gg / curvature < 10.0 * options.function_tolerance * phi))
         << method << summary.BriefReport();
   }
+}
+
+// A kink halfway down the way that is looked at: a parabola fits there by chance.
+TEST(Found, AKinkHalfwayIsNoParabola) {
+  RandomProblem problem(4089);
+  Solver::Options options;
+  options.method = CreateMethod("levenberg_marquardt");
+  options.max_num_iterations = 100;
+  Solver::Summary summary;
+  Solve(options, problem.problem(), &summary);
+  const Verdict verdict = RandomCheck(problem, options, summary).Run();
+  EXPECT_NE(verdict.kind, Verdict::kViolation) << verdict.why;
 }
 
 }  // namespace

@@ -186,7 +186,8 @@ TEST(FilterFusion, FindsTheRatioAndNamesTheFlatDirection) {
     EXPECT_NEAR(JsonNumber(text, "learned", "gps") / 1.5, 1.0, 0.1);
     EXPECT_NEAR(JsonNumber(text, "learned_by_likelihood", "odometry") / 0.05, 1.0, 0.1);
     EXPECT_NEAR(JsonNumber(text, "learned_by_likelihood", "gps") / 1.5, 1.0, 0.1);
-    EXPECT_LE(JsonNumber(text, "cost_of_learned_by_likelihood", "lower_solves"), 25);
+    // One of them confirms the curvature at the answer.
+    EXPECT_LE(JsonNumber(text, "cost_of_learned_by_likelihood", "lower_solves"), 25 + 1);
   }
 }
 

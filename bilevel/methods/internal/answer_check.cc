@@ -104,26 +104,35 @@ class Check {
   // answer.
   bool PromisesLittle() {
     const double norm = gradient_.norm();
-    double value, before = 0.0;
-    Vector beside;
+    double curvature = 0.0, before = 0.0;
     for (double way = kCurvatureWay; way > kShortestWay; way *= 0.1) {
-      Point x = end_.x;
       const double length = way * size_ / norm;
-      if (!x.Move(-length * gradient_) || !at_.Evaluate(x, &value, &beside)) return false;
-      ClearHeld(x, beside, &beside);
-      const double curvature = gradient_.dot(gradient_ - beside) / length;  // Times norm^2.
-      if (!(curvature > 0.0)) return false;
-      // Values that agree with both gradients confirm it, where rounding does not hide that.
-      const double bend = 0.5 * length * length * curvature;
-      const double error = value - phi_ + length * gradient_.squaredNorm() - bend;
-      const bool is_confirmed =
-          std::abs(error) <= 0.25 * bend && bend > RoundingOfValue(std::abs(phi_));
+      bool fits = false;
+      if (!LookDown(length, &curvature, &fits)) return false;
+      // Halfway to a kink values fit too, by chance, and then not halfway to there.
+      double closer = 0.0;
+      const bool is_confirmed = fits && LookDown(0.5 * length, &closer, &fits) && fits;
       if (is_confirmed || std::abs(curvature - before) <= 0.5 * curvature) {
         return 0.5 * std::pow(norm, 4) / curvature <= negligible_;
       }
       before = curvature;
     }
     return false;
+  }
+
+  // The curvature of phi from x to so many gradients down, times norm^2, by the gradients at both
+  // ends; whether phi there agrees, where rounding does not hide it. False: it is not positive.
+  bool LookDown(double length, double* curvature, bool* fits) {
+    Point x = end_.x;
+    double value;
+    Vector beside;
+    if (!x.Move(-length * gradient_) || !at_.Evaluate(x, &value, &beside)) return false;
+    ClearHeld(x, beside, &beside);
+    *curvature = gradient_.dot(gradient_ - beside) / length;
+    const double bend = 0.5 * length * length * *curvature;
+    const double error = value - phi_ + length * gradient_.squaredNorm() - bend;
+    *fits = std::abs(error) <= 0.25 * bend && bend > RoundingOfValue(std::abs(phi_));
+    return *curvature > 0.0;
   }
 
   // phi at x moved by `step`, and its gradient unless that is nullptr. A lesser phi is remembered.
