@@ -106,7 +106,9 @@ bool Sgm::Move(double step, const Vector& gradient, Point* y) {
     return false;
   }
   if (!y->Move(-step * gradient)) {
-    message_ = "the switching gradient method's y is no longer finite, or its manifold failed: its steps may be too long";
+    message_ =
+        "the switching gradient method's y is no longer finite, or its manifold failed: its steps "
+        "may be too long";
     return false;
   }
   for (const auto& [user, projection] : options_.projections) {

@@ -23,7 +23,9 @@ void OptimisticGd::Step(Oracle& o, State& s, Progress* progress) {
     progress->step_norm = options_.x.Apply(dx, "optimistic_gd.x", o.iteration - 1, &s, &s.x);
     const double step_y = options_.y.Apply(dy, "optimistic_gd.y", o.iteration - 1, &s, &s.y);
     if (progress->step_norm < 0.0 || step_y < 0.0) {
-      o.Fail("x or y is no longer finite, or its manifold failed: optimistic_gd's steps may be too long");
+      o.Fail(
+          "x or y is no longer finite, or its manifold failed: optimistic_gd's steps may be too "
+          "long");
       return;
     }
   }

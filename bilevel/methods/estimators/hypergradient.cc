@@ -8,7 +8,6 @@
 #include "bilevel/oracle/lower_solver.h"
 
 namespace bilevel {
-namespace {}  // namespace
 
 double ExactHypergradient::Estimate(Oracle& o, State& s, Vector* gradient) {
   if (!o.Solve(s.x, &s.y) || !o.Differentiate(s.x, &s.y)) {

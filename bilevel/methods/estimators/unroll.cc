@@ -125,7 +125,9 @@ bool Unroll::Run(Oracle& o, const Point& x, int num_kept, Point* y) {
       moves_[k] = -step;
     }
     if (!y->Move(-step)) {
-      o.Fail("the lower level's iterates are no longer finite, or a manifold failed: lower_step may be too long");
+      o.Fail(
+          "the lower level's iterates are no longer finite, or a manifold failed: lower_step may "
+          "be too long");
       return false;
     }
   }

@@ -1,8 +1,8 @@
 #include "bilevel/methods/hyper_objective/bgs.h"
+
 #include "bilevel/base/internal/bookkeeping.h"
 
 namespace bilevel {
-namespace {}  // namespace
 
 std::string BgsHypergradient::Check(const Oracle& oracle) const {
   if (options_.num_reverse_steps < 0 || options_.num_reverse_steps > options_.num_lower_steps) {

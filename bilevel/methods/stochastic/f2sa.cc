@@ -87,7 +87,8 @@ void F2sa::IterateWithMomentum(Oracle& o, State& s) {
     const Vector& g_y = storm(&g_y_storm_, o.g(Lower(o, kY)), s.y, false);
     if (!o.ok()) return;
     if (metric()) metric()->Apply(&direction_);
-    if (!w_.Move(-gamma * direction_)) return o.Fail("w is no longer finite, or its manifold failed");
+    if (!w_.Move(-gamma * direction_))
+      return o.Fail("w is no longer finite, or its manifold failed");
     direction_ = f_y + lambda * g_y;
     MoveY(o, s, alpha, direction_);
   }

@@ -48,7 +48,8 @@ double BvfsmHypergradient::Estimate(Oracle& o, State& s, Vector* d) {
   if (w_.value().size() == 0) w_ = s.y;
   w_.value() = w;
   const auto too_long = [&](const char* name) {
-    o.Fail(std::string(name) + " is no longer finite, or its manifold failed: bvfsm." + name + ".step may be too long");
+    o.Fail(std::string(name) + " is no longer finite, or its manifold failed: bvfsm." + name +
+           ".step may be too long");
     return kNaN;
   };
 

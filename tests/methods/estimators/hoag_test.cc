@@ -151,11 +151,11 @@ TEST(Hoag, NonsenseIsNamed) {
     using NewtonCgLowerSolver::NewtonCgLowerSolver;
     bool has_tolerance() const override { return false; }
   };
-  Solver::Options stubborn;
-  stubborn.lower_solver = [](Program* program) {
+  Solver::Options without_tolerance;
+  without_tolerance.lower_solver = [](Program* program) {
     return std::make_unique<Stubborn>(program, NewtonCgLowerSolver::Options());
   };
-  EXPECT_THAT(message(0.1, stubborn), HasSubstr("lower_solver has no tolerance"));
+  EXPECT_THAT(message(0.1, without_tolerance), HasSubstr("lower_solver has no tolerance"));
 }
 
 }  // namespace
