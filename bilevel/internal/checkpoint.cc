@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -33,8 +32,6 @@ std::vector<std::string> Names(const Space& space) {
   }
   return names;
 }
-
-bool SameBits(double a, double b) { return std::memcmp(&a, &b, sizeof(a)) == 0; }
 
 }  // namespace
 
@@ -71,64 +68,48 @@ void Checkpoint::Identify(const std::string& method, State* start, Memory* memor
 bool Checkpoint::Open(const std::string& method, State* start, std::string* error) {
   if (!is_wanted()) return true;
   const std::string& file = options_.checkpoint.file;
-  const auto refuse = [&](const std::string& why) {
-    return Refuse("the checkpoint '" + file + "' is " + why, error);
-  };
-  const bool exists = options_.checkpoint.resume && ::access(file.c_str(), F_OK) == 0;
-  if (!exists) {
-    Identify(method, start, &identity_);
-    return true;
+  if (options_.checkpoint.resume && ::access(file.c_str(), F_OK) == 0) {
+    Memory::Arrays arrays;
+    if (!ReadNpz(file, &arrays, error)) return false;
+    to_resume_.emplace(std::move(arrays));
+    const Memory::Group group(&*to_resume_, "start");
+    start->Remember(oracle_->program().x, oracle_->program().y, &*to_resume_);
   }
-  Memory::Arrays arrays;
-  if (!ReadNpz(file, &arrays, error)) return false;
-  to_resume_.emplace(std::move(arrays));
-  Memory& known = *to_resume_;
-  int format = 0;
-  std::string version, name;
-  known.Keep("format", &format);
-  known.Keep("version", &version);
-  known.Keep("method_name", &name);
-  if (!known.error().empty()) return refuse("none: " + known.error());
-  if (format != kFormat || version != Version()) {
-    return refuse("of version " + version + ", and this is " + Version());
-  }
-  if (name != method) return refuse("of " + name + ", and this is " + method);
-  unsigned seed = 0;
-  int batch = 0, starts = 0;
-  std::vector<std::string> x, y;
-  known.Keep("seed", &seed);
-  known.Keep("num_scenarios_per_iteration", &batch);
-  known.Keep("lower_starts", &starts);
-  known.Keep("x_blocks", &x);
-  known.Keep("y_blocks", &y);
-  if (!known.error().empty()) return refuse("none: " + known.error());
-  if (seed != options_.seed || batch != options_.num_scenarios_per_iteration ||
-      starts != options_.lower_starts) {
-    return refuse("of another seed, num_scenarios_per_iteration or lower_starts");
-  }
-  const Program& program = oracle_->program();
-  if (x != Names(program.x)) return refuse("of another problem: its upper blocks differ");
-  if (y != Names(program.y)) return refuse("of another problem: its lower blocks differ");
-  {
-    const Memory::Group group(&known, "start");
-    start->Remember(program.x, program.y, &known);
-  }
-  double f = 0.0, g = 0.0;
-  known.Keep("f_at_start", &f);
-  known.Keep("g_at_start", &g);
-  if (!known.error().empty()) return refuse("none: " + known.error());
   Identify(method, start, &identity_);
-  Memory here(identity_.arrays());
-  double own_f = 0.0, own_g = 0.0;
-  here.Keep("f_at_start", &own_f);
-  here.Keep("g_at_start", &own_g);
-  for (const auto& [level, was, is] :
-       {std::make_tuple("f", f, own_f), std::make_tuple("g", g, own_g)}) {
-    if (SameBits(was, is)) continue;
-    return refuse(std::string("of another problem: at its start ") + level + " is " + Number(was) +
-                  ", and of this problem " + Number(is));
+  const std::string difference = to_resume_ ? WhatDiffers() : "";
+  return difference.empty() || Refuse("the checkpoint '" + file + "' is " + difference, error);
+}
+
+// Between the file and this run; empty: nothing.
+std::string Checkpoint::WhatDiffers() const {
+  const Memory::Arrays &known = to_resume_->arrays(), &own = identity_.arrays();
+  const auto bytes = [](const Memory::Arrays& arrays, const char* name) {
+    const auto at = arrays.find(name);
+    return at == arrays.end() ? std::string("?") : at->second.bytes;
+  };
+  const auto differs = [&](const char* name) { return bytes(known, name) != bytes(own, name); };
+  if (differs("format") || differs("version")) {
+    return "of version " + bytes(known, "version") + ", and this is " + bytes(own, "version");
   }
-  return true;
+  if (differs("method_name")) {
+    return "of " + bytes(known, "method_name") + ", and this is " + bytes(own, "method_name");
+  }
+  if (differs("seed") || differs("num_scenarios_per_iteration") || differs("lower_starts")) {
+    return "of another seed, num_scenarios_per_iteration or lower_starts";
+  }
+  if (differs("x_blocks")) return "of another problem: its upper blocks differ";
+  if (differs("y_blocks")) return "of another problem: its lower blocks differ";
+  const auto value = [&](const Memory::Arrays& arrays, const char* name) {
+    double number = 0.0;
+    Memory(arrays).Keep(name, &number);
+    return Number(number);
+  };
+  for (const char* name : {"f_at_start", "g_at_start"}) {
+    if (!differs(name)) continue;
+    return std::string("of another problem: at its start ") + name[0] + " is " +
+           value(known, name) + ", and of this problem " + value(own, name);
+  }
+  return to_resume_->error().empty() ? "" : "none: " + to_resume_->error();
 }
 
 void Checkpoint::Resumed(uint64_t iteration) {

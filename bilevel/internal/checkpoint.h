@@ -32,6 +32,7 @@ class Checkpoint {
 
  private:
   void Identify(const std::string& method, State* start, Memory* memory) const;
+  std::string WhatDiffers() const;
 
   const Solver::Options& options_;
   Oracle* oracle_;

@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "bilevel/oracle/internal/remember_counts.h"
+
 namespace bilevel {
 namespace {
 
@@ -26,52 +28,21 @@ void Column(const std::string& name,
   }
 }
 
-template <typename Counts>
-using Fields = std::vector<std::pair<const char*, long Counts::*>>;
-
-const Fields<FunctionCounts>& FunctionFields() {
-  static const auto* const fields = new Fields<FunctionCounts>{
-      {"values", &FunctionCounts::values},
-      {"gradients", &FunctionCounts::gradients},
-      {"products", &FunctionCounts::products},
-      {"linearizations", &FunctionCounts::linearizations},
-      {"samples", &FunctionCounts::samples},
-  };
-  return *fields;
-}
-
-const Fields<LowerSolverCounts>& SolverFields() {
-  static const auto* const fields = new Fields<LowerSolverCounts>{
-      {"cold_solves", &LowerSolverCounts::cold_solves},
-      {"warm_solves", &LowerSolverCounts::warm_solves},
-      {"failed_solves", &LowerSolverCounts::failed_solves},
-      {"factorizations", &LowerSolverCounts::factorizations},
-      {"damped_factorizations", &LowerSolverCounts::damped_factorizations},
-      {"chord_steps", &LowerSolverCounts::chord_steps},
-      {"gradient_steps", &LowerSolverCounts::gradient_steps},
-  };
-  return *fields;
-}
-
-const std::vector<std::pair<const char*, double IterationSummary::*>>& Numbers() {
-  static const auto* const fields =
-      new std::vector<std::pair<const char*, double IterationSummary::*>>{
-          {"objective", &IterationSummary::objective},
-          {"upper_value", &IterationSummary::upper_value},
-          {"held_out", &IterationSummary::held_out},
-          {"lower_gap", &IterationSummary::lower_gap},
-          {"kkt_loss", &IterationSummary::kkt_loss},
-          {"gradient_max_norm", &IterationSummary::gradient_max_norm},
-          {"step_norm", &IterationSummary::step_norm},
-          {"trust_region_radius", &IterationSummary::trust_region_radius},
-          {"objective_change", &IterationSummary::objective_change},
-          {"lower_level_decrement", &IterationSummary::lower_level_decrement},
-          {"upper_epochs", &IterationSummary::upper_epochs},
-          {"lower_epochs", &IterationSummary::lower_epochs},
-          {"cumulative_time_in_seconds", &IterationSummary::cumulative_time_in_seconds},
-      };
-  return *fields;
-}
+constexpr std::pair<const char*, double IterationSummary::*> kNumbers[] = {
+    {"objective", &IterationSummary::objective},
+    {"upper_value", &IterationSummary::upper_value},
+    {"held_out", &IterationSummary::held_out},
+    {"lower_gap", &IterationSummary::lower_gap},
+    {"kkt_loss", &IterationSummary::kkt_loss},
+    {"gradient_max_norm", &IterationSummary::gradient_max_norm},
+    {"step_norm", &IterationSummary::step_norm},
+    {"trust_region_radius", &IterationSummary::trust_region_radius},
+    {"objective_change", &IterationSummary::objective_change},
+    {"lower_level_decrement", &IterationSummary::lower_level_decrement},
+    {"upper_epochs", &IterationSummary::upper_epochs},
+    {"lower_epochs", &IterationSummary::lower_epochs},
+    {"cumulative_time_in_seconds", &IterationSummary::cumulative_time_in_seconds},
+};
 
 // Of iterations that are there already, as many as were kept.
 void RememberFields(Memory* memory, std::vector<IterationSummary>* all) {
@@ -81,28 +52,22 @@ void RememberFields(Memory* memory, std::vector<IterationSummary>* all) {
   Column("keep", memory, all, [](It it) -> Progress::Keep& { return it.keep; });
   Column("y_is_solved", memory, all, [](It it) -> bool& { return it.y_is_solved; });
   Column("leave_y", memory, all, [](It it) -> bool& { return it.leave_y; });
-  for (const auto& [name, field] : Numbers()) {
+  for (const auto& [name, field] : kNumbers) {
     Column(name, memory, all, [field = field](It it) -> double& { return it.*field; });
   }
-  for (const auto& [name, field] : FunctionFields()) {
+  for (const auto& [name, field] : kFunctionCounts) {
     const std::string what = name;
     Column(
         "upper_" + what, memory, all, [field = field](It it) -> long& { return it.upper.*field; });
     Column(
         "lower_" + what, memory, all, [field = field](It it) -> long& { return it.lower.*field; });
   }
-  for (const auto& [name, field] : SolverFields()) {
+  for (const auto& [name, field] : kLowerSolverCounts) {
     Column(name, memory, all, [field = field](It it) -> long& { return it.lower_solver.*field; });
   }
-  Column("seconds_in_ceres", memory, all, [](It it) -> double& {
-    return it.lower_solver.seconds_in_ceres;
-  });
-  Column("seconds_in_evaluation", memory, all, [](It it) -> double& {
-    return it.lower_solver.seconds_in_evaluation;
-  });
-  Column("seconds_in_linear_algebra", memory, all, [](It it) -> double& {
-    return it.lower_solver.seconds_in_linear_algebra;
-  });
+  for (const auto& [name, field] : kLowerSolverSeconds) {
+    Column(name, memory, all, [field = field](It it) -> double& { return it.lower_solver.*field; });
+  }
 }
 
 void RememberNotes(Memory* memory, std::vector<IterationSummary>* all) {

@@ -6,10 +6,10 @@
 
 #include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/base/internal/finite_differences.h"
-#include "bilevel/base/internal/remember_counts.h"
 #include "bilevel/base/internal/rounding.h"
 #include "bilevel/base/memory.h"
 #include "bilevel/lower_level/internal/for_each_scenario.h"
+#include "bilevel/oracle/internal/remember_counts.h"
 #include "bilevel/program/level_evaluator.h"
 
 namespace bilevel {

@@ -8,11 +8,11 @@
 #include <utility>
 
 #include "bilevel/base/internal/bookkeeping.h"
-#include "bilevel/base/internal/remember_counts.h"
 #include "bilevel/base/internal/rounding.h"
 #include "bilevel/lower_level/internal/for_each_scenario.h"
 #include "bilevel/lower_level/internal/newton_lower_solver_scenario.h"
 #include "bilevel/lower_level/internal/one_openmp_thread.h"
+#include "bilevel/oracle/internal/remember_counts.h"
 
 namespace bilevel {
 namespace {

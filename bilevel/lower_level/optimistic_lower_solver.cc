@@ -5,10 +5,10 @@
 #include <utility>
 
 #include "bilevel/base/internal/bookkeeping.h"
-#include "bilevel/base/internal/remember_counts.h"
 #include "bilevel/base/memory.h"
 #include "bilevel/lower_level/internal/for_each_scenario.h"
 #include "bilevel/lower_level/internal/optimistic_lower_solver_scenario.h"
+#include "bilevel/oracle/internal/remember_counts.h"
 
 namespace bilevel {
 

@@ -5,8 +5,8 @@
 #include <limits>
 
 #include "bilevel/base/internal/bookkeeping.h"
-#include "bilevel/base/internal/remember_counts.h"
 #include "bilevel/base/memory.h"
+#include "bilevel/oracle/internal/remember_counts.h"
 
 namespace bilevel {
 

@@ -4,9 +4,9 @@
 #include <random>
 #include <utility>
 
-#include "bilevel/base/internal/remember_counts.h"
 #include "bilevel/base/memory.h"
 #include "bilevel/oracle/internal/per_scenario.h"
+#include "bilevel/oracle/internal/remember_counts.h"
 #include "bilevel/oracle/lower_solver.h"
 #include "bilevel/oracle/scenario_groups.h"
 

@@ -26,7 +26,7 @@ void EvaluationLog::Remember(Memory* memory) {
   memory->Keep("lengths", &lengths);
   memory->Keep("gradients", &all);
   memory->Keep("calls", &calls_);
-  if (!memory->recalls()) return;
+  if (!memory->recalls() || !memory->error().empty()) return;
   entries_.clear();
   at = 0;
   for (size_t k = 0; k < refused.size(); ++k) {
