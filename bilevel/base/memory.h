@@ -5,7 +5,6 @@
 #include <array>
 #include <cstdint>
 #include <map>
-#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -47,9 +46,6 @@ class Memory {
   Arrays TakeArrays() { return std::move(arrays_); }
   /// Sentence on the first variable that could not be set; empty if all were.
   const std::string& error() const { return error_; }
-  void Fail(const std::string& what) {
-    if (error_.empty()) error_ = what;
-  }
 
   /// Names begin with the group's while it lives.
   class Group {
@@ -117,14 +113,6 @@ class Memory {
     if (kDimensions == 2) shape = {values->rows(), values->cols()};
     Exchange(name, 'f', shape, values->data());
   }
-  template <typename T>
-  void Keep(const std::string& name, std::optional<T>* value) {
-    bool exists = value->has_value();
-    Keep(name + "_exists", &exists);
-    if (!exists) return value->reset();
-    if (!*value) value->emplace();
-    Keep(name, &**value);
-  }
   void Keep(const std::string& name, std::string* text);
   void Keep(const std::string& name, std::vector<std::string>* texts);
   void Keep(const std::string& name, std::map<std::string, Eigen::VectorXd>* vectors);
@@ -142,6 +130,9 @@ class Memory {
   const std::vector<int64_t>* ShapeOf(const std::string& name, char kind, size_t num_dimensions);
   // False: nothing was set.
   bool Exchange(const std::string& name, char kind, std::vector<int64_t> shape, void* values);
+  void Fail(const std::string& what) {
+    if (error_.empty()) error_ = what;
+  }
   void Misfit(const std::string& name);
 
   bool recalls_ = false;
