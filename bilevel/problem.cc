@@ -52,6 +52,10 @@ Scenario::Scenario(std::string name, double weight, ceres::Problem* upper, ceres
 
 Scenario::~Scenario() = default;
 
+void Scenario::SetSamplingWeight(ceres::ResidualBlockId residual_block, double weight) {
+  sampling_weights_[residual_block] = weight;
+}
+
 void Scenario::AddTerm(Level level,
                        std::unique_ptr<Objective> term,
                        std::vector<TermBlock> blocks) {
@@ -179,6 +183,21 @@ void Problem::SetParameterLowerBound(const double* values, int index, double bou
 
 void Problem::SetParameterUpperBound(const double* values, int index, double bound) {
   SetBound(values, index, bound, false);
+}
+
+void Problem::AddTerm(Level level,
+                      std::unique_ptr<Objective> term,
+                      std::vector<Scenario::TermBlock> blocks) {
+  scenarios_[0]->AddTerm(level, std::move(term), std::move(blocks));
+}
+void Problem::AddTerm(Level level,
+                      std::unique_ptr<ceres::FirstOrderFunction> term,
+                      double* values) {
+  scenarios_[0]->AddTerm(level, std::move(term), values);
+}
+
+void Problem::Adopt(const ceres::CostFunction* cost, const ceres::LossFunction* loss) {
+  adopted_.emplace_back(cost, loss);
 }
 
 void Problem::SetParameterName(const double* values, const std::string& name) {

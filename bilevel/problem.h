@@ -59,9 +59,7 @@ class Scenario {
 
   /// How often minibatches draw a residual block of either level, relative to the others, which
   /// have 1; estimates stay unbiased. kInEveryBatch is for priors, regularisers and gauge terms.
-  void SetSamplingWeight(ceres::ResidualBlockId residual_block, double weight) {
-    sampling_weights_[residual_block] = weight;
-  }
+  void SetSamplingWeight(ceres::ResidualBlockId residual_block, double weight);
   static constexpr double kInEveryBatch = std::numeric_limits<double>::infinity();
 
  private:
@@ -130,12 +128,8 @@ class Problem {
   /// To the first scenario; see Scenario.
   void AddTerm(Level level,
                std::unique_ptr<Objective> term,
-               std::vector<Scenario::TermBlock> blocks) {
-    scenarios_[0]->AddTerm(level, std::move(term), std::move(blocks));
-  }
-  void AddTerm(Level level, std::unique_ptr<ceres::FirstOrderFunction> term, double* values) {
-    scenarios_[0]->AddTerm(level, std::move(term), values);
-  }
+               std::vector<Scenario::TermBlock> blocks);
+  void AddTerm(Level level, std::unique_ptr<ceres::FirstOrderFunction> term, double* values);
 
   /// Of the first scenario; see Scenario.
   void SetSamplingWeight(ceres::ResidualBlockId residual_block, double weight) {
@@ -148,9 +142,7 @@ class Problem {
 
   /// Keeps functions alive that are being removed from a problem made here; either may be nullptr
   /// or be adopted, owned or used by other residual blocks already.
-  void Adopt(const ceres::CostFunction* cost, const ceres::LossFunction* loss) {
-    adopted_.emplace_back(cost, loss);
-  }
+  void Adopt(const ceres::CostFunction* cost, const ceres::LossFunction* loss);
 
   /// Keeps anything alive as long as this problem, for instance a LearnableLoss.
   template <typename T>

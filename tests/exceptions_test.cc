@@ -252,7 +252,9 @@ TEST(Exceptions, OfAManifold) {
     mean.problem.lower()->SetManifold(&mean.y, new ThrowingManifold(last));
     const Solver::Summary summary = mean.SolveIt();
     EXPECT_TRUE(std::isfinite(mean.x) && std::isfinite(mean.y)) << last;
-    if (last == 0) EXPECT_EQ(summary.termination_type, ceres::FAILURE) << summary.message;
+    if (last == 0) {
+      EXPECT_EQ(summary.termination_type, ceres::FAILURE) << summary.message;
+    }
   }
 }
 

@@ -12,13 +12,15 @@
 #include <string>
 #include <vector>
 
-#include "Eigen/Dense"
+#include "Eigen/Core"
 #include "bilevel/analysis/hypergradient_matchers.h"
+#include "bilevel/base/internal/decompositions.h"
 #include "bilevel/bilevel.h"
 #include "bilevel/learnable/auto_diff_loss.h"
 #include "ceres/ceres.h"
 #include "gtest/gtest.h"
 #include "pose_graph.h"
+#include "sphere.h"
 #include "test_data.h"
 
 namespace bilevel {
@@ -134,9 +136,9 @@ TEST(Hypergradient, Ridge) {
                                     &log_weight);
   ExpectExact(&problem);
   const double ridge = std::exp(2.0 * log_weight);
-  const Eigen::LDLT<Eigen::Matrix4d> h(AtA + ridge * Eigen::Matrix4d::Identity());
-  const Eigen::Vector4d solution = h.solve(Atb);
-  const double expected = -(CtC * solution - Ctd).dot(h.solve(2.0 * ridge * solution));
+  const Eigen::Matrix4d h = AtA + ridge * Eigen::Matrix4d::Identity();
+  const Eigen::Vector4d solution = SolveSymmetric(h, Atb), next = SolveSymmetric(h, solution);
+  const double expected = -2.0 * ridge * (CtC * solution - Ctd).dot(next);
   EXPECT_NEAR(HypergradientChecker::Check(&problem).gradient[0], expected, 1e-12);
 }
 
@@ -424,7 +426,7 @@ struct Corner {
 TEST(Hypergradient, UpperBlockOnASphere) {
   double y[3] = {0.5, 0.5, 0.5}, direction[3] = {2.0 / 3.0, 2.0 / 3.0, 1.0 / 3.0};
   Problem problem;
-  problem.AddUpperParameterBlock(direction, 3, new ceres::SphereManifold<3>);
+  problem.AddUpperParameterBlock(direction, 3, NewSphere());
   problem.lower()->AddResidualBlock(
       new AutoDiffCostFunction<Pull, 3, 3, 3>(new Pull), nullptr, y, direction);
   problem.lower()->AddResidualBlock(
@@ -536,7 +538,7 @@ TEST(Hypergradient, CameraAtZeroRotation) {
     noise[2 * i] = 0.3 * normal(generator);
     noise[2 * i + 1] = 0.3 * normal(generator);
   }
-  noise -= jacobian * jacobian.colPivHouseholderQr().solve(noise);
+  noise -= jacobian * LeastSquares(jacobian, noise);
 
   double theta[2] = {0.0, 0.0}, camera_truth[9];
   std::copy_n(camera, 9, camera_truth);

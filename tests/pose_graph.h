@@ -16,7 +16,7 @@
 #include "ceres/manifold.h"
 #include "ceres/problem.h"
 #include "ceres/rotation.h"
-#include "examples/support/pose_graph.h"
+#include "examples/support/slam/pose_graph.h"
 
 // Pose graphs in SE(3): poses as a unit quaternion (w, x, y, z) and a translation that map the body
 // to the world.

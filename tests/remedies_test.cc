@@ -156,8 +156,12 @@ TEST(Remedies, StuckBesideAKink) {
     problem.AddTerm(Level::kUpper, std::make_unique<Kink>(), {{&y, 1}});
     const Solver::Summary summary = SolveBy(CreateMethod(method), &problem);
     // Whatever ends it: no CONVERGENCE away from the kink, and auto gets there.
-    if (summary.termination_type == ceres::CONVERGENCE) EXPECT_NEAR(x, 1.0, 1e-6) << method;
-    if (std::string(method) == "auto") EXPECT_NEAR(x, 1.0, 1e-6) << summary.FullReport();
+    if (summary.termination_type == ceres::CONVERGENCE) {
+      EXPECT_NEAR(x, 1.0, 1e-6) << method;
+    }
+    if (std::string(method) == "auto") {
+      EXPECT_NEAR(x, 1.0, 1e-6) << summary.FullReport();
+    }
   }
 }
 
@@ -179,7 +183,9 @@ TEST(Remedies, LossesThatHideTheirParameters) {
         new AutoDiffCostFunction<To, 1, 1>(new To{5.0}), loss, &f.y);
     std::string error;
     EXPECT_EQ(f.problem.IsValid(&error), ours) << error;
-    if (!ours) EXPECT_THAT(error, HasSubstr("use the bilevel ones"));
+    if (!ours) {
+      EXPECT_THAT(error, HasSubstr("use the bilevel ones"));
+    }
   }
 }
 

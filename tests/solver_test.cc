@@ -6,9 +6,11 @@
 #include <random>
 #include <vector>
 
-#include "Eigen/Dense"
+#include "Eigen/Core"
+#include "bilevel/base/internal/decompositions.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "sphere.h"
 #include "test_problems.h"
 
 namespace bilevel {
@@ -70,8 +72,8 @@ struct Ridge {
   // dphi/dw = -2 e^{2w} (C'C y - C'd)' H^{-1} y.
   double Slope(double w) const {
     const Eigen::Matrix4d h = ata + std::exp(2 * w) * Eigen::Matrix4d::Identity();
-    const Eigen::Vector4d solution = h.ldlt().solve(atb);
-    return -2.0 * std::exp(2 * w) * (ctc * solution - ctd).dot(h.ldlt().solve(solution));
+    const Eigen::Vector4d solution = SolveSymmetric(h, atb), next = SolveSymmetric(h, solution);
+    return -2.0 * std::exp(2 * w) * (ctc * solution - ctd).dot(next);
   }
   double y[4] = {0, 0, 0, 0}, log_weight = 0.0;
   Eigen::Matrix4d ata = Eigen::Matrix4d::Zero(), ctc = ata;
@@ -96,7 +98,7 @@ TEST(Solver, RidgeByEveryMethod) {
     EXPECT_NEAR(ridge.log_weight, low, 1e-8) << method;
     const Eigen::Matrix4d h =
         ridge.ata + std::exp(2 * ridge.log_weight) * Eigen::Matrix4d::Identity();
-    EXPECT_LT((Eigen::Map<Eigen::Vector4d>(ridge.y) - h.ldlt().solve(ridge.atb)).norm(), 1e-9);
+    EXPECT_LT((Eigen::Map<Eigen::Vector4d>(ridge.y) - SolveSymmetric(h, ridge.atb)).norm(), 1e-9);
     EXPECT_LT(summary.final_gradient_max_norm, 1e-7) << method;
   }
 }
@@ -163,7 +165,7 @@ TEST(Solver, SphereAsX) {
   for (const char* method : {"levenberg_marquardt", "lbfgs", "bfgs"}) {
     Eigen::Vector3d x(0.0, 0.6, 0.8), y = Eigen::Vector3d::Zero();
     Problem problem;
-    problem.AddUpperParameterBlock(x.data(), 3, new ceres::SphereManifold<3>);
+    problem.AddUpperParameterBlock(x.data(), 3, NewSphere());
     problem.lower()->AddResidualBlock(
         new AutoDiffCostFunction<Draw, 3, 3, 3>(new Draw), nullptr, y.data(), x.data());
     problem.lower()->AddResidualBlock(

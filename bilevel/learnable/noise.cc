@@ -6,9 +6,9 @@
 #include <unordered_set>
 #include <utility>
 
-#include "Eigen/Cholesky"
 #include "Eigen/Core"
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/internal/decompositions.h"
 #include "bilevel/learnable/internal/whitened.h"
 #include "bilevel/terms/objective.h"
 
@@ -192,10 +192,8 @@ FullNoise::FullNoise(double* log_cholesky, int num_residuals)
 
 bool FullNoise::SetInformation(const double* information) {
   const int n = num_residuals();
-  const Eigen::LLT<Eigen::MatrixXd> llt(
-      Eigen::MatrixXd(Eigen::Map<const RowMatrix>(information, n, n)));
-  if (llt.info() != Eigen::Success) return false;
-  const Eigen::MatrixXd l = llt.matrixL();
+  Eigen::MatrixXd l;
+  if (!Cholesky(Eigen::Map<const RowMatrix>(information, n, n), &l)) return false;
   if (!l.allFinite() || !(l.diagonal().minCoeff() > 0.0)) return false;
   for (const Entry& e : entries()) {
     const double value = l(e.column, e.row);

@@ -4,6 +4,10 @@
 
 namespace bilevel {
 
+Vector& State::Get(const std::string& name, int size) {
+  return vectors.try_emplace(name, Vector::Zero(size)).first->second;
+}
+
 void State::Remember(const Space& x_space, const Space& y_space, Memory* memory) {
   x.Remember("x", x_space, memory);
   y.Remember("y", y_space, memory);

@@ -25,9 +25,7 @@ struct State {
   std::vector<std::string> flat_directions;
 
   /// The vector of that name, made of zeros at its first use.
-  Vector& Get(const std::string& name, int size) {
-    return vectors.try_emplace(name, Vector::Zero(size)).first->second;
-  }
+  Vector& Get(const std::string& name, int size);
 
   /// For checkpoints, in the spaces of x and y.
   void Remember(const Space& x_space, const Space& y_space, Memory* memory);

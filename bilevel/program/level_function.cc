@@ -228,6 +228,8 @@ long LevelFunction::NumSamples(const Batch& batch) const {
   return sum;
 }
 
+bool LevelFunction::ResidualsUseY() const { return CanLinearize() && rows_y_.nonZeros() > 0; }
+
 bool LevelFunction::has_importance() const {
   return importance_ || std::any_of(terms_.begin(), terms_.end(), [](const Term& t) {
            return t.objective->importance() != nullptr;

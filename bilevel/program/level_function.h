@@ -106,7 +106,7 @@ class LevelFunction {
   /// Whether that is all there is: a sum of squares, or of robust losses.
   bool IsLeastSquares() const { return terms_.empty() && !learnable_; }
   /// Whether a residual block depends on y.
-  bool ResidualsUseY() const { return CanLinearize() && rows_y_.nonZeros() > 0; }
+  bool ResidualsUseY() const;
   /// Lower triangle of d^2/dy^2 and all of d^2/dydx (y down, x across), both zero-valued, in
   /// tangent coordinates.
   const SparseMatrix& yy_pattern() const { return yy_; }

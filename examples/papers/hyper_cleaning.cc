@@ -30,8 +30,9 @@
 #include "bilevel/methods/stochastic/slip.h"
 #include "bilevel/methods/stochastic/soba.h"
 #include "bilevel/methods/value_function/bome.h"
-#include "examples/support/experiment.h"
+#include "examples/support/dense.h"
 #include "examples/support/flags.h"
+#include "examples/support/learning/experiment.h"
 #include "examples/support/table.h"
 #include "examples/support/text.h"
 
@@ -210,7 +211,7 @@ struct Cleaning {
 struct ScaledAxes {
   explicit ScaledAxes(const Cleaning& data) {
     const Rows pixels = data.Pixels(0, data.n);
-    const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> axes(
+    const examples::SymmetricEigen axes(
         (pixels.transpose() * pixels / static_cast<float>(data.n)).cast<double>());
     // Cross entropy has a curvature of up to 0.1 in an output, and weights are a half at first.
     const Eigen::ArrayXd squares = 0.05 * axes.eigenvalues().array().max(0.0) + 2.0 * kRidge;

@@ -28,11 +28,11 @@
 
 #include "bilevel/bilevel.h"
 #include "bilevel/search/step_search.h"
-#include "examples/support/embedding_model.h"
-#include "examples/support/experiment.h"
 #include "examples/support/flags.h"
-#include "examples/support/libsvm.h"
-#include "examples/support/minibatch_experiment.h"
+#include "examples/support/learning/embedding_model.h"
+#include "examples/support/learning/experiment.h"
+#include "examples/support/learning/libsvm.h"
+#include "examples/support/learning/minibatch_experiment.h"
 #include "examples/support/table.h"
 
 DEFINE_string(new_task, "electronics", "the kind that E is not learned from");

@@ -31,8 +31,9 @@
 #include "bilevel/methods/hyper_objective/ia_gm.h"
 #include "bilevel/methods/value_function/bome.h"
 #include "bilevel/methods/zeroth_order/igfm.h"
-#include "examples/support/experiment.h"
+#include "examples/support/dense.h"
 #include "examples/support/flags.h"
+#include "examples/support/learning/experiment.h"
 #include "examples/support/table.h"
 #include "examples/support/text.h"
 
@@ -118,7 +119,7 @@ struct Images {
       return rows;
     };
     const Rows pixels = take(0, FLAGS_train, &train_labels);
-    const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> axes(
+    const examples::SymmetricEigen axes(
         (pixels.transpose() * pixels / static_cast<float>(FLAGS_train)).cast<double>());
     // Those without variance have Theta = 0.
     const double least = 1e-6 * axes.eigenvalues()[kPixels - 1];

@@ -22,9 +22,9 @@
 #include "bilevel/bilevel.h"
 #include "bilevel/methods/hyper_objective/gradient_method.h"
 #include "bilevel/methods/value_function/bome.h"
-#include "examples/support/experiment.h"
 #include "examples/support/flags.h"
-#include "examples/support/libsvm.h"
+#include "examples/support/learning/experiment.h"
+#include "examples/support/learning/libsvm.h"
 #include "examples/support/table.h"
 #include "examples/support/text.h"
 

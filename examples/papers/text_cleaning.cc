@@ -28,9 +28,9 @@
 
 #include "bilevel/bilevel.h"
 #include "bilevel/search/step_search.h"
-#include "examples/support/experiment.h"
 #include "examples/support/flags.h"
-#include "examples/support/minibatch_experiment.h"
+#include "examples/support/learning/experiment.h"
+#include "examples/support/learning/minibatch_experiment.h"
 #include "examples/support/table.h"
 #include "examples/support/text.h"
 

@@ -44,8 +44,9 @@
 #include "bilevel/methods/value_function/bome.h"
 #include "bilevel/methods/zeroth_order/igfm.h"
 #include "bilevel/terms/second_order_cost_function.h"
-#include "examples/support/abalone.h"
+#include "examples/support/dense.h"
 #include "examples/support/flags.h"
+#include "examples/support/learning/abalone.h"
 #include "examples/support/plot.h"
 #include "examples/support/solve.h"
 #include "examples/support/table.h"
@@ -125,7 +126,7 @@ struct Game {
   }
   VectorXd Optimum() const {
     const int k = Support();
-    return a.topRows(k).colPivHouseholderQr().solve(b.head(k));
+    return examples::LeastSquares(a.topRows(k), b.head(k));
   }
   // Where y stays at y0 off the support.
   VectorXd Selected(const VectorXd& y0) const {
@@ -133,7 +134,7 @@ struct Game {
     VectorXd right = y0;
     rows.topRows(Support()) *= kShare;
     right.head(Support()) = kShare * b.head(Support());
-    return rows.colPivHouseholderQr().solve(right);
+    return examples::LeastSquares(rows, right);
   }
 };
 
@@ -242,14 +243,11 @@ Run Train(const Game& game, const Entry& entry, const Setting& setting) {
   // A = Q R, x = R^-1 sqrt(n) z.
   MatrixXd to_x = MatrixXd::Identity(kFeatures, kFeatures);
   if (setting.whitened) {
-    const MatrixXd r =
-        MatrixXd(Eigen::HouseholderQR<MatrixXd>(game.a).matrixQR().topRows(kFeatures))
-            .triangularView<Eigen::Upper>();
-    to_x = std::sqrt(n) * r.inverse();
+    const MatrixXd r = examples::HouseholderR(game.a).topRows(kFeatures);
+    to_x = std::sqrt(n) * examples::SolveSquare(r, to_x);
   }
   const MatrixXd a = game.a * to_x;
-  const double curvature =
-      Eigen::SelfAdjointEigenSolver<MatrixXd>(a.transpose() * a / n).eigenvalues().maxCoeff();
+  const double curvature = examples::SymmetricEigen(a.transpose() * a / n).eigenvalues().maxCoeff();
   VectorXd z = VectorXd::Zero(kFeatures), y = entry.y0_share * game.b;
   bilevel::Problem problem;
   problem.AddUpperParameterBlock(z.data(), kFeatures);

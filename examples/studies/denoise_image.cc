@@ -25,11 +25,11 @@
 #include "bilevel/lower_level/newton_cg_lower_solver.h"
 #include "ceres/ceres.h"
 #include "examples/support/flags.h"
-#include "examples/support/image.h"
-#include "examples/support/image_model.h"
 #include "examples/support/plot.h"
 #include "examples/support/solve.h"
 #include "examples/support/table.h"
+#include "examples/support/vision/image.h"
+#include "examples/support/vision/image_model.h"
 
 DEFINE_string(images,
               "build/data/denoise",

@@ -27,7 +27,7 @@
 #include "examples/support/baselines.h"
 #include "examples/support/flags.h"
 #include "examples/support/plot.h"
-#include "examples/support/pose_stream.h"
+#include "examples/support/slam/pose_stream.h"
 #include "examples/support/table.h"
 
 DEFINE_string(hand, "", "the hand's poses, CSV: t, x, y, z, qx, qy, qz, qw; empty: simulated");

@@ -8,10 +8,10 @@
 #include "bilevel/bilevel.h"
 #include "bilevel/methods/estimators/curvature.h"
 #include "bilevel/program/program.h"
-#include "examples/support/convergence_rate.h"
 #include "examples/support/flags.h"
+#include "examples/support/learning/convergence_rate.h"
+#include "examples/support/learning/quadratic_sum.h"
 #include "examples/support/plot.h"
-#include "examples/support/quadratic_sum.h"
 #include "examples/support/table.h"
 
 DEFINE_double(samples, 4e6, "of both levels, for each run");

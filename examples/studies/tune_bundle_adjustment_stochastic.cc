@@ -20,7 +20,7 @@
 #include "bilevel/methods/hyper_objective/levenberg_marquardt.h"
 #include "bilevel/methods/stochastic/slip.h"
 #include "ceres/ceres.h"
-#include "examples/support/bal.h"
+#include "examples/support/bundle_adjustment/bal.h"
 #include "examples/support/flags.h"
 #include "examples/support/plot.h"
 #include "examples/support/solve.h"

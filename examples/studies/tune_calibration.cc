@@ -29,12 +29,12 @@
 #include "bilevel/methods/hyper_objective/levenberg_marquardt.h"
 #include "ceres/ceres.h"
 #include "examples/support/baselines.h"
-#include "examples/support/calibration.h"
 #include "examples/support/flags.h"
 #include "examples/support/left_out_cost.h"
 #include "examples/support/plot.h"
 #include "examples/support/solve.h"
 #include "examples/support/table.h"
+#include "examples/support/vision/calibration.h"
 
 DEFINE_string(corners,
               "build/data/calib_opencv/corners.csv",

@@ -30,7 +30,7 @@
 #include "examples/support/flags.h"
 #include "examples/support/plot.h"
 #include "examples/support/position_error.h"
-#include "examples/support/range_slam.h"
+#include "examples/support/slam/range_slam.h"
 #include "examples/support/solve.h"
 #include "examples/support/table.h"
 

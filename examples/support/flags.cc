@@ -1,6 +1,7 @@
 #include "examples/support/flags.h"
 
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -19,6 +20,8 @@ DECLARE_bool(helpshort);
 namespace examples {
 
 void ParseFlags(const std::string& what, int* argc, char*** argv, std::string* file) {
+  // A reader that leaves (`| head`) does not end a run whose files are still to be written.
+  std::signal(SIGPIPE, SIG_IGN);
   gflags::SetUsageMessage(what);
   gflags::ParseCommandLineNonHelpFlags(argc, argv, /*remove_flags=*/true);
   if (FLAGS_help || FLAGS_helpshort) {

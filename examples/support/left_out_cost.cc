@@ -4,8 +4,7 @@
 #include <cmath>
 #include <utility>
 
-#include "Eigen/Cholesky"
-#include "Eigen/QR"
+#include "examples/support/dense.h"
 
 namespace examples {
 
@@ -65,7 +64,7 @@ bool LeftOutCost::Evaluate(double const* const* y, double* residuals, double** j
     Eigen::MatrixXd h = by_z.transpose() * by_z;
     h.diagonal() *= 1.0 + damping;
     const Eigen::VectorXd gradient = by_z.transpose() * r;
-    const Eigen::VectorXd step = -h.ldlt().solve(gradient);
+    const Eigen::VectorXd step = -SolveSymmetric(h, gradient);
     if (-step.dot(gradient) <= 1e-24 * value) break;
     const double trial = evaluate(z + step);
     if (trial < value * (1.0 + 1e-14)) {
@@ -79,7 +78,7 @@ bool LeftOutCost::Evaluate(double const* const* y, double* residuals, double** j
   }
   if (!std::isfinite(value) || !EvaluateAt(y, z, residuals, &by_z, jacobians)) return false;
   if (!jacobians) return true;
-  const Matrix q = by_z.householderQr().householderQ() * Eigen::MatrixXd::Identity(rows, size);
+  const Matrix q = HouseholderQ(by_z, size);
   for (size_t b = 0; b < parameter_block_sizes().size(); ++b) {
     if (!jacobians[b]) continue;
     Eigen::Map<Matrix> j(jacobians[b], rows, parameter_block_sizes()[b]);

@@ -12,6 +12,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "pose_graph.h"
+#include "sphere.h"
 
 namespace bilevel {
 namespace {
@@ -271,7 +272,7 @@ struct Attitude {
 TEST(ArgminCostFunction, ManifoldsOfBothLevels) {
   double q[4] = {1, 0, 0, 0}, axis[3] = {2.0 / 3.0, 1.0 / 3.0, 2.0 / 3.0};
   Problem problem;
-  problem.AddUpperParameterBlock(axis, 3, new ceres::SphereManifold<3>);
+  problem.AddUpperParameterBlock(axis, 3, NewSphere());
   problem.lower()->AddResidualBlock(
       new AutoDiffCostFunction<Attitude, 6, 4, 3>(new Attitude), nullptr, q, axis);
   problem.lower()->SetManifold(q, new ceres::QuaternionManifold);
@@ -285,9 +286,9 @@ TEST(ArgminCostFunction, ManifoldsOfBothLevels) {
   ASSERT_TRUE(argmin.Evaluate(parameters, y.data(), jacobians)) << argmin.error();
   EXPECT_NEAR(y.norm(), 1.0, 1e-12);
   EXPECT_LT((y.transpose() * jacobian).norm(), 1e-12);
-  const ceres::SphereManifold<3> sphere;
+  const std::unique_ptr<ceres::Manifold> sphere(NewSphere());
   Eigen::Matrix<double, 3, 2, Eigen::RowMajor> plus;
-  sphere.PlusJacobian(x, plus.data());
+  sphere->PlusJacobian(x, plus.data());
   for (int k = 0; k < 2; ++k) {
     const VectorXd difference =
         Difference(argmin,
@@ -296,7 +297,7 @@ TEST(ArgminCostFunction, ManifoldsOfBothLevels) {
                    [&](double h) -> VectorXd {
                      const double delta[2] = {k == 0 ? h : 0.0, k == 1 ? h : 0.0};
                      VectorXd moved(3);
-                     sphere.Plus(x, delta, moved.data());
+                     sphere->Plus(x, delta, moved.data());
                      return moved;
                    },
                    {x});

@@ -10,6 +10,7 @@
 #include "bilevel/bilevel.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "sphere.h"
 #include "test_problems.h"
 
 namespace bilevel {
@@ -301,7 +302,7 @@ struct See {
 TEST(Uncertainty, Manifold) {
   double x[3] = {1.0, 0.0, 0.0}, y[3] = {0.5, 0.5, 0.1};
   Problem problem;
-  problem.AddUpperParameterBlock(x, 3, new ceres::SphereManifold<3>);
+  problem.AddUpperParameterBlock(x, 3, NewSphere());
   problem.lower()->AddResidualBlock(
       new AutoDiffCostFunction<Follow, 3, 3, 3>(new Follow), nullptr, y, x);
   for (double angle : {0.9, 1.0, 1.2}) {

@@ -14,6 +14,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "pose_graph.h"
+#include "sphere.h"
 
 namespace bilevel {
 namespace {
@@ -364,7 +365,7 @@ struct Attraction {
 TEST(Sensitivity, UpperManifold) {
   double y[3] = {0.5, 0.5, 0.5}, x[3] = {2.0 / 3.0, 2.0 / 3.0, 1.0 / 3.0};
   Problem problem;
-  problem.AddUpperParameterBlock(x, 3, new ceres::SphereManifold<3>);
+  problem.AddUpperParameterBlock(x, 3, NewSphere());
   problem.lower()->AddResidualBlock(
       new AutoDiffCostFunction<Attraction, 4, 3, 3>(new Attraction), nullptr, y, x);
   Sensitivity sensitivity(Polished());
@@ -373,8 +374,8 @@ TEST(Sensitivity, UpperManifold) {
   Eigen::Matrix<double, 3, 2, Eigen::RowMajor> tangent, plus;
   ASSERT_TRUE(sensitivity.GetSensitivityBlock(y, x, ambient.data()));
   ASSERT_TRUE(sensitivity.GetSensitivityBlockInTangentSpace(y, x, tangent.data()));
-  const ceres::SphereManifold<3> sphere;
-  sphere.PlusJacobian(x, plus.data());
+  const std::unique_ptr<ceres::Manifold> sphere(NewSphere());
+  sphere->PlusJacobian(x, plus.data());
   EXPECT_LT((ambient * plus - tangent).norm(), 1e-13);
   EXPECT_LT((ambient * Eigen::Vector3d(x[0], x[1], x[2])).norm(), 1e-13);
   const double centre[3] = {x[0], x[1], x[2]};
@@ -382,7 +383,7 @@ TEST(Sensitivity, UpperManifold) {
     const VectorXd difference = Difference(
         [&](double h) -> VectorXd {
           const double delta[2] = {k == 0 ? h : 0.0, k == 1 ? h : 0.0};
-          sphere.Plus(centre, delta, x);
+          sphere->Plus(centre, delta, x);
           Sensitivity moved(Polished());
           EXPECT_TRUE(moved.Compute(&problem, {})) << moved.message();
           return Eigen::Map<Eigen::Vector3d>(y);

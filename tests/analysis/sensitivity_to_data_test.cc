@@ -4,7 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "Eigen/Dense"
+#include "Eigen/Core"
+#include "bilevel/base/internal/decompositions.h"
 #include "bilevel/bilevel.h"
 #include "ceres/ceres.h"
 #include "gmock/gmock.h"
@@ -61,8 +62,8 @@ TEST(SensitivityToData, LinearLeastSquares) {
   Regression regression;
   Sensitivity sensitivity(Polished());
   ASSERT_TRUE(sensitivity.Compute(regression.problem.get(), {})) << sensitivity.message();
-  const MatrixXd &a = regression.a, inverse = (a.transpose() * a).inverse();
-  const Eigen::Vector3d solution = inverse * a.transpose() * regression.b;
+  const MatrixXd &a = regression.a, inverse = PseudoInverse(a);
+  const Eigen::Vector3d solution = inverse * regression.b;
   const VectorXd gradient = TestVector(3, 0.3);
   std::vector<double> influence(12);
   ASSERT_TRUE(
@@ -71,14 +72,13 @@ TEST(SensitivityToData, LinearLeastSquares) {
     Eigen::Vector3d to_residual, motion;
     ASSERT_TRUE(
         sensitivity.GetSensitivityToResiduals(regression.y, regression.ids[i], to_residual.data()));
-    const Eigen::Vector3d expected = inverse * a.row(i).transpose();
+    const Eigen::Vector3d expected = inverse.col(i);
     EXPECT_LT((to_residual + expected).norm(), 1e-12);
 
     // Left out and solved again.
     MatrixXd rest = a;
     rest.row(i).setZero();
-    const Eigen::Vector3d without =
-        (rest.transpose() * rest).ldlt().solve(rest.transpose() * regression.b);
+    const Eigen::Vector3d without = LeastSquares(rest, regression.b);
     ASSERT_TRUE(sensitivity.LeaveOut(regression.ids[i], regression.y, motion.data()));
     EXPECT_LT((solution + motion - without).norm(), 1e-10);
 

@@ -10,7 +10,7 @@
 #include "benchmarks/hypergradient_beside_solve.h"
 #include "bilevel/bilevel.h"
 #include "bilevel/lower_level/newton_cg_lower_solver.h"
-#include "examples/support/image_model.h"
+#include "examples/support/vision/image_model.h"
 
 namespace bilevel {
 namespace {

@@ -1,6 +1,6 @@
 // Scenes for bundle adjustment: both formats read, one written, and what is wrong with a file named
 // by its line or byte; what is left out with an unknown of its own.
-#include "examples/support/bal.h"
+#include "examples/support/bundle_adjustment/bal.h"
 
 #include <algorithm>
 #include <array>

@@ -1,6 +1,6 @@
 // With the published schedules no method converges more slowly than published; with other exponents
 // the same measurement says so.
-#include "examples/support/convergence_rate.h"
+#include "examples/support/learning/convergence_rate.h"
 
 #include <memory>
 #include <string>

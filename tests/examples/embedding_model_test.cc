@@ -1,6 +1,6 @@
 // Derivatives of the embedding model against central differences, whose error falls with the square
 // of their step.
-#include "examples/support/embedding_model.h"
+#include "examples/support/learning/embedding_model.h"
 
 #include <cmath>
 #include <random>

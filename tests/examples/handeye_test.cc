@@ -6,7 +6,7 @@
 
 #include "ceres/rotation.h"
 #include "examples/run_example.h"
-#include "examples/support/pose_stream.h"
+#include "examples/support/slam/pose_stream.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 

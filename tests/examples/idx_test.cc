@@ -1,5 +1,5 @@
 // Images and labels in the IDX format, and what is said of files that are not.
-#include "examples/support/idx.h"
+#include "examples/support/learning/idx.h"
 
 #include <fstream>
 #include <string>

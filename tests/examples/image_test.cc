@@ -1,6 +1,6 @@
 // Images in and out, their scores against closed forms, and the energies' derivatives against
 // differences.
-#include "examples/support/image.h"
+#include "examples/support/vision/image.h"
 
 #include <cmath>
 #include <fstream>
@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "examples/support/image_model.h"
+#include "examples/support/vision/image_model.h"
 #include "gtest/gtest.h"
 
 namespace examples {

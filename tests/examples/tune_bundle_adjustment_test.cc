@@ -8,7 +8,7 @@
 #include <string>
 
 #include "examples/run_example.h"
-#include "examples/support/bal.h"
+#include "examples/support/bundle_adjustment/bal.h"
 #include "gtest/gtest.h"
 #include "test_data.h"
 

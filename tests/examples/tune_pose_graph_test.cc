@@ -7,7 +7,7 @@
 #include <variant>
 
 #include "examples/run_example.h"
-#include "examples/support/g2o.h"
+#include "examples/support/slam/g2o.h"
 #include "gtest/gtest.h"
 #include "test_data.h"
 

@@ -14,6 +14,7 @@
 #include "ceres/ceres.h"
 #include "ceres/version.h"
 #include "gtest/gtest.h"
+#include "sphere.h"
 
 namespace bilevel {
 namespace {
@@ -41,7 +42,7 @@ TEST(InvertedManifold, MinusIsCeres) {
   srand(5);
   ExpectSame(ceres::QuaternionManifold(), Eigen::VectorXd::Random(4).normalized(), 1.2);
   ExpectSame(ceres::EigenQuaternionManifold(), Eigen::VectorXd::Random(4).normalized(), 1.2);
-  ExpectSame(ceres::SphereManifold<3>(), Eigen::VectorXd::Random(3), 1.2);
+  ExpectSame(*std::unique_ptr<ceres::Manifold>(NewSphere()), Eigen::VectorXd::Random(3), 1.2);
   ExpectSame(ceres::SubsetManifold(5, {1, 3}), Eigen::VectorXd::Random(5), 100.0);
 }
 
@@ -130,7 +131,9 @@ void ExpectSameAnswer(const std::function<std::shared_ptr<Method>()>& make, bool
     EXPECT_NE(summary.num_lower_parameters, -1) << summary.message;
   }
   for (int i = 0; compare && i < 4; ++i) EXPECT_NEAR(x[0][i], x[1][i], 1e-6);
-  if (compare) EXPECT_EQ(ends[0], ends[1]);
+  if (compare) {
+    EXPECT_EQ(ends[0], ends[1]);
+  }
 }
 
 // Every method lives through it; those whose default steps are stable here do the same by both.

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "Eigen/Cholesky"
+#include "bilevel/base/internal/decompositions.h"
 #include "bilevel/bilevel.h"
 #include "bilevel/lower_level/newton_lower_solver.h"
 #include "bilevel/methods/value_function/bome.h"
@@ -290,8 +290,7 @@ TEST(NewtonCg, Bounds) {
   ASSERT_TRUE(cg.Differentiate(at, solution));
   Matrix af(3, free.size());
   for (size_t k = 0; k < free.size(); ++k) af.col(k) = a.col(free[k]);
-  const Vector expected =
-      (af.transpose() * af).ldlt().solve(af.transpose() * Eigen::Vector3d::Ones());
+  const Vector expected = LeastSquares(af, Eigen::Vector3d::Ones());
   const Matrix dy_dx = cg.dy_dx();
   for (size_t k = 0; k < free.size(); ++k) EXPECT_NEAR(dy_dx(free[k], 0), expected[k], 1e-9);
   EXPECT_EQ(cg.Report().num_active_bounds, 3 - static_cast<int>(free.size()));

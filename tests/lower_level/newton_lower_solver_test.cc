@@ -6,7 +6,8 @@
 #include <random>
 #include <vector>
 
-#include "Eigen/Dense"
+#include "Eigen/Core"
+#include "bilevel/base/internal/decompositions.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "test_problems.h"
@@ -157,7 +158,7 @@ TEST(NewtonLowerSolver, QuadraticClosedForm) {
     lower.Make(options);
     const Vector start = y;
     lower.ExpectCorrectDerivative(1e-9);
-    const Matrix inverse = (a.transpose() * a).inverse() * a.transpose();
+    const Matrix inverse = PseudoInverse(a);
     EXPECT_LT((lower.y.value() - inverse * (b * x + c)).norm(), 1e-10 * lower.y.value().norm());
     ASSERT_TRUE(lower.solver->Differentiate(lower.x, lower.y));
     EXPECT_LT((lower.solver->dy_dx() - inverse * b).norm(), 1e-10 * (inverse * b).norm());
@@ -237,7 +238,7 @@ TEST(NewtonLowerSolver, RankDeficientLeastSquares) {
   a.col(3) = a.col(0) - 2.0 * a.col(1);
   a.col(4) = a.col(2) + a.col(0);
   const Matrix b = TestMatrix(8, 2, 6.0), c = TestVector(8, 2.0);
-  const Matrix expected = a.completeOrthogonalDecomposition().pseudoInverse() * b;
+  const Matrix expected = PseudoInverse(a) * b;
   for (const auto handling : {SingularHandling::kMinimumNorm,
                               SingularHandling::kAutomatic,
                               SingularHandling::kDampingWithRefinement,
@@ -347,7 +348,7 @@ TEST(NewtonLowerSolver, Bounds) {
   const Matrix a = TestMatrix(6, 3, 1.0), b = TestMatrix(6, 2, 2.0);
   const Vector c = TestVector(6, 3.0);
   Vector x = TestVector(2, 4.0), y = Vector::Zero(3);
-  const Vector unconstrained = (a.transpose() * a).ldlt().solve(a.transpose() * (b * x + c));
+  const Vector unconstrained = LeastSquares(a, b * x + c);
   for (const double shift : {0.5, 0.0, -0.5}) {  // Active, weakly active, inactive.
     Lower lower;
     const double bound = unconstrained[1] + shift;
@@ -369,10 +370,10 @@ TEST(NewtonLowerSolver, Bounds) {
     }
     Matrix free(6, 2);
     free << a.col(0), a.col(2);
-    Matrix expected = (a.transpose() * a).inverse() * a.transpose() * b;
+    Matrix expected = PseudoInverse(a) * b;
     Vector solution = unconstrained;
     if (shift > 0) {
-      const Matrix inverse = (free.transpose() * free).inverse() * free.transpose();
+      const Matrix inverse = PseudoInverse(free);
       const Vector part = inverse * (b * x + c - bound * a.col(1));
       solution << part[0], bound, part[1];
       expected.row(0) = (inverse * b).row(0);

@@ -4,7 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "Eigen/Dense"
+#include "Eigen/Core"
+#include "bilevel/base/internal/decompositions.h"
 #include "bilevel/lower_level/internal/component_eigen.h"
 #include "bilevel/lower_level/optimistic_lower_solver.h"
 #include "bilevel/methods/hyper_objective/optimistic.h"
@@ -343,7 +344,7 @@ TEST(Optimistic, SmallEigenvaluesCount) {
   Matrix a(kSize, 2), q(kSize, kSize);
   for (int j = 0; j < 2; ++j) a.col(j) = TestVector(kSize, 1.0 + j);
   for (int j = 0; j < kSize; ++j) q.col(j) = TestVector(kSize, 3.0 + 0.41 * j * j);
-  q = Eigen::HouseholderQR<Matrix>(q).householderQ();
+  q = HouseholderQ(q, q.cols());
   const Vector b = TestVector(kSize, 9.0);
   const double lambda = 0.7;
   for (const bool diagonal : {false, true}) {
@@ -352,7 +353,7 @@ TEST(Optimistic, SmallEigenvaluesCount) {
     m.head(4) << 1e-9, 1.0 / 3.0, 2.0 / 3.0, 1.0;
     const Matrix root = m.cwiseSqrt().asDiagonal() * q.transpose();
     const Matrix p = q.leftCols(4) * q.leftCols(4).transpose();
-    const Vector best = (p * a).colPivHouseholderQr().solve(p * b);
+    const Vector best = LeastSquares(p * a, p * b);
     const double phi =
         0.5 * std::pow(lambda / (1.0 + lambda), 2) * (p * (a * best - b)).squaredNorm();
     for (const double tolerance : {0.0, 1e-6}) {
@@ -662,7 +663,7 @@ TEST(ComponentEigen, PseudoInverseByComponents) {
 TEST(ComponentEigen, TheCutIsAtTheLargestGap) {
   Matrix q(6, 6);
   for (int j = 0; j < 6; ++j) q.col(j) = TestVector(6, 1.0 + 0.3 * j * j);
-  q = Eigen::HouseholderQR<Matrix>(q).householderQ();
+  q = HouseholderQ(q, q.cols());
   const auto rank = [&](std::vector<double> values, double tolerance, bool* ambiguous) {
     const Matrix m = q * Eigen::Map<const Vector>(values.data(), 6).asDiagonal() * q.transpose();
     const SparseMatrix lower = LowerOf(m);

@@ -8,10 +8,10 @@
 #include <vector>
 
 #include "bilevel/bilevel.h"
-#include "ceres/sphere_manifold.h"
 #include "examples/support/toy_problems.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "sphere.h"
 
 namespace bilevel {
 namespace {
@@ -191,7 +191,7 @@ TEST(Sgm, OnAManifold) {
     problem.AddUpperParameterBlock(&x, 1);
     problem.lower()->AddResidualBlock(
         new AutoDiffCostFunction<Height, 1, 1, 3>(new Height), nullptr, &x, y);
-    problem.lower()->SetManifold(y, new ceres::SphereManifold<3>);
+    problem.lower()->SetManifold(y, NewSphere());
     problem.upper()->AddResidualBlock(
         new AutoDiffCostFunction<NearPole, 3, 3>(new NearPole), nullptr, y);
     Sgm::Options options;

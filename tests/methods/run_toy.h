@@ -9,8 +9,8 @@
 
 #include "bilevel/bilevel.h"
 #include "bilevel/methods/hyper_objective/gradient_method.h"
-#include "ceres/sphere_manifold.h"
 #include "examples/support/toy_problems.h"
+#include "sphere.h"
 
 namespace bilevel {
 
@@ -87,7 +87,7 @@ struct SphereProblem {
     problem.AddUpperParameterBlock(x, 2);
     problem.lower()->AddResidualBlock(
         new AutoDiffCostFunction<NearestOnSphere, 3, 2, 3>(new NearestOnSphere), nullptr, x, y);
-    problem.lower()->SetManifold(y, new ceres::SphereManifold<3>);
+    problem.lower()->SetManifold(y, NewSphere());
     problem.upper()->AddResidualBlock(
         new AutoDiffCostFunction<ToDirection, 3, 3>(new ToDirection), nullptr, y);
   }

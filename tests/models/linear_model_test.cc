@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "Eigen/Cholesky"
+#include "bilevel/base/internal/decompositions.h"
 #include "bilevel/methods/stochastic/f2sa.h"
 #include "bilevel/models/internal/simd_kernels.h"
 #include "bilevel/models/l2_regularizer.h"
@@ -376,7 +376,7 @@ TEST(LinearModel, LeastSquaresAreTheNormalEquations) {
   Solve(options, &problem, &summary);
   const Eigen::Map<const RowMatrix> b(s.targets.data(), s.n, s.c);
   const Matrix h = s.a.transpose() * s.a / s.n + 0.3 * Matrix::Identity(s.d, s.d);
-  const RowMatrix expected = h.ldlt().solve(s.a.transpose() * b / s.n).transpose();
+  const RowMatrix expected = SolveSymmetric(h, s.a.transpose() * b / s.n).transpose();
   EXPECT_LT((Eigen::Map<const RowMatrix>(theta.data(), s.c, s.d) - expected).norm(), 1e-9)
       << summary.message;
 }

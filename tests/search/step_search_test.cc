@@ -8,7 +8,7 @@
 
 #include "bilevel/bilevel.h"
 #include "bilevel/methods/stochastic/soba.h"
-#include "examples/support/quadratic_sum.h"
+#include "examples/support/learning/quadratic_sum.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstdio>
 
-#include "Eigen/Eigenvalues"
+#include "bilevel/base/internal/decompositions.h"
 #include "bilevel/methods/estimators/internal/conjugate_gradients.h"
 
 namespace bilevel {
@@ -43,10 +43,9 @@ Curvature Lanczos(Oracle& o, int n, const Metric* metric, int num_products, Mult
   Curvature curvature;
   curvature.num_products = k;
   if (k == 0 || !o.ok()) return curvature;
-  Eigen::SelfAdjointEigenSolver<Matrix> eigen;
-  eigen.computeFromTridiagonal(diagonal.head(k), off.head(k - 1), Eigen::EigenvaluesOnly);
-  curvature.smallest = eigen.eigenvalues().minCoeff();
-  curvature.largest = eigen.eigenvalues().maxCoeff();
+  const Vector eigenvalues = TridiagonalEigenvalues(diagonal.head(k), off.head(k - 1));
+  curvature.smallest = eigenvalues.minCoeff();
+  curvature.largest = eigenvalues.maxCoeff();
   return curvature;
 }
 

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "Eigen/Cholesky"
+#include "bilevel/base/internal/decompositions.h"
 #include "bilevel/base/internal/rounding.h"
 #include "bilevel/base/memory.h"
 #include "bilevel/methods/hyper_objective/internal/evaluation_log.h"
@@ -79,7 +79,7 @@ void LiftGradient(const Space& space, const double* x, const Vector& gradient, d
     Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> plus(b.size,
                                                                                 b.tangent_size);
     b.manifold->PlusJacobian(x + b.offset, plus.data());
-    out = plus * (plus.transpose() * plus).ldlt().solve(own);
+    out = plus * SolveSymmetric(plus.transpose() * plus, own);
   }
 }
 

@@ -1,6 +1,6 @@
 #include "bilevel/lower_level/internal/secant_correction.h"
 
-#include "Eigen/LU"
+#include "bilevel/base/internal/decompositions.h"
 #include "gtest/gtest.h"
 
 namespace bilevel {
@@ -13,7 +13,7 @@ struct Pair {
     const Matrix a = Matrix::Random(kSize, kSize), b = Matrix::Random(kSize, kSize);
     old_hessian = a * a.transpose() + Matrix::Identity(kSize, kSize);
     hessian = old_hessian + 0.3 * b * b.transpose();
-    inverse = old_hessian.inverse();
+    inverse = PseudoInverse(old_hessian);
   }
   void Apply(const Vector& g, Vector* x) {
     secant.Apply(

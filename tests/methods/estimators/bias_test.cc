@@ -6,11 +6,11 @@
 #include <string>
 #include <vector>
 
-#include "Eigen/LU"
+#include "bilevel/base/internal/decompositions.h"
 #include "bilevel/bilevel.h"
 #include "bilevel/methods/estimators/hypergradient.h"
 #include "bilevel/methods/hyper_objective/gradient_method.h"
-#include "examples/support/quadratic_sum.h"
+#include "examples/support/learning/quadratic_sum.h"
 #include "gtest/gtest.h"
 
 namespace bilevel {
@@ -71,7 +71,7 @@ TEST(EstimateDistance, OfUnrollingIsThatOfItsFixedPointInClosedForm) {
   Matrix slope(2, 2);
   const Vector at_zero = map(Vector::Zero(2));
   for (int j = 0; j < 2; ++j) slope.col(j) = map(Vector::Unit(2, j)) - at_zero;
-  const Vector biased = slope.partialPivLu().solve(-at_zero);
+  const Vector biased = SolveSquare(slope, -at_zero);
   const double expected = (biased - sum.UpperSolution()).norm();
   EXPECT_GT(expected, 0.1);
   Problem problem;

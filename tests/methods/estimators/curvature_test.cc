@@ -4,9 +4,9 @@
 #include <memory>
 #include <string>
 
-#include "Eigen/Eigenvalues"
+#include "bilevel/base/internal/decompositions.h"
 #include "bilevel/bilevel.h"
-#include "examples/support/quadratic_sum.h"
+#include "examples/support/learning/quadratic_sum.h"
 #include "gtest/gtest.h"
 
 namespace bilevel {
@@ -55,7 +55,7 @@ TEST(EstimateCurvature, IsThatOfTheDenseHessian) {
     ASSERT_TRUE(compiled.program) << compiled.error;
     Matrix h = slope * slope.transpose();
     for (int i = 0; i < 3; ++i) h(i, i) += wells * wells * (6.0 * y[i] * y[i] - 2.0 * x);
-    const Vector eigenvalues = Eigen::SelfAdjointEigenSolver<Matrix>(h).eigenvalues();
+    const Vector eigenvalues = SymmetricEigen(h).eigenvalues();
     const Curvature c =
         EstimateCurvature(*compiled.oracle, Batch::All(), compiled.x, compiled.y, nullptr);
     EXPECT_NEAR(c.largest, eigenvalues[2], 1e-9);
@@ -73,8 +73,7 @@ TEST(EstimateUpperCurvature, IsThatOfTheClosedForm) {
   ASSERT_TRUE(compiled.program) << compiled.error;
   const UpperCurvature u =
       EstimateUpperCurvature(*compiled.oracle, Batch::All(), Batch::All(), compiled.x, compiled.y);
-  const Vector eigenvalues =
-      Eigen::SelfAdjointEigenSolver<Matrix>(sum.UpperHessian()).eigenvalues();
+  const Vector eigenvalues = SymmetricEigen(sum.UpperHessian()).eigenvalues();
   EXPECT_NEAR(u.curvature.largest, eigenvalues[2], 0.03 * eigenvalues[2]);
   EXPECT_NEAR(u.curvature.smallest, eigenvalues[0], 0.03 * eigenvalues[2]);
   const double norm = sum.Hypergradient(sum.x).norm();

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "Eigen/QR"
+#include "bilevel/base/internal/decompositions.h"
 #include "bilevel/bilevel.h"
 #include "bilevel/methods/stochastic/alset.h"
 #include "bilevel/methods/stochastic/bsa.h"
@@ -15,7 +15,7 @@
 #include "bilevel/methods/stochastic/sustain.h"
 #include "bilevel/methods/stochastic/ttsa.h"
 #include "bilevel/methods/stochastic/vrbo.h"
-#include "examples/support/quadratic_sum.h"
+#include "examples/support/learning/quadratic_sum.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -66,7 +66,7 @@ QuadraticSum Conditioned(int num_terms, double smallest, double largest) {
   QuadraticSum sum(num_terms, kUpper, kLower, kNoise);
   const Matrix mixed = Matrix::NullaryExpr(
       kLower, kLower, [](int i, int j) { return std::cos(1.0 + i * i + 3 * j); });
-  const Matrix q = Eigen::HouseholderQR<Matrix>(mixed).householderQ();
+  const Matrix q = HouseholderQ(mixed, kLower);
   const Vector eigenvalues =
       Vector::LinSpaced(kLower, std::log(smallest), std::log(largest)).array().exp();
   sum.mean_h = q * eigenvalues.asDiagonal() * q.transpose();
@@ -309,7 +309,7 @@ Vector Zero(int size, Map map) {
   const Vector at_zero = map(Vector::Zero(size));
   Matrix slope(size, size);
   for (int j = 0; j < size; ++j) slope.col(j) = map(Vector::Unit(size, j)) - at_zero;
-  return slope.colPivHouseholderQr().solve(-at_zero);
+  return SolveSquare(slope, -at_zero);
 }
 
 // Ten terms at a step of 0.1, where L / mu is 10: most of the flattest direction's z is missing.
@@ -354,7 +354,7 @@ TEST(Bias, OfAPenaltyIsThatOfTheFixedPointInClosedForm) {
     QuadraticSum sum = Conditioned(8, 0.1, 1.0);
     const Vector biased = Zero(2, [&](const Vector& x) -> Vector {
       const Matrix h = sum.mean_h + Matrix::Identity(4, 4) / kLambda;
-      const Vector y = h.ldlt().solve(sum.mean_c * x + sum.mean_d + sum.mean_b / kLambda);
+      const Vector y = SolveSymmetric(h, sum.mean_c * x + sum.mean_d + sum.mean_b / kLambda);
       return sum.rho * x - kLambda * sum.mean_c.transpose() * (y - sum.LowerSolution(x));
     });
     const double expected = (biased - sum.UpperSolution()).norm();

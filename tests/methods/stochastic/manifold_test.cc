@@ -7,8 +7,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "Eigen/Cholesky"
-#include "Eigen/Eigenvalues"
+#include "bilevel/base/internal/decompositions.h"
 #include "bilevel/bilevel.h"
 #include "bilevel/lower_level/block_jacobi.h"
 #include "bilevel/methods/estimators/curvature.h"
@@ -302,11 +301,11 @@ TEST(Curvature, LanczosFindsTheExtremeEigenvaluesInTheMetric) {
     metric.Apply(&column);
     inverse.col(j) = column;
   }
-  const Eigen::LLT<Matrix> root(inverse);
-  const Matrix similar = root.matrixL().transpose() * h * root.matrixL();
+  Matrix root;
+  ASSERT_TRUE(Cholesky(inverse, &root));
+  const Matrix similar = root.transpose() * h * root;
   for (const bool in_metric : {false, true}) {
-    const Vector eigenvalues =
-        Eigen::SelfAdjointEigenSolver<Matrix>(in_metric ? similar : h).eigenvalues();
+    const Vector eigenvalues = SymmetricEigen(in_metric ? similar : h).eigenvalues();
     const Curvature curvature =
         EstimateCurvature(oracle, Batch::All(), x, y, in_metric ? &metric : nullptr, 20);
     EXPECT_NEAR(curvature.largest, eigenvalues[n - 1], 1e-6 * eigenvalues[n - 1]);

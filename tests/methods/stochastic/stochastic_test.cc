@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "Eigen/Eigenvalues"
+#include "bilevel/base/internal/decompositions.h"
 #include "bilevel/bilevel.h"
 #include "bilevel/methods/stochastic/alset.h"
 #include "bilevel/methods/stochastic/amigo.h"
@@ -23,7 +23,7 @@
 #include "bilevel/methods/stochastic/sustain.h"
 #include "bilevel/methods/stochastic/ttsa.h"
 #include "bilevel/methods/stochastic/vrbo.h"
-#include "examples/support/quadratic_sum.h"
+#include "examples/support/learning/quadratic_sum.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "test_problems.h"
@@ -593,7 +593,7 @@ TEST(BadInput, BatchesSamplingAndSteps) {
   EXPECT_THAT(message, HasSubstr("above the limit of stability 2 / L = "));
   const double limit = std::stod(message.substr(message.find("2 / L = ") + 8));
   QuadraticSum sum(16, 2, 3, 0.3);
-  const double largest = sum.mean_h.selfadjointView<Eigen::Lower>().eigenvalues().maxCoeff();
+  const double largest = SymmetricEigen(sum.mean_h).eigenvalues().maxCoeff();
   EXPECT_NEAR(limit, 2.0 / largest, 1e-5);
 }
 

@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "bilevel/bilevel.h"
-#include "ceres/sphere_manifold.h"
 #include "examples/support/toy_problems.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "sphere.h"
 
 namespace bilevel {
 namespace {
@@ -369,7 +369,7 @@ TEST(Bome, ManifoldsWithEveryStepRule) {
       problem.AddUpperParameterBlock(x, 2);
       problem.lower()->AddResidualBlock(
           new AutoDiffCostFunction<OnSphere, 3, 2, 3>(new OnSphere), nullptr, x, y);
-      problem.lower()->SetManifold(y, new ceres::SphereManifold<3>);
+      problem.lower()->SetManifold(y, NewSphere());
       problem.upper()->AddResidualBlock(
           new AutoDiffCostFunction<NearDirection, 3, 3>(new NearDirection), nullptr, y);
       Bome::Options bome;

@@ -10,10 +10,10 @@
 
 #include "bilevel/bilevel.h"
 #include "bilevel/lower_level/sgm.h"
-#include "ceres/sphere_manifold.h"
 #include "examples/support/toy_problems.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "sphere.h"
 
 namespace bilevel {
 namespace {
@@ -258,7 +258,7 @@ struct NearOutside {
 TEST(Igfm, OnAManifold) {
   double x[3] = {1.0, 0.0, 0.0}, y[3] = {};
   Problem problem;
-  problem.AddUpperParameterBlock(x, 3, new ceres::SphereManifold<3>);
+  problem.AddUpperParameterBlock(x, 3, NewSphere());
   problem.lower()->AddResidualBlock(
       new AutoDiffCostFunction<Same, 3, 3, 3>(new Same), nullptr, x, y);
   problem.upper()->AddResidualBlock(

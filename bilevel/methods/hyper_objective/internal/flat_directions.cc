@@ -3,13 +3,13 @@
 #include <cmath>
 #include <vector>
 
-#include "Eigen/Eigenvalues"
+#include "bilevel/base/internal/decompositions.h"
 #include "bilevel/base/internal/rounding.h"
 
 namespace bilevel {
 
 Directions SplitDirections(const Matrix& j, const Vector& r, const Vector& gradient) {
-  const Eigen::SelfAdjointEigenSolver<Matrix> eigen(j.transpose() * j);
+  const SymmetricEigen eigen(j.transpose() * j);
   const Vector& values = eigen.eigenvalues();
   const double largest = values.size() > 0 ? values[values.size() - 1] : 0.0;
   std::vector<int> flat, learnable;

@@ -3,16 +3,14 @@
 #include <cmath>
 #include <limits>
 
-#include "Eigen/Eigenvalues"
-#include "Eigen/QR"
+#include "bilevel/base/internal/decompositions.h"
 #include "gtest/gtest.h"
 
 namespace bilevel {
 namespace {
 
 Matrix WithEigenvalues(const Vector& values) {
-  const Matrix q =
-      Eigen::HouseholderQR<Matrix>(Matrix::Random(values.size(), values.size())).householderQ();
+  const Matrix q = HouseholderQ(Matrix::Random(values.size(), values.size()), values.size());
   return q * values.asDiagonal() * q.transpose();
 }
 

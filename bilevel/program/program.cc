@@ -1,0 +1,17 @@
+#include "bilevel/program/program.h"
+
+namespace bilevel {
+
+Program::Program(int num_threads)
+    : own_pool(std::make_shared<ThreadPool>(num_threads)), pool(*own_pool) {}
+
+Program::Program(const Program& whole, int first, int count)
+    : x(whole.x),
+      y(whole.y),
+      scenarios(whole.scenarios.begin() + first, whole.scenarios.begin() + first + count),
+      own_pool(whole.own_pool),
+      pool(*own_pool) {}
+
+Program::~Program() = default;
+
+}  // namespace bilevel

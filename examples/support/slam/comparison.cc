@@ -1,0 +1,89 @@
+#include "examples/support/slam/comparison.h"
+
+#include <algorithm>
+
+namespace examples {
+
+std::string Factors(const std::vector<double>& x) {
+  std::string text;
+  for (size_t i = 0; i < x.size(); ++i) text += Format("%s%.3g", i ? " " : "", std::exp(x[i]));
+  return text;
+}
+
+std::string Comparison::ScoreTable() const {
+  Table table({"", "factors on sigmas", "train", "test", "test, to the file's"});
+  for (const Result& r : results) {
+    const bool have_test = std::isfinite(r.test);
+    table.Add({r.name,
+               Factors(r.x),
+               Format("%.4g", r.train),
+               have_test ? Format("%.4g", r.test) : "-",
+               have_test ? Format("%+.1f %%", 100.0 * (r.test / results[0].test - 1.0)) : "-"});
+  }
+  return table.ToString();
+}
+
+std::string Comparison::CostTable() const {
+  Table table({"", "cold solves", "warm solves", "failed", "factorisations", "seconds"});
+  for (const Cost& c : costs) {
+    table.Add({c.name,
+               std::to_string(c.counts.cold_solves),
+               std::to_string(c.counts.warm_solves),
+               std::to_string(c.counts.failed_solves),
+               std::to_string(c.counts.factorizations),
+               Format("%.1f", c.seconds)});
+  }
+  return table.ToString();
+}
+
+std::string Comparison::Verdict(Interval* interval) const {
+  constexpr size_t kFewest = 20;
+  const Result &by_hand = results.front(), &learned = results.back();
+  const size_t n = learned.test_errors.size();
+  *interval = {0.0, 0.0};
+  std::string text;
+  if (n < kFewest) {
+    text = Format("The test part has %zu errors: too few to tell whether one is better.\n", n);
+  } else {
+    const int block = std::max<int>(1, static_cast<int>(n) / 30);
+    *interval = BootstrapDifference(learned.test_errors, by_hand.test_errors, block);
+    text = Format(
+        "On the test part, learned less as in the file: %+.4g, 95 %% interval %+.4g to %+.4g "
+        "(bootstrap over blocks): %s.\n",
+        learned.test - by_hand.test,
+        interval->low,
+        interval->high,
+        interval->high < 0.0  ? "better"
+        : interval->low > 0.0 ? "worse"
+                              : "no difference that these data show");
+  }
+  for (const Result& r : results) {
+    if (!(r.test < 0.99 * learned.test && r.train > 1.01 * learned.train)) continue;
+    text += Format(
+        "\n\"%s\" scores worse on the training part and better on the test: what was learned "
+        "overfits.\n",
+        r.name.c_str());
+    break;
+  }
+  return text;
+}
+
+void Comparison::AddTo(Json* json) const {
+  const auto key = [](std::string name) {
+    std::replace(name.begin(), name.end(), ' ', '_');
+    return name;
+  };
+  for (const Result& r : results) {
+    json->Add(key(r.name), Json().Add("x", r.x).Add("train", r.train).Add("test", r.test));
+  }
+  for (const Cost& c : costs) {
+    json->Add(key("cost of " + c.name),
+              Json()
+                  .Add("cold_solves", static_cast<double>(c.counts.cold_solves))
+                  .Add("warm_solves", static_cast<double>(c.counts.warm_solves))
+                  .Add("factorizations", static_cast<double>(c.counts.factorizations))
+                  .Add("seconds", c.seconds));
+  }
+}
+
+}  // namespace examples

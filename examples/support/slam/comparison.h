@@ -1,0 +1,48 @@
+#ifndef BILEVEL_EXAMPLES_SUPPORT_SLAM_COMPARISON_H_
+#define BILEVEL_EXAMPLES_SUPPORT_SLAM_COMPARISON_H_
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "bilevel/bilevel.h"
+#include "examples/support/baselines.h"
+#include "examples/support/table.h"
+
+namespace examples {
+
+/// Logarithms of factors, scored on what they were found by and on what nothing has seen.
+struct Result {
+  std::string name;
+  std::vector<double> x;
+  double train = std::nan(""), test = std::nan("");
+  std::vector<double> test_errors = {};
+};
+
+struct Cost {
+  std::string name;
+  bilevel::LowerSolverCounts counts = {};
+  double seconds = 0.0;
+};
+
+/// "1.2 0.3": the factors.
+std::string Factors(const std::vector<double>& x);
+
+/// What was learned beside other ways to find x. The first of the results is set by hand, the last
+/// one learned; the first of the costs is learning's.
+struct Comparison {
+  std::vector<Result> results;
+  std::vector<Cost> costs;
+
+  std::string ScoreTable() const;
+  std::string CostTable() const;
+  /// Whether what was learned is better than what was set by hand on the test part, by a bootstrap
+  /// over blocks, and whether it overfits: sentences. *interval: of the difference, 0 and 0 where
+  /// there are too few errors.
+  std::string Verdict(Interval* interval) const;
+  void AddTo(Json* json) const;
+};
+
+}  // namespace examples
+
+#endif  // BILEVEL_EXAMPLES_SUPPORT_SLAM_COMPARISON_H_

@@ -1,0 +1,313 @@
+#include "examples/support/slam/g2o.h"
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "Eigen/Geometry"
+#include "Eigen/LU"
+#include "examples/support/dense.h"
+#include "examples/support/text.h"
+
+namespace examples {
+namespace {
+
+Eigen::Quaterniond Rotation(double roll, double pitch, double yaw) {
+  return Eigen::AngleAxisd(yaw, Eigen::Vector3d::UnitZ()) *
+         Eigen::AngleAxisd(pitch, Eigen::Vector3d::UnitY()) *
+         Eigen::AngleAxisd(roll, Eigen::Vector3d::UnitX());
+}
+
+Eigen::Vector3d EulerAngles(const Pose3& pose) {
+  const auto& [w, x, y, z] = pose.q;
+  const double sin_pitch = std::clamp(2.0 * (w * y - z * x), -1.0, 1.0);
+  return {std::atan2(2.0 * (w * x + y * z), 1.0 - 2.0 * (x * x + y * y)),
+          std::asin(sin_pitch),
+          std::atan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z))};
+}
+
+// d rotation vector / d (roll, pitch, yaw), in the body.
+Eigen::Matrix3d EulerJacobian(const Eigen::Vector3d& rpy) {
+  const double sr = std::sin(rpy[0]), cr = std::cos(rpy[0]);
+  const double sp = std::sin(rpy[1]), cp = std::cos(rpy[1]);
+  Eigen::Matrix3d jacobian;
+  jacobian << 1.0, 0.0, -sp, 0.0, cr, sr * cp, 0.0, -sr, cr * cp;
+  return jacobian;
+}
+
+// J' information J for information about d rotation / d what J differentiates by.
+PoseGraph3::Information Transform(const PoseGraph3::Information& information,
+                                  const Eigen::Matrix3d& jacobian) {
+  PoseGraph3::Information j = PoseGraph3::Information::Identity();
+  j.bottomRightCorner<3, 3>() = jacobian;
+  return j.transpose() * information * j;
+}
+
+enum class Format { kG2o, kToro };
+
+// TORO's order of the upper triangle in the plane; the others go row by row.
+constexpr int kToroRows[] = {0, 0, 1, 2, 0, 1}, kToroColumns[] = {0, 1, 1, 2, 2, 2};
+
+class Reader {
+ public:
+  bool Read(const std::string& path, AnyPoseGraph* graph) {
+    if (!in_.Open(path)) return false;
+    while (in_.Next()) {
+      if (!ReadLine()) return false;
+    }
+    if (planar_ < 0) return in_.FailAt(0, "there is no vertex and no edge");
+    if (planar_) {
+      graph->emplace<PoseGraph2>();
+      return Finish(&plane_, &std::get<PoseGraph2>(*graph));
+    }
+    graph->emplace<PoseGraph3>();
+    return Finish(&space_, &std::get<PoseGraph3>(*graph));
+  }
+  const std::string& error() const { return in_.error(); }
+
+ private:
+  // An edge between ids, with its line.
+  template <typename Graph>
+  struct Content {
+    struct Edge {
+      long from, to;
+      int line;
+      typename Graph::Edge edge;
+    };
+    std::map<long, typename Graph::Pose> vertices;
+    std::vector<Edge> edges;
+  };
+
+  bool ReadLine() {
+    const std::string& tag = in_[0];
+    if (tag == "FIX") {
+      for (int i = 1; i < std::max(in_.size(), 2); ++i) {
+        long id;
+        if (!in_.Integer(i, "the vertex to fix", &id)) return false;
+        fixed_.emplace(id, in_.line());
+      }
+      return true;
+    }
+    const struct {
+      const char* tag;
+      bool planar, is_edge;
+      Format format;
+    } kinds[] = {{"VERTEX_SE2", true, false, Format::kG2o},
+                 {"VERTEX2", true, false, Format::kToro},
+                 {"EDGE_SE2", true, true, Format::kG2o},
+                 {"EDGE2", true, true, Format::kToro},
+                 {"VERTEX_SE3:QUAT", false, false, Format::kG2o},
+                 {"VERTEX3", false, false, Format::kToro},
+                 {"EDGE_SE3:QUAT", false, true, Format::kG2o},
+                 {"EDGE3", false, true, Format::kToro}};
+    for (const auto& kind : kinds) {
+      if (tag != kind.tag) continue;
+      if (planar_ == (kind.planar ? 0 : 1)) {
+        return in_.Fail(tag + " in a file that began " + (planar_ ? "in the plane" : "in space"));
+      }
+      planar_ = kind.planar ? 1 : 0;
+      return kind.planar ? Entry(kind.is_edge, kind.format, &plane_)
+                         : Entry(kind.is_edge, kind.format, &space_);
+    }
+    return in_.Fail("unknown tag " + Printable(tag));
+  }
+
+  template <typename Graph>
+  bool Entry(bool is_edge, Format format, Content<Graph>* content) {
+    if (!is_edge) {
+      long id;
+      typename Graph::Pose pose;
+      if (!in_.Integer(1, "the id of the vertex", &id) || !ReadPose(2, format, &pose) ||
+          !in_.End(field_, "the pose")) {
+        return false;
+      }
+      return content->vertices.emplace(id, pose).second ||
+             in_.Fail("there is a vertex " + std::to_string(id) + " already");
+    }
+    typename Content<Graph>::Edge e;
+    e.line = in_.line();
+    if (!in_.Integer(1, "the first vertex of the edge", &e.from) ||
+        !in_.Integer(2, "the second vertex of the edge", &e.to) ||
+        !ReadPose(3, format, &e.edge.measured)) {
+      return false;
+    }
+    if (e.from == e.to) return in_.Fail("the edge leads from a vertex to itself");
+    const bool toro_order = Graph::kDim == 3 && format == Format::kToro;
+    int k = 0;
+    for (int row = 0; row < Graph::kDim; ++row) {
+      for (int column = row; column < Graph::kDim; ++column, ++k) {
+        const int r = toro_order ? kToroRows[k] : row, c = toro_order ? kToroColumns[k] : column;
+        double& value = e.edge.information(r, c);
+        if (!in_.Number(field_ + k, "an entry of the information", &value)) return false;
+        e.edge.information(c, r) = value;
+      }
+    }
+    if (!in_.End(field_ + k, "the information")) return false;
+    const Eigen::VectorXd eigenvalues = SymmetricEigen(e.edge.information).eigenvalues();
+    if (eigenvalues.minCoeff() < -1e-9 * std::abs(eigenvalues.maxCoeff())) {
+      return in_.Fail("the information is not positive semi-definite" +
+                      std::string(toro_order ? " in TORO's order xx xy yy hh xh yh" : ""));
+    }
+    if constexpr (Graph::kDim == 6) {
+      const Eigen::Matrix3d jacobian = format == Format::kG2o
+                                           ? Eigen::Matrix3d(0.5 * Eigen::Matrix3d::Identity())
+                                           : EulerJacobian(EulerAngles(e.edge.measured)).inverse();
+      e.edge.information = Transform(e.edge.information, jacobian);
+      if (!e.edge.information.allFinite()) {
+        return in_.Fail("the information about roll and yaw is not finite at this pitch");
+      }
+    }
+    content->edges.push_back(e);
+    return true;
+  }
+
+  bool ReadPose(int first, Format, Pose2* pose) {
+    field_ = first + 3;
+    return in_.Number(first, "x", &pose->v[0]) && in_.Number(first + 1, "y", &pose->v[1]) &&
+           in_.Number(first + 2, "the heading", &pose->v[2]);
+  }
+
+  bool ReadPose(int first, Format format, Pose3* pose) {
+    const char* names[] = {"x", "y", "z"};
+    for (int k = 0; k < 3; ++k) {
+      if (!in_.Number(first + k, names[k], &pose->t[k])) return false;
+    }
+    Eigen::Quaterniond q;
+    if (format == Format::kG2o) {
+      field_ = first + 7;
+      if (!in_.Number(first + 3, "qx", &q.x()) || !in_.Number(first + 4, "qy", &q.y()) ||
+          !in_.Number(first + 5, "qz", &q.z()) || !in_.Number(first + 6, "qw", &q.w())) {
+        return false;
+      }
+      if (std::abs(q.norm() - 1.0) > 0.01) return in_.Fail("the quaternion is not of length 1");
+    } else {
+      field_ = first + 6;
+      double rpy[3];
+      const char* angles[] = {"roll", "pitch", "yaw"};
+      for (int k = 0; k < 3; ++k) {
+        if (!in_.Number(first + 3 + k, angles[k], &rpy[k])) return false;
+      }
+      q = Rotation(rpy[0], rpy[1], rpy[2]);
+    }
+    q.normalize();
+    pose->q = {q.w(), q.x(), q.y(), q.z()};
+    return true;
+  }
+
+  template <typename Graph>
+  bool Finish(Content<Graph>* content, Graph* graph) {
+    const bool have_poses = !content->vertices.empty();
+    if (!have_poses) {
+      for (const auto& e : content->edges) {
+        content->vertices[e.from];
+        content->vertices[e.to];
+      }
+    }
+    std::map<long, int> index;
+    for (const auto& [id, pose] : content->vertices) {
+      index[id] = static_cast<int>(graph->vertices.size());
+      graph->vertices.push_back({id, pose});
+    }
+    for (const auto& [id, line] : fixed_) {
+      const auto found = index.find(id);
+      if (found == index.end()) {
+        return in_.FailAt(line, "there is no vertex " + std::to_string(id) + " to fix");
+      }
+      graph->vertices[found->second].fixed = true;
+    }
+    for (auto& e : content->edges) {
+      for (const long id : {e.from, e.to}) {
+        if (!index.count(id)) return in_.FailAt(e.line, "there is no vertex " + std::to_string(id));
+      }
+      e.edge.from = index[e.from];
+      e.edge.to = index[e.to];
+      graph->edges.push_back(e.edge);
+    }
+    std::string error;
+    return have_poses || PlaceByOdometry(graph, &error) || in_.FailAt(0, error);
+  }
+
+  LineReader in_;
+  int planar_ = -1;            // Not known yet.
+  int field_ = 0;              // The one after a pose.
+  std::map<long, int> fixed_;  // And the line.
+  Content<PoseGraph2> plane_;
+  Content<PoseGraph3> space_;
+};
+
+void Print(const Pose2& pose, Format, std::ostream* out) {
+  for (const double value : pose.v) *out << " " << value;
+}
+
+void Print(const Pose3& pose, Format format, std::ostream* out) {
+  for (const double value : pose.t) *out << " " << value;
+  if (format == Format::kG2o) {
+    *out << " " << pose.q[1] << " " << pose.q[2] << " " << pose.q[3] << " " << pose.q[0];
+  } else {
+    for (const double angle : EulerAngles(pose)) *out << " " << angle;
+  }
+}
+
+template <typename Graph>
+void Print(const Graph& graph, Format format, std::ostream* out) {
+  const bool g2o = format == Format::kG2o, planar = Graph::kDim == 3;
+  const std::string kind = g2o ? (planar ? "_SE2 " : "_SE3:QUAT ") : (planar ? "2 " : "3 ");
+  for (const auto& v : graph.vertices) {
+    *out << "VERTEX" << kind << v.id;
+    Print(v.pose, format, out);
+    *out << "\n";
+  }
+  for (const auto& v : graph.vertices) {
+    if (v.fixed) *out << "FIX " << v.id << "\n";
+  }
+  for (const auto& e : graph.edges) {
+    *out << "EDGE" << kind << graph.vertices[e.from].id << " " << graph.vertices[e.to].id;
+    Print(e.measured, format, out);
+    typename Graph::Information information = e.information;
+    if constexpr (Graph::kDim == 6) {
+      const Eigen::Matrix3d jacobian = g2o ? Eigen::Matrix3d(2.0 * Eigen::Matrix3d::Identity())
+                                           : EulerJacobian(EulerAngles(e.measured));
+      information = Transform(information, jacobian);
+    }
+    if (planar && !g2o) {
+      for (int k = 0; k < 6; ++k) *out << " " << information(kToroRows[k], kToroColumns[k]);
+    } else {
+      for (int r = 0; r < Graph::kDim; ++r) {
+        for (int c = r; c < Graph::kDim; ++c) *out << " " << information(r, c);
+      }
+    }
+    *out << "\n";
+  }
+}
+
+bool Write(const AnyPoseGraph& graph, Format format, const std::string& path, std::string* error) {
+  std::ofstream file(path);
+  file.precision(17);
+  std::visit([&](const auto& g) { Print(g, format, &file); }, graph);
+  file.close();
+  if (file) return true;
+  *error = path + " cannot be written";
+  return false;
+}
+
+}  // namespace
+
+bool ReadPoseGraph(const std::string& path, AnyPoseGraph* graph, std::string* error) {
+  Reader reader;
+  if (reader.Read(path, graph)) return true;
+  *error = reader.error();
+  return false;
+}
+
+bool WriteG2o(const AnyPoseGraph& graph, const std::string& path, std::string* error) {
+  return Write(graph, Format::kG2o, path, error);
+}
+
+bool WriteToro(const AnyPoseGraph& graph, const std::string& path, std::string* error) {
+  return Write(graph, Format::kToro, path, error);
+}
+
+}  // namespace examples
