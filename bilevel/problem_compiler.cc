@@ -1,6 +1,9 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
+#include <typeindex>
+#include <typeinfo>
+#include <unordered_map>
 #include <unordered_set>
 
 #include "bilevel/base/internal/bookkeeping.h"
@@ -8,6 +11,7 @@
 #include "bilevel/internal/block_geometry.h"
 #include "bilevel/internal/check_against_ceres.h"
 #include "bilevel/internal/check_program.h"
+#include "bilevel/internal/true_jacobian.h"
 #include "bilevel/problem.h"
 #include "bilevel/program/level_function.h"
 #include "bilevel/program/program.h"
@@ -42,8 +46,7 @@ class ProblemCompiler {
     }
     JoinScenarios();
     if (!CheckProgram(*program_, options_.need_f, error_)) return nullptr;
-    std::string complaint = CheckManifolds(*program_);
-    if (complaint.empty()) complaint = CheckRecordings(*program_, false);
+    std::string complaint = CheckRecordings(*program_, false);
     // With other losses than the user's the costs differ.
     if (complaint.empty() && options_.lower_losses.empty()) complaint = CheckCosts(*program_);
     if (!complaint.empty()) return Fail(complaint);
@@ -83,6 +86,7 @@ class ProblemCompiler {
       const ceres::Manifold* manifold = block.manifold;
       if (!FindManifold(block.values, name, problems, &program_->own_manifolds, &manifold, error_))
         return false;
+      manifold = WithTrueJacobian(manifold, block.values, name);
       const int index = program_->x.Add(block.values, block.size, manifold, name);
       for (int i = 0; i < block.size; ++i) {
         const auto& [lower, upper] = block.bounds[i];
@@ -231,8 +235,9 @@ class ProblemCompiler {
                                             ? it->second
                                             : lower.GetLossFunctionForResidualBlock(id);
       if (!CheckLoss(loss, program_->x, draft->made->y, draft->suffix, error_)) return false;
-      draft->made->g->AddResidual(
-          lower.GetCostFunctionForResidualBlock(id), loss, arguments, draft->SamplingWeight(id));
+      const ceres::CostFunction* cost = lower.GetCostFunctionForResidualBlock(id);
+      if (!FindTrueJacobians(*draft->made->g, arguments, &cost)) return false;
+      draft->made->g->AddResidual(cost, loss, arguments, draft->SamplingWeight(id));
     }
     return true;
   }
@@ -250,8 +255,9 @@ class ProblemCompiler {
       }
       const ceres::LossFunction* loss = upper.GetLossFunctionForResidualBlock(id);
       if (!CheckLoss(loss, program_->x, draft->made->y, draft->suffix, error_)) return false;
-      f.AddResidual(
-          upper.GetCostFunctionForResidualBlock(id), loss, arguments, draft->SamplingWeight(id));
+      const ceres::CostFunction* cost = upper.GetCostFunctionForResidualBlock(id);
+      if (!FindTrueJacobians(f, arguments, &cost)) return false;
+      f.AddResidual(cost, loss, arguments, draft->SamplingWeight(id));
     }
     return true;
   }
@@ -274,6 +280,48 @@ class ProblemCompiler {
     return true;
   }
 
+  // The first manifold of each type tells for all of them.
+  const ceres::Manifold* WithTrueJacobian(const ceres::Manifold* manifold,
+                                          const double* values,
+                                          const std::string& name) {
+    if (!manifold) return nullptr;
+    const auto [known, is_new] = wrong_.emplace(typeid(*manifold), false);
+    if (is_new) {
+      double error = 0.0;
+      // What throws here does so in every evaluation, which will say so.
+      Thrown([&] { error = PlusJacobianError(*manifold, values); });
+      if (error > kWrongPlusJacobian) {
+        known->second = true;
+        program_->remark = "PlusJacobian of the manifold of " + name +
+                           " is not the derivative of its Plus (a relative " + Scientific(error) +
+                           " off): derivatives were differenced along Plus";
+      }
+    }
+    if (!known->second) return manifold;
+    auto differenced = std::make_unique<DifferencedManifold>(manifold);
+    differenced_[values] = differenced.get();
+    program_->own_manifolds.push_back(std::move(differenced));
+    return program_->own_manifolds.back().get();
+  }
+
+  bool FindTrueJacobians(const LevelFunction& level,
+                         const std::vector<double*>& blocks,
+                         const ceres::CostFunction** cost) {
+    if (differenced_.empty()) return true;
+    std::vector<const DifferencedManifold*> manifolds;
+    for (const double* block : blocks) {
+      const auto found = differenced_.find(block);
+      manifolds.push_back(found == differenced_.end() ? nullptr : found->second);
+    }
+    std::string complaint;
+    Thrown([&] {
+      complaint = bilevel::FindTrueJacobians(manifolds, blocks, &program_->own_costs, cost);
+    });
+    if (complaint.empty()) return true;
+    return Refuse("residual block " + std::to_string(level.num_residual_blocks()) + " of " +
+                  level.name() + " " + complaint);
+  }
+
   bool AddLower(const Scenario& s,
                 double* values,
                 int size,
@@ -291,6 +339,7 @@ class ProblemCompiler {
             values, name, {s.lower_, s.upper_}, &program_->own_manifolds, &manifold, error_))
       return false;
     if (manifold && manifold->TangentSize() == 0) return true;  // A constant.
+    manifold = WithTrueJacobian(manifold, values, name);
     const int index = scenario->y.Add(values, size, manifold, name);
     return SetBounds(&scenario->y, index, *s.lower_, error_);
   }
@@ -375,6 +424,8 @@ class ProblemCompiler {
   const Problem::CompileOptions& options_;
   std::string* error_;
   std::unique_ptr<Program> program_;
+  std::unordered_map<std::type_index, bool> wrong_;  // PlusJacobians, by type of manifold.
+  std::unordered_map<const double*, const DifferencedManifold*> differenced_;
 };
 
 std::unique_ptr<Program> Problem::Compile(const CompileOptions& options, std::string* error) const {

@@ -272,10 +272,13 @@ class Run {
     summary_.weakly_active_lower_bounds = report.weakly_active;
     summary_.linear_residual = report.linear_residual;
     summary_.lower_level_remark = report.remark;
+    const auto add = [&](const std::string& remark) {
+      std::string& all = summary_.lower_level_remark;
+      if (!remark.empty()) all += (all.empty() ? "" : "; ") + remark;
+    };
+    add(oracle_.program().remark);
     if (options_.lower_solver_options.num_threads > 1) {
-      summary_.lower_level_remark +=
-          (report.remark.empty() ? "" : "; ") +
-          std::string("lower_solver_options.num_threads > 1: runs may differ in the last digits");
+      add("lower_solver_options.num_threads > 1: runs may differ in the last digits");
     }
   }
 

@@ -21,8 +21,6 @@ namespace {
 constexpr double kShare = 1e-6, kNoise = 1e-8;
 // How far beside the user's values costs are compared, and by how much they may differ.
 constexpr double kBeside = 1e-3, kCostShare = 1e-6, kSmallest = 1e-12;
-// Of manifolds: the differences' length, and the error that is none of theirs.
-constexpr double kDifference = 1e-5, kWrongJacobian = 1e-3;
 
 using Residual = LevelFunction::Residual;
 using Argument = LevelFunction::Argument;
@@ -156,49 +154,7 @@ std::string CheckCost(const Program& program,
          "Scenario::SetEvaluationCallback too";
 }
 
-// The largest difference between a manifold's PlusJacobian and central differences of its Plus, in
-// the largest entry of either. 0 where they cannot be had.
-double JacobianError(const ceres::Manifold& manifold, const Vector& x) {
-  const int m = manifold.TangentSize();
-  Matrix differences(x.size(), m);
-  Vector delta = Vector::Zero(m), up(x.size()), down(x.size());
-  for (int j = 0; j < m; ++j) {
-    delta[j] = kDifference;
-    if (!manifold.Plus(x.data(), delta.data(), up.data())) return 0.0;
-    delta[j] = -kDifference;
-    if (!manifold.Plus(x.data(), delta.data(), down.data())) return 0.0;
-    delta[j] = 0.0;
-    differences.col(j) = (up - down) / (2.0 * kDifference);
-  }
-  Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> jacobian(x.size(), m);
-  if (m == 0 || !manifold.PlusJacobian(x.data(), jacobian.data())) return 0.0;
-  const double size = std::max(differences.cwiseAbs().maxCoeff(), jacobian.cwiseAbs().maxCoeff());
-  return size > 0.0 ? (differences - jacobian).cwiseAbs().maxCoeff() / size : 0.0;
-}
-
 }  // namespace
-
-std::string CheckManifolds(const Program& program) {
-  std::vector<const Space*> spaces{&program.x};
-  for (const auto& s : program.scenarios) spaces.push_back(&s->y);
-  std::set<std::type_index> known;
-  for (const Space* space : spaces) {
-    for (const Space::Block& block : space->blocks()) {
-      if (!block.manifold || !known.insert(typeid(*block.manifold)).second) continue;
-      const Vector x = Eigen::Map<const Vector>(block.user, block.size);
-      double error = 0.0;
-      Thrown([&] { error = JacobianError(*block.manifold, x); });
-      if (!(error > kWrongJacobian)) continue;
-      return "the manifold of " + block.name +
-             " has a PlusJacobian that is not the derivative of its Plus (a relative " +
-             Scientific(error) +
-             " off), as with the trick of putting tangent columns into ambient Jacobians: second "
-             "derivatives along it would be wrong. Give it its true one, and cost functions their "
-             "ambient Jacobians, or AutoDiffCostFunction";
-    }
-  }
-  return "";
-}
 
 std::string CheckRecordings(const Program& program, bool every_block) {
   Vector x(program.x.size());

@@ -17,10 +17,6 @@ std::string CheckRecordings(const Program& program, bool every_block);
 /// differ. Returns a sentence, or nothing. The user's memory is as before.
 std::string CheckCosts(const Program& program);
 
-/// Holds the first manifold of each type against differences of its Plus, at the user's values: its
-/// PlusJacobian must be the derivative.
-std::string CheckManifolds(const Program& program);
-
 }  // namespace bilevel
 
 #endif  // BILEVEL_INTERNAL_CHECK_AGAINST_CERES_H_

@@ -8,6 +8,7 @@
 #include "bilevel/base/thread_pool.h"
 #include "bilevel/program/level_function.h"
 #include "bilevel/program/space.h"
+#include "ceres/cost_function.h"
 #include "ceres/manifold.h"
 #include "ceres/problem.h"
 
@@ -26,20 +27,18 @@ class Program {
     ceres::Problem *upper = nullptr, *lower = nullptr;  ///< The user's.
   };
 
-  explicit Program(int num_threads)
-      : own_pool(std::make_shared<ThreadPool>(num_threads)), pool(*own_pool) {}
+  explicit Program(int num_threads);
   /// Some of a program's scenarios, shared with it: points keep all scenarios' y. The whole must
   /// outlive the part.
-  Program(const Program& whole, int first, int count)
-      : x(whole.x),
-        y(whole.y),
-        scenarios(whole.scenarios.begin() + first, whole.scenarios.begin() + first + count),
-        own_pool(whole.own_pool),
-        pool(*own_pool) {}
+  Program(const Program& whole, int first, int count);
+  ~Program();
 
   Space x, y;
   std::vector<std::shared_ptr<Scenario>> scenarios;
-  std::vector<std::unique_ptr<ceres::Manifold>> own_manifolds;  ///< Made for blocks' own.
+  // Made for the blocks' own, in their place.
+  std::vector<std::unique_ptr<ceres::Manifold>> own_manifolds;
+  std::vector<std::unique_ptr<ceres::CostFunction>> own_costs;
+  std::string remark;  ///< What of it a report should tell.
   std::shared_ptr<ThreadPool> own_pool;
   ThreadPool& pool;
 };

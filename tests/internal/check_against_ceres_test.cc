@@ -143,58 +143,5 @@ TEST(CheckAgainstCeres, ACallbackThatCeresAloneKnowsIsNoticed) {
   EXPECT_NEAR(x, -std::log(3.0 / 2.56 - 1.0), 1e-7);
 }
 
-// A rotation whose PlusJacobian is [I; 0], or its own.
-class TrickManifold : public ceres::Manifold {
- public:
-  explicit TrickManifold(bool is_trick) : is_trick_(is_trick) {}
-  int AmbientSize() const override { return 4; }
-  int TangentSize() const override { return 3; }
-  bool Plus(const double* x, const double* delta, double* sum) const override {
-    return own_.Plus(x, delta, sum);
-  }
-  bool PlusJacobian(const double* x, double* jacobian) const override {
-    Eigen::Map<Eigen::Matrix<double, 4, 3, Eigen::RowMajor>>(jacobian).setIdentity();
-    return is_trick_ || own_.PlusJacobian(x, jacobian);
-  }
-  bool Minus(const double* y, const double* x, double* difference) const override {
-    return own_.Minus(y, x, difference);
-  }
-  bool MinusJacobian(const double* x, double* jacobian) const override {
-    return own_.MinusJacobian(x, jacobian);
-  }
-
- private:
-  ceres::EigenQuaternionManifold own_;
-  const bool is_trick_;
-};
-
-struct Turned {
-  template <typename T>
-  bool operator()(const T* q, const T* x, T* r) const {
-    for (int i = 0; i < 4; ++i) r[i] = q[i] - (i == 3 ? T(1.0) : T(0.1) * x[0]);
-    return true;
-  }
-};
-
-TEST(CheckAgainstCeres, APlusJacobianThatIsNoDerivativeIsRefused) {
-  for (const bool is_trick : {false, true}) {
-    double x = 0.5, q[] = {0.1, -0.2, 0.3, std::sqrt(0.86)};
-    Problem problem;
-    problem.AddUpperParameterBlock(&x, 1);
-    problem.lower()->AddParameterBlock(q, 4);
-    problem.lower()->SetManifold(q, new TrickManifold(is_trick));
-    problem.lower()->AddResidualBlock(
-        new AutoDiffCostFunction<Turned, 4, 4, 1>(new Turned), nullptr, q, &x);
-    problem.upper()->AddResidualBlock(TargetCost(0.7), nullptr, &x);
-    problem.SetParameterName(q, "attitude");
-    Solver::Summary summary;
-    Solve({}, &problem, &summary);
-    EXPECT_EQ(summary.IsSolutionUsable(), !is_trick) << summary.message;
-    if (is_trick) {
-      EXPECT_THAT(summary.message, HasSubstr("the manifold of 'attitude' has a PlusJacobian"));
-    }
-  }
-}
-
 }  // namespace
 }  // namespace bilevel

@@ -43,8 +43,10 @@ struct Sensitivity::Implementation {
     Matrix jacobian;
     double rho[3];
   };
-  std::unordered_map<ceres::ResidualBlockId, int>
-      owner;  // The scenario of each in the lower level.
+  struct Owner {
+    int scenario, residual;  // Of its lower level.
+  };
+  std::unordered_map<ceres::ResidualBlockId, Owner> owner;
   std::unordered_map<ceres::ResidualBlockId, const ceres::LossFunction*> scaled_losses;
   // The last residual block asked for, and dy*/dr.
   mutable ceres::ResidualBlockId last_observation = nullptr;
