@@ -21,7 +21,8 @@ namespace bilevel {
 /// matrices, quaternions and decompositions. What it refuses, on purpose, is code that turns `x.a`
 /// into a double and puts a jet together again from hand-made first derivatives
 /// (ceres::CubicInterpolator, ceres::CostFunctionToFunctor): there the second derivatives would
-/// silently be zero. Use cubic_interpolation.h, or leave such a cost function to numeric_hessian.h.
+/// silently be zero. Use cubic_interpolation.h; or ceres::AutoDiffCostFunction, whose second
+/// derivatives are differenced; or write a SecondOrderCostFunction.
 /// A functor must do its work in the calling thread, and keep no jet beyond the call.
 struct TapeScalar {
   // The value is `factor` times that of the tape's node, up to a constant: operations with
@@ -31,8 +32,15 @@ struct TapeScalar {
   int node = -1;
 
   TapeScalar() = default;
-  template <typename S, std::enable_if_t<std::is_arithmetic<S>::value>* = nullptr>
+  template <typename S>
+  using IfNumber = std::enable_if_t<std::is_arithmetic<S>::value>*;
+  template <typename S, IfNumber<S> = nullptr>
   TapeScalar(S s) : value(static_cast<double>(s)) {}  // NOLINT: implicit, as a literal.
+
+  // Compilers show this line where a functor takes `x.a` for a number.
+  // clang-format off
+  operator double() const = delete;  // Not a double: stay with T (or cubic_interpolation.h), or use ceres::AutoDiffCostFunction, or write a SecondOrderCostFunction.
+  // clang-format on
 
   TapeScalar& operator+=(const TapeScalar& y) { return *this = *this + y; }
   TapeScalar& operator-=(const TapeScalar& y) { return *this = *this - y; }
@@ -51,20 +59,40 @@ struct TapeScalar {
                           double fxy,
                           double fyy);
 
-  // Hidden friends: elsewhere in this namespace, sin(double) must stay what it is.
-  friend TapeScalar operator+(TapeScalar x, double y) { return x.value += y, x; }
-  friend TapeScalar operator+(double x, TapeScalar y) { return y.value += x, y; }
-  friend TapeScalar operator-(TapeScalar x, double y) { return x.value -= y, x; }
-  friend TapeScalar operator*(TapeScalar x, double y) {
+  // Hidden friends: elsewhere in this namespace, sin(double) must stay what it is. Those with
+  // numbers are templates, or the conversion to double would be as good a match.
+  template <typename S, IfNumber<S> = nullptr>
+  friend TapeScalar operator+(TapeScalar x, S y) {
+    return x.value += y, x;
+  }
+  template <typename S, IfNumber<S> = nullptr>
+  friend TapeScalar operator+(S x, TapeScalar y) {
+    return y.value += x, y;
+  }
+  template <typename S, IfNumber<S> = nullptr>
+  friend TapeScalar operator-(TapeScalar x, S y) {
+    return x.value -= y, x;
+  }
+  template <typename S, IfNumber<S> = nullptr>
+  friend TapeScalar operator*(TapeScalar x, S y) {
     x.value *= y;
     x.factor *= y;
     return x;
   }
-  friend TapeScalar operator*(double x, const TapeScalar& y) { return y * x; }
-  friend TapeScalar operator/(const TapeScalar& x, double y) { return x * (1.0 / y); }
+  template <typename S, IfNumber<S> = nullptr>
+  friend TapeScalar operator*(S x, const TapeScalar& y) {
+    return y * x;
+  }
+  template <typename S, IfNumber<S> = nullptr>
+  friend TapeScalar operator/(const TapeScalar& x, S y) {
+    return x * (1.0 / y);
+  }
   friend TapeScalar operator+(const TapeScalar& x) { return x; }
   friend TapeScalar operator-(const TapeScalar& x) { return x * -1.0; }
-  friend TapeScalar operator-(double x, const TapeScalar& y) { return -y + x; }
+  template <typename S, IfNumber<S> = nullptr>
+  friend TapeScalar operator-(S x, const TapeScalar& y) {
+    return -y + x;
+  }
 
   friend TapeScalar operator+(const TapeScalar& x, const TapeScalar& y) { return Sum(x, y); }
   friend TapeScalar operator-(const TapeScalar& x, const TapeScalar& y) { return x + -y; }
@@ -76,14 +104,34 @@ struct TapeScalar {
     const double fxy = -inverse * inverse;
     return TapeScalar::Chain(x, y, f, inverse, -f * inverse, 0.0, fxy, -2.0 * f * fxy);
   }
-  friend TapeScalar operator/(double x, const TapeScalar& y) { return TapeScalar(x) / y; }
+  template <typename S, IfNumber<S> = nullptr>
+  friend TapeScalar operator/(S x, const TapeScalar& y) {
+    return TapeScalar(x) / y;
+  }
 
-  friend bool operator<(const TapeScalar& x, const TapeScalar& y) { return x.value < y.value; }
-  friend bool operator<=(const TapeScalar& x, const TapeScalar& y) { return x.value <= y.value; }
-  friend bool operator>(const TapeScalar& x, const TapeScalar& y) { return x.value > y.value; }
-  friend bool operator>=(const TapeScalar& x, const TapeScalar& y) { return x.value >= y.value; }
-  friend bool operator==(const TapeScalar& x, const TapeScalar& y) { return x.value == y.value; }
-  friend bool operator!=(const TapeScalar& x, const TapeScalar& y) { return x.value != y.value; }
+#define BILEVEL_TAPE_PREDICATE(name, predicate)                                    \
+  friend bool name(const TapeScalar& x, const TapeScalar& y) { return predicate; } \
+  template <typename S, IfNumber<S> = nullptr>                                     \
+  friend bool name(const TapeScalar& x, S y) {                                     \
+    return predicate;                                                              \
+  }                                                                                \
+  template <typename S, IfNumber<S> = nullptr>                                     \
+  friend bool name(S x, const TapeScalar& y) {                                     \
+    return predicate;                                                              \
+  }
+  BILEVEL_TAPE_PREDICATE(operator<, Value(x) < Value(y))
+  BILEVEL_TAPE_PREDICATE(operator<=, Value(x) <= Value(y))
+  BILEVEL_TAPE_PREDICATE(operator>, Value(x) > Value(y))
+  BILEVEL_TAPE_PREDICATE(operator>=, Value(x) >= Value(y))
+  BILEVEL_TAPE_PREDICATE(operator==, Value(x) == Value(y))
+  BILEVEL_TAPE_PREDICATE(operator!=, Value(x) != Value(y))
+  BILEVEL_TAPE_PREDICATE(isless, std::isless(Value(x), Value(y)))
+  BILEVEL_TAPE_PREDICATE(islessequal, std::islessequal(Value(x), Value(y)))
+  BILEVEL_TAPE_PREDICATE(isgreater, std::isgreater(Value(x), Value(y)))
+  BILEVEL_TAPE_PREDICATE(isgreaterequal, std::isgreaterequal(Value(x), Value(y)))
+  BILEVEL_TAPE_PREDICATE(islessgreater, std::islessgreater(Value(x), Value(y)))
+  BILEVEL_TAPE_PREDICATE(isunordered, std::isunordered(Value(x), Value(y)))
+#undef BILEVEL_TAPE_PREDICATE
 
   friend bool isfinite(const TapeScalar& x) { return std::isfinite(x.value); }
   friend bool isinf(const TapeScalar& x) { return std::isinf(x.value); }
@@ -91,25 +139,6 @@ struct TapeScalar {
   friend bool isnormal(const TapeScalar& x) { return std::isnormal(x.value); }
   friend bool signbit(const TapeScalar& x) { return std::signbit(x.value); }
   friend int fpclassify(const TapeScalar& x) { return std::fpclassify(x.value); }
-  friend bool isless(const TapeScalar& x, const TapeScalar& y) {
-    return std::isless(x.value, y.value);
-  }
-  friend bool islessequal(const TapeScalar& x, const TapeScalar& y) {
-    return std::islessequal(x.value, y.value);
-  }
-  friend bool isgreater(const TapeScalar& x, const TapeScalar& y) {
-    return std::isgreater(x.value, y.value);
-  }
-  friend bool isgreaterequal(const TapeScalar& x, const TapeScalar& y) {
-    return std::isgreaterequal(x.value, y.value);
-  }
-  friend bool islessgreater(const TapeScalar& x, const TapeScalar& y) {
-    return std::islessgreater(x.value, y.value);
-  }
-  friend bool isunordered(const TapeScalar& x, const TapeScalar& y) {
-    return std::isunordered(x.value, y.value);
-  }
-
   friend TapeScalar abs(const TapeScalar& x) { return std::signbit(x.value) ? -x : x; }
   friend TapeScalar copysign(const TapeScalar& x, const TapeScalar& y) {
     return std::signbit(x.value) == std::signbit(y.value) ? x : -x;
@@ -163,6 +192,8 @@ struct TapeScalar {
   }
 
  private:
+  static double Value(const TapeScalar& x) { return x.value; }
+  static double Value(double x) { return x; }
   static TapeScalar Sum(const TapeScalar& x, const TapeScalar& y);
   static TapeScalar Product(const TapeScalar& x, const TapeScalar& y);
 };
@@ -175,6 +206,16 @@ namespace std {
 
 template <>
 struct numeric_limits<bilevel::TapeScalar> : numeric_limits<double> {};
+// Not what ?: says, which takes both ways of conversion for equally good.
+template <typename S>
+struct common_type<bilevel::TapeScalar, S>
+    : enable_if<is_arithmetic<S>::value, bilevel::TapeScalar> {};
+template <typename S>
+struct common_type<S, bilevel::TapeScalar> : common_type<bilevel::TapeScalar, S> {};
+template <>
+struct common_type<bilevel::TapeScalar, bilevel::TapeScalar> {
+  using type = bilevel::TapeScalar;
+};
 
 }  // namespace std
 
