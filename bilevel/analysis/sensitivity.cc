@@ -94,7 +94,9 @@ bool Sensitivity::Compute(Problem* problem, const std::vector<const double*>& up
     if (!s.program->scenarios[i]->lower) continue;
     std::vector<ceres::ResidualBlockId> ids;
     s.program->scenarios[i]->lower->GetResidualBlocks(&ids);
-    for (ceres::ResidualBlockId id : ids) s.owner[id] = static_cast<int>(i);
+    for (size_t k = 0; k < ids.size(); ++k) {
+      s.owner[ids[k]] = {static_cast<int>(i), static_cast<int>(k)};
+    }
   }
   s.computed.assign(s.program->x.blocks().size(), 0);
   for (const double* block : upper_blocks) {
@@ -224,6 +226,10 @@ bool Sensitivity::Directional(const std::vector<BlockVector>& upper_directions,
 
 const std::string& Sensitivity::message() const { return implementation_->message; }
 
+double Sensitivity::relative_rounding() const {
+  return implementation_->solver ? implementation_->solver->rounding() : 0.0;
+}
+
 double Sensitivity::relative_decrement() const {
   return implementation_->solver ? implementation_->solver->relative_decrement() : -1.0;
 }
@@ -276,6 +282,12 @@ std::string Sensitivity::FullReport() const {
     out << "  lower Hessian             Gauss-Newton: the result is approximate\n";
   }
   out << "  distance to y*, relative  " << relative_decrement() << "\n";
+  if (const double rounding = relative_rounding(); rounding > 0.0) {
+    out << "  rounding, relative        up to " << rounding << ": the Hessian is ill-conditioned\n";
+  }
+  if (const std::string& remark = implementation_->program->remark; !remark.empty()) {
+    out << "  manifolds                 " << remark << "\n";
+  }
   if (num_free_directions() > 0) {
     out << "  free directions           " << num_free_directions() << ", in " << free_directions()
         << "\n";

@@ -112,6 +112,9 @@ class Sensitivity {
   const std::string& message() const;
 
   /// Of the last Compute.
+  /// What rounding may be of the derivatives, relative, where the lower level is ill-conditioned; 0
+  /// where that is no more than 1e-6.
+  double relative_rounding() const;
   double relative_decrement() const;    ///< See Options::stationarity_tolerance.
   int num_free_directions() const;      ///< Dimension of the null space of d^2g/dy^2.
   std::string free_directions() const;  ///< The blocks it lives on.

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "Eigen/LU"
 #include "bilevel/analysis/internal/sensitivity_implementation.h"
 #include "bilevel/base/internal/decompositions.h"
 #include "bilevel/program/level_evaluator.h"
@@ -67,7 +66,7 @@ bool Sensitivity::Implementation::Linearize(const ceres::CostFunction& cost,
       if (!block.manifold->PlusJacobian(parameters[i], plus.data())) {
         return Fail("the manifold of " + block.name + " could not be differentiated");
       }
-      columns += jacobians[i] * plus;
+      columns += jacobians[i].lazyProduct(plus);
     } else {
       columns += jacobians[i];
     }
@@ -81,9 +80,10 @@ bool Sensitivity::Implementation::Look(ceres::ResidualBlockId id,
   const auto found = owner.find(id);
   if (found == owner.end()) return Fail("the residual block is not one of the lower level");
   Observation& o = *observation;
-  o.scenario = found->second;
-  const ceres::Problem& problem = *program->scenarios[o.scenario]->lower;
-  const ceres::CostFunction* cost = problem.GetCostFunctionForResidualBlock(id);
+  o.scenario = found->second.scenario;
+  const Program::Scenario& scenario = *program->scenarios[o.scenario];
+  const ceres::Problem& problem = *scenario.lower;
+  const ceres::CostFunction* cost = scenario.g->residuals()[found->second.residual].cost;
   const auto scaled = scaled_losses.find(id);
   const ceres::LossFunction* loss =
       scaled != scaled_losses.end() ? scaled->second : problem.GetLossFunctionForResidualBlock(id);
@@ -137,13 +137,13 @@ bool Sensitivity::GetSensitivityToResiduals(const double* lower,
   if (!residual_block || residual_block != s.last_observation) {
     s.last_observation = nullptr;
     if (!s.Look(residual_block, true, &o)) return false;
-    const Matrix b = o.jacobian.transpose() *
-                     (o.rho[1] * Matrix::Identity(o.residuals.size(), o.residuals.size()) +
-                      2.0 * o.rho[2] * o.residuals * o.residuals.transpose());
+    const Vector slope = o.jacobian.transpose().lazyProduct(o.residuals);
+    const Matrix b =
+        o.rho[1] * o.jacobian.transpose() + 2.0 * o.rho[2] * slope * o.residuals.transpose();
     if (!s.ScatterAndSolve(o, -b, &s.last_sensitivity)) return false;
     s.last_observation = residual_block;
   }
-  const Program::Scenario& scenario = *s.program->scenarios[s.owner.at(residual_block)];
+  const Program::Scenario& scenario = *s.program->scenarios[s.owner.at(residual_block).scenario];
   const int l = s.program->y.Find(lower);
   if (l < 0) return s.Fail("the lower block is not variable in the lower level");
   const int own = scenario.y.Find(lower);
@@ -172,16 +172,18 @@ bool Sensitivity::LeaveOut(ceres::ResidualBlockId residual_block,
   // (H - E K E')^-1 E g = W (I - K E'W)^-1 g with W = H^-1 E, by Woodbury's formula.
   const Matrix m = w(o.coordinates, Eigen::all);
   const SymmetricEigen eigen(0.5 * (m + m.transpose()));
-  const Matrix root = eigen.eigenvectors() * eigen.eigenvalues().cwiseSqrt().asDiagonal() *
-                      eigen.eigenvectors().transpose();
-  const Matrix left = Matrix::Identity(k, k) - root * o.hessian * root;
+  const Matrix scaled = eigen.eigenvectors() * eigen.eigenvalues().cwiseSqrt().asDiagonal();
+  const Matrix root = scaled.lazyProduct(eigen.eigenvectors().transpose());
+  const Matrix image = o.hessian.lazyProduct(root);
+  const Matrix left = Matrix::Identity(k, k) - root.lazyProduct(image);
   if (k > 0 && !(SymmetricEigen(left).eigenvalues()[0] > 1e-9)) {
     return s.Fail(
         "without that residual block the lower level's Hessian is not positive definite: y is not "
         "determined, or jumps");
   }
-  const Matrix product = Matrix::Identity(k, k) - o.hessian * m;
-  const Vector all = w * product.partialPivLu().solve(o.gradient);
+  const Matrix product = Matrix::Identity(k, k) - o.hessian.lazyProduct(m);
+  const Vector own_motion = SolveSquare(product, o.gradient);
+  const Vector all = w.lazyProduct(own_motion);
   const Space& space = s.program->scenarios[o.scenario]->y;
   const int own = space.Find(lower);
   Eigen::Map<Vector> out(motion, s.program->y.blocks()[l].tangent_size);

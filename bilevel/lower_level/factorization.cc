@@ -205,15 +205,18 @@ Factorization::Status Factorization::Factorize(const SparseMatrix& lower,
   }
   if (!std::isfinite(sum)) return Status::kNotFinite;
   if (n == 0) return Status::kPositiveDefinite;
-  return implementation_->Factorize(scaled_) > kRankTolerance ? Status::kPositiveDefinite
-                                                              : Status::kNotPositiveDefinite;
+  smallest_pivot_ = implementation_->Factorize(scaled_);
+  return smallest_pivot_ > kRankTolerance ? Status::kPositiveDefinite
+                                          : Status::kNotPositiveDefinite;
 }
 
 void Factorization::Remember(Memory* memory) {
   memory->KeepRange("scaled", scaled_.valuePtr(), scaled_.nonZeros());
   memory->KeepRange("scale", scale_.data(), scale_.size());
   memory->Keep("fixed", &fixed_);
-  if (memory->recalls() && scaled_.cols() > 0) implementation_->Factorize(scaled_);
+  if (memory->recalls() && scaled_.cols() > 0) {
+    smallest_pivot_ = implementation_->Factorize(scaled_);
+  }
 }
 
 void Factorization::Solve(const Vector& b, Vector* x) const {

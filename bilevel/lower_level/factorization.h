@@ -44,6 +44,8 @@ class Factorization {
 
   /// The scaling D of the last factorisation.
   const Vector& scale() const { return scale_; }
+  /// Its smallest pivot, where it succeeded.
+  double smallest_pivot() const { return smallest_pivot_; }
   /// "supernodal Cholesky (CHOLMOD)", and what was eliminated before.
   std::string Describe() const;
 
@@ -55,6 +57,7 @@ class Factorization {
   SparseMatrix scaled_;
   Vector scale_;
   std::vector<char> fixed_;
+  double smallest_pivot_ = 1.0;
   mutable Vector work_;
 };
 

@@ -6,8 +6,6 @@
 #include <random>
 #include <sstream>
 
-#include "Eigen/Cholesky"
-#include "Eigen/SVD"
 #include "bilevel/base/internal/decompositions.h"
 #include "bilevel/base/memory.h"
 #include "bilevel/lower_level/internal/name_blocks.h"
@@ -150,27 +148,27 @@ bool HessianSystem::Separate(Matrix small, const RowSparseMatrix& jacobian) {
   const Vector& scale = factorization_.scale();
   const double rounding = exact_ ? kRoundingOfExact : kRoundingOfOther;
   Matrix unscaled, rows;
-  Eigen::JacobiSVD<Matrix> svd;
+  Vector lengths;  // Falling; no more than J has rows.
+  Matrix right;
   for (int round = 0;; ++round) {
     unscaled = scale.cwiseInverse().asDiagonal() * small;
     rows = jacobian * unscaled;
-    svd.compute(rows, Eigen::ComputeFullV);
+    const RightSvd svd(rows);
+    lengths = svd.values;
+    right = svd.v;
     // Lengths around what rounding is may be shares of stiffer directions.
-    const auto lengths = svd.singularValues().array();
-    if (round == kMostRounds || !(lengths > 0.1 * rounding && lengths < 100.0 * rounding).any()) {
-      break;
-    }
+    const auto all = lengths.array();
+    if (round == kMostRounds || !(all > 0.1 * rounding && all < 100.0 * rounding).any()) break;
     IterateSubspace(&small);
   }
-  const Vector& lengths = svd.singularValues();  // Falling; no more than J has rows.
   const int num_weak = static_cast<int>((lengths.array() > rounding).count());
   const int num_null = static_cast<int>(small.cols()) - num_weak;
   largest_null_ = num_weak < lengths.size() ? lengths[num_weak] * lengths[num_weak] : 0.0;
-  null_space_ = Orthonormal(unscaled * svd.matrixV().rightCols(num_null));
+  null_space_ = Orthonormal(unscaled * right.rightCols(num_null));
   if (num_weak == 0) return true;
   smallest_kept_ = lengths[num_weak - 1] * lengths[num_weak - 1];
-  weak_ = unscaled * svd.matrixV().leftCols(num_weak);
-  weak_dual_ = scale.asDiagonal() * (small * svd.matrixV().leftCols(num_weak));
+  weak_ = unscaled * right.leftCols(num_weak);
+  weak_dual_ = scale.asDiagonal() * (small * right.leftCols(num_weak));
   rows = jacobian * weak_;
   Matrix curvature = rows.transpose() * rows;
   Multiply(weak_, &product_);
@@ -184,13 +182,30 @@ bool HessianSystem::Separate(Matrix small, const RowSparseMatrix& jacobian) {
       if (fixed_[i]) weak_image_.row(i).setZero();
     }
   }
-  const Eigen::LLT<Matrix> llt(curvature);
-  if (llt.info() != Eigen::Success) {
+  if (!InvertPositiveDefinite(curvature, &weak_inverse_)) {
     message_ = "the lower level's Hessian has a negative eigenvalue, or one lost in rounding";
     return false;
   }
-  weak_inverse_ = llt.solve(Matrix::Identity(num_weak, num_weak));
   return true;
+}
+
+double HessianSystem::Rounding() const {
+  constexpr double kIllConditioned = 1e-8, kWorthSaying = 1e-6;
+  constexpr double kOfCondition = 4.0 * std::numeric_limits<double>::epsilon();
+  if (weak_.cols() > 0) return kOfCondition / smallest_kept_;
+  if (singular_ || factorization_.smallest_pivot() > kIllConditioned) return 0.0;
+  // Inverse iteration: the smallest eigenvalue of a matrix whose diagonal is one.
+  const Vector& scale = factorization_.scale();
+  Vector v = Vector::Ones(scale.size()), next;
+  double smallest = 1.0;
+  for (int k = 0; k < kSubspaceIterations; ++k) {
+    v = scale.cwiseProduct(v / v.norm());
+    factorization_.Solve(v, &next);
+    v = scale.cwiseProduct(next);
+    smallest = std::min(smallest, 1.0 / v.norm());
+  }
+  const double rounding = kOfCondition / smallest;
+  return rounding > kWorthSaying ? rounding : 0.0;
 }
 
 bool HessianSystem::Solve(const Vector& b, Vector* x) {

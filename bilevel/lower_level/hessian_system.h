@@ -55,6 +55,9 @@ class HessianSystem {
   double smallest_kept_eigenvalue() const { return smallest_kept_; }
   /// Largest |Hx - b| / |b| of the solves since Prepare.
   double residual() const { return residual_; }
+  /// What rounding of H may be of a solution, relative: by an estimate of its condition, scaled.
+  /// 0 where that is no more than 1e-6, or H is singular.
+  double Rounding() const;
   int num_factorizations() const { return num_factorizations_; }
   /// For checkpoints; the matrix is the one that Prepare had.
   void Remember(const SparseMatrix* lower, Memory* memory);

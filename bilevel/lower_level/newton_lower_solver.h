@@ -75,6 +75,7 @@ class NewtonLowerSolver : public LowerSolver {
   int num_free_directions() const;
   std::string free_directions() const;
   double linear_residual() const;
+  double rounding() const;  ///< See HessianSystem::Rounding; the largest.
   /// Coordinates of y at a bound, and those of them with a multiplier of about zero, where y* is
   /// only directionally differentiable.
   int num_active_bounds() const;

@@ -151,6 +151,10 @@ LowerSolverReport NewtonLowerSolver::Report() const {
   if (largest != parts_.end()) {
     report.remark = "linear systems by " + (*largest)->system.factorization().Describe();
   }
+  if (const double share = rounding(); share > 0.0) {
+    report.remark += "; the lower level is ill-conditioned: rounding may be a relative " +
+                     Scientific(share) + " of its derivatives";
+  }
   return report;
 }
 
@@ -167,6 +171,12 @@ std::string NewtonLowerSolver::free_directions() const {
     names += (names.empty() ? "" : "; ") + part->system.NullSpaceBlocks();
   }
   return names;
+}
+
+double NewtonLowerSolver::rounding() const {
+  double largest = 0.0;
+  for (auto& part : parts_) largest = std::max(largest, part->system.Rounding());
+  return largest;
 }
 
 double NewtonLowerSolver::linear_residual() const {
