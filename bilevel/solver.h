@@ -112,7 +112,7 @@ class Solver {
       /// with other tolerances or limits the run goes on by these. False: always from the start.
       bool resume = false;
       /// Between two iterations, when so many or so much time have passed since the last; 0: never
-      /// for that reason.
+      /// for that reason. One is written at first, and before what may be the last iteration.
       int every_num_iterations = 0;
       double every_seconds = 60.0;
       /// Where it is not null and no longer 0, set by a signal handler or a callback, a checkpoint

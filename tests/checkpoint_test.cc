@@ -135,6 +135,29 @@ TEST_P(Checkpoints, AreNotFeltAndGiveTheSameBits) {
   }
 }
 
+// With a higher limit it goes on.
+TEST_P(Checkpoints, ALimitLeavesOneToGoOnFrom) {
+  for (const std::string& method : ListMethods()) {
+    SCOPED_TRACE(method);
+    Solver::Options options = SmallProblem::Options(method);
+    const std::vector<double> expected = Solved(GetParam(), options).Values();
+    options = SmallProblem::Options(method);
+    options.checkpoint.file = TempFile("limit_" + method);
+    options.checkpoint.every_seconds = 0.0;
+    options.max_num_iterations = 4;
+    const Solved first(GetParam(), options);
+    options = SmallProblem::Options(method);
+    options.checkpoint.file = TempFile("limit_" + method, false);
+    options.checkpoint.resume = true;
+    const Solved second(GetParam(), options);
+    if (first.summary.iterations.size() > 4) {
+      EXPECT_GE(second.summary.resumed_from_iteration, 2) << second.summary.FullReport();
+    }
+    EXPECT_TRUE(SameBits(second.Values(), expected)) << FirstDifference(second.Values(), expected);
+    std::remove(options.checkpoint.file.c_str());
+  }
+}
+
 // In a process of its own, which ends with its values in a file.
 pid_t Fork(SmallProblem::Kind kind, const Solver::Options& options, const std::string& outcome) {
   const pid_t child = fork();
@@ -353,7 +376,7 @@ class CheckpointRefusals : public ::testing::Test {
     options.checkpoint.every_num_iterations = 2;
     options.checkpoint.every_seconds = 0.0;
     const Solved run(SmallProblem::kTerms, options);
-    EXPECT_EQ(run.summary.num_checkpoints, 5) << run.summary.FullReport();
+    EXPECT_EQ(run.summary.num_checkpoints, 6) << run.summary.FullReport();
     options.checkpoint.resume = true;
   }
   std::string Message(SmallProblem::Kind kind = SmallProblem::kTerms) {

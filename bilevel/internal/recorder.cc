@@ -1,9 +1,10 @@
 #include "bilevel/internal/recorder.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstdio>
-#include <regex>
+#include <cstdlib>
 
 #include "bilevel/base/memory.h"
 #include "bilevel/internal/iteration_fields.h"
@@ -15,8 +16,21 @@ namespace {
 
 // The reason without its numbers, so that equal ones can be counted: "residual block # of ...".
 std::string MaskNumbers(const std::string& reason) {
-  static const std::regex number(R"((^|[^A-Za-z_0-9])-?[0-9]+(\.[0-9]+)?(e[-+]?[0-9]+)?)");
-  return std::regex_replace(reason, number, "$1#");
+  std::string masked;
+  for (const char* c = reason.c_str(); *c != '\0';) {
+    const unsigned char before = masked.empty() ? ' ' : masked.back();
+    const bool is_in_word = std::isalnum(before) || before == '_';
+    const auto is_digit = [](char d) { return d >= '0' && d <= '9'; };
+    if (!is_in_word && (is_digit(c[0]) || (c[0] == '-' && is_digit(c[1])))) {
+      char* end = nullptr;
+      std::strtod(c, &end);
+      masked += '#';
+      c = end;
+    } else {
+      masked += *c++;
+    }
+  }
+  return masked;
 }
 
 }  // namespace
@@ -176,12 +190,23 @@ bool Recorder::Resume(State* state, const Remember& remember) {
   return true;
 }
 
+// Whether the next iteration may be the last that limits allow, as far as that can be foreseen: a
+// checkpoint is to go on from, with other limits.
+bool Recorder::IsBeforeLimit() const {
+  const double now = Seconds();
+  return oracle_->iteration + 1 >= static_cast<uint64_t>(options_.max_num_iterations) ||
+         now + 2.0 * (now - last_rest_) > options_.max_solver_time_in_seconds;
+}
+
 bool Recorder::Rest(State* state, const Remember& remember) {
   if (!stop_message_.empty()) return false;  // It could not be resumed.
   if (!checkpoint_.is_wanted()) return true;
   const bool stops = options_.checkpoint.stop && *options_.checkpoint.stop != 0;
   // The first shows whether there can be any, before there is something to lose.
-  if (has_rested_ && !stops && !checkpoint_.IsDue(oracle_->iteration)) return true;
+  const bool is_due =
+      !has_rested_ || stops || IsBeforeLimit() || checkpoint_.IsDue(oracle_->iteration);
+  last_rest_ = Seconds();
+  if (!is_due) return true;
   has_rested_ = true;
   Memory memory;
   if (!RememberAll(state, remember, &memory)) {

@@ -59,6 +59,7 @@ class Recorder final : public Monitor {
   void KeepIfBest(const State& state, const Progress& progress, const IterationSummary& it);
   bool Stop(ceres::TerminationType type, const std::string& message);
   void RememberOwn(Memory* memory);
+  bool IsBeforeLimit() const;
   bool RememberAll(State* state, const Remember& remember, Memory* memory);
 
   const Solver::Options& options_;
@@ -75,6 +76,7 @@ class Recorder final : public Monitor {
   std::string stop_message_;
   Checkpoint checkpoint_;
   bool has_rested_ = false;
+  double last_rest_ = 0.0;  // In seconds.
 };
 
 }  // namespace bilevel
