@@ -8,19 +8,19 @@
 #include <vector>
 
 #include "examples/run_example.h"
-#include "examples/support/abalone.h"
-#include "examples/support/bal.h"
-#include "examples/support/calibration.h"
-#include "examples/support/g2o.h"
-#include "examples/support/image.h"
-#include "examples/support/libsvm.h"
+#include "examples/support/bundle_adjustment/bal.h"
+#include "examples/support/learning/abalone.h"
+#include "examples/support/learning/libsvm.h"
+#include "examples/support/learning/runs.h"
 #include "examples/support/plot.h"
-#include "examples/support/pose_stream.h"
-#include "examples/support/range_slam.h"
-#include "examples/support/runs.h"
+#include "examples/support/slam/g2o.h"
+#include "examples/support/slam/pose_stream.h"
+#include "examples/support/slam/range_slam.h"
+#include "examples/support/slam/trajectory.h"
 #include "examples/support/table.h"
 #include "examples/support/text.h"
-#include "examples/support/trajectory.h"
+#include "examples/support/vision/calibration.h"
+#include "examples/support/vision/image.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -175,6 +175,19 @@ TEST(HostileFiles, GnuplotGetsNoCommand) {
   EXPECT_THAT(script, HasSubstr("title ''.\"'\".' system \"touch by_gnuplot\" #' font"));
   EXPECT_THAT(script, Not(HasSubstr("\nsystem")));
   EXPECT_FALSE(std::ifstream(victim).good());
+}
+
+// Whoever reads the output may leave before its end.
+TEST(HostileFiles, AClosedPipeEndsNoRun) {
+  const std::string example = bilevel::ExamplePath("filter_fusion");
+  if (example.empty()) GTEST_SKIP() << "the examples were not built";
+  const std::string out = testing::TempDir() + "closed_pipe.json", code = out + ".code";
+  std::remove(out.c_str());
+  const std::string command = "{ sleep 0.2; '" + example + "' --quick --summary_json='" + out +
+                              "'; echo $? > '" + code + "'; } | true";
+  EXPECT_EQ(std::system(command.c_str()), 0);
+  EXPECT_EQ(bilevel::ReadText(code), "0\n");
+  EXPECT_THAT(bilevel::ReadText(out), HasSubstr("}"));
 }
 
 }  // namespace
