@@ -455,6 +455,23 @@ TEST_F(CheckpointRefusals, AFullDiskEndsNothing) {
   EXPECT_TRUE(SameBits(resumed.Values(), plain.Values()));
 }
 
+// A method that has solved before goes on with another problem's memory, once that is gone.
+TEST(Checkpoint, OneMethodForManyRuns) {
+  for (const std::string& name : ListMethods()) {
+    SCOPED_TRACE(name);
+    Solver::Options options = SmallProblem::Options(name);
+    const std::vector<double> expected = Solved(SmallProblem::kTerms, options).Values();
+    options.checkpoint.file = TempFile("again_" + name);
+    options.checkpoint.every_seconds = 0.0;
+    for (int run = 0; run < 3; ++run) {
+      options.checkpoint.resume = run > 0;
+      const std::vector<double> values = Solved(SmallProblem::kTerms, options).Values();
+      EXPECT_TRUE(SameBits(values, expected)) << run << FirstDifference(values, expected);
+    }
+    std::remove(options.checkpoint.file.c_str());
+  }
+}
+
 TEST_F(CheckpointRefusals, ManySolvesHaveNoFile) {
   SmallProblem small(SmallProblem::kTerms);
   Solver::Summary summary;

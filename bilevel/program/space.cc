@@ -247,8 +247,9 @@ bool Point::Move(double scale, const SparseVector& delta) {
 void Point::Remember(const std::string& name, const Space& space, Memory* memory) {
   bool exists = space_ != nullptr;
   memory->Keep(name + "_exists", &exists);
+  // What is recalled may have been of another run's space, which is gone.
+  if (memory->recalls()) *this = exists ? Point(&space) : Point();
   if (!exists) return;
-  if (!space_) *this = Point(&space);
   memory->KeepRange(name, value_.data(), value_.size());
 }
 

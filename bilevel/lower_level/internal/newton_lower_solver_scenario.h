@@ -27,14 +27,16 @@ struct NewtonLowerSolver::PerScenario {
         y(&s->y),
         trial(&s->y),
         start(&s->y),
-        gradient(s->y.tangent_size()),
+        gradient(Vector::Zero(s->y.tangent_size())),
         step(s->y.tangent_size()),
         trial_gradient(s->y.tangent_size()),
         product(s->y.tangent_size()),
         yy(s->g->yy_pattern()),
         yx(s->g->yx_pattern()),
         system(s->g->yy_pattern(), &s->y, s->g->num_exact_blocks() == s->g->num_residual_blocks()),
-        fixed(s->y.tangent_size(), 0) {}
+        fixed(s->y.tangent_size(), 0) {
+    y.value().setZero();  // A checkpoint may be asked for before there is one.
+  }
 
   Program::Scenario* scenario;
   LevelEvaluator g;
