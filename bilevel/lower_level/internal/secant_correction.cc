@@ -11,8 +11,8 @@ void SecantCorrection::Add(const Vector& step, const Vector& change) {
   const double curvature = step.dot(change);
   if (!(curvature > kLeastCurvature * step.norm() * change.norm())) return;
   if (steps_.size() == 0) {
-    steps_.resize(step.size(), kMostPairs);
-    changes_.resize(step.size(), kMostPairs);
+    steps_.setZero(step.size(), kMostPairs);
+    changes_.setZero(step.size(), kMostPairs);
   }
   if (num_pairs_ == kMostPairs) {  // Forget the oldest.
     for (int k = 1; k < kMostPairs; ++k) {

@@ -45,7 +45,7 @@ double BvfsmHypergradient::Estimate(Oracle& o, State& s, Vector* d) {
   theta_ = decay * options_.theta;
   sigma_ = decay * options_.sigma;
   Vector& w = s.vectors.try_emplace("bvfsm.w", s.y.value()).first->second;
-  if (w_.value().size() == 0) w_ = s.y;
+  w_ = s.y;  // The last run's space may be gone.
   w_.value() = w;
   const auto too_long = [&](const char* name) {
     o.Fail(std::string(name) + " is no longer finite, or its manifold failed: bvfsm." + name +
