@@ -129,9 +129,9 @@ ArgminCostFunction::ArgminCostFunction(const Solver::Options& options,
     mutable_parameter_block_sizes()->push_back(block.size);
   }
   s.solver = &s.prepared->lower();
-  State start = s.prepared->Start();
-  s.x = std::move(start.x);
-  s.y = std::move(start.y);
+  const State start = s.prepared->Start();
+  s.x = start.x;
+  s.y = start.y;
 }
 
 ArgminCostFunction::~ArgminCostFunction() = default;

@@ -65,9 +65,9 @@ bool Sensitivity::Implementation::Prepare(Problem* problem) {
   if (!prepared) return Fail(error);
   program = &prepared->program();
   solver = static_cast<NewtonLowerSolver*>(&prepared->lower());
-  State start = prepared->Start();
-  x = std::move(start.x);
-  y = std::move(start.y);
+  const State start = prepared->Start();
+  x = start.x;
+  y = start.y;
   return true;
 }
 
