@@ -17,11 +17,11 @@ struct SmallProblem {
   // e^(x of its kind) (y_i - its datum), bent a little.
   struct Datum {
     template <typename T>
-    bool operator()(const T* x, const T* y, T* r) const {
+    bool operator()(const T* weights, const T* v, T* r) const {
       using std::exp;
       using std::sin;
-      r[0] = exp(x[kind]) * (y[0] - value + 0.1 * sin(y[1] * value));
-      r[1] = exp(x[1 - kind]) * (y[1] + 0.2 * y[0] - 0.5 * value);
+      r[0] = exp(weights[kind]) * (v[0] - value + 0.1 * sin(v[1] * value));
+      r[1] = exp(weights[1 - kind]) * (v[1] + 0.2 * v[0] - 0.5 * value);
       return true;
     }
     double value;
@@ -30,9 +30,9 @@ struct SmallProblem {
 
   struct Wanted {
     template <typename T>
-    bool operator()(const T* y, T* r) const {
-      r[0] = y[0] - value;
-      r[1] = y[1] - 0.1 * value;
+    bool operator()(const T* v, T* r) const {
+      r[0] = v[0] - value;
+      r[1] = v[1] - 0.1 * value;
       return true;
     }
     double value;
@@ -40,8 +40,8 @@ struct SmallProblem {
 
   struct WantedTerm {  // The same as a general term.
     template <typename T>
-    bool operator()(const T* y, T* value) const {
-      *value = 0.5 * (y[0] - target) * (y[0] - target) + 0.5 * (y[1] - 0.1) * (y[1] - 0.1);
+    bool operator()(const T* v, T* value) const {
+      *value = 0.5 * (v[0] - target) * (v[0] - target) + 0.5 * (v[1] - 0.1) * (v[1] - 0.1);
       return true;
     }
     double target;

@@ -338,7 +338,7 @@ using Functors = ::testing::Types<Literals,
 #endif
                                   ScalarTraits,
                                   Containers>;
-TYPED_TEST_SUITE(TapeBattery, Functors);
+TYPED_TEST_SUITE(TapeBattery, Functors, );
 
 // Against extrapolated differences of Ceres' own Jacobian, and against forward mode.
 TYPED_TEST(TapeBattery, HessianIsTheDerivativeOfCeresJacobian) {

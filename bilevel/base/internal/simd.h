@@ -31,9 +31,23 @@ inline int SimdBytes() {
 
 template <typename T, int kBytes>
 struct Simd {
-  typedef T Type __attribute__((vector_size(kBytes), aligned(sizeof(T)), may_alias));
+  typedef T Type __attribute__((vector_size(kBytes)));
+  // Anywhere in an array. Clang forgets a typedef's own alignment where it is returned.
+  struct __attribute__((packed, may_alias)) Unaligned {
+    Type value;
+  };
   static constexpr int kLanes = kBytes / static_cast<int>(sizeof(T));
 };
+
+template <typename T, int kBytes>
+BILEVEL_INLINE const typename Simd<T, kBytes>::Unaligned& At(const T* p) {
+  return *reinterpret_cast<const typename Simd<T, kBytes>::Unaligned*>(p);
+}
+
+template <typename T, int kBytes>
+BILEVEL_INLINE typename Simd<T, kBytes>::Unaligned& At(T* p) {
+  return *reinterpret_cast<typename Simd<T, kBytes>::Unaligned*>(p);
+}
 
 // A register's sum, in halves.
 template <typename T, int kBytes>

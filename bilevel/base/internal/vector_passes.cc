@@ -5,18 +5,10 @@
 namespace bilevel {
 namespace {
 
+using internal::At;
+
 template <int kBytes>
 using Vec = typename internal::Simd<double, kBytes>::Type;
-
-template <int kBytes>
-BILEVEL_INLINE const Vec<kBytes>& At(const double* p) {
-  return *reinterpret_cast<const Vec<kBytes>*>(p);
-}
-
-template <int kBytes>
-BILEVEL_INLINE Vec<kBytes>& At(double* p) {
-  return *reinterpret_cast<Vec<kBytes>*>(p);
-}
 
 // Zero times a number is NaN where it is not finite. Sums that do not wait for each other.
 template <int kBytes>
@@ -26,7 +18,7 @@ BILEVEL_INLINE bool AllFinite(const double* v, int n) {
   double rest = 0.0;
   int i = 0;
   for (; i + kSums * kLanes <= n; i += kSums * kLanes) {
-    for (int k = 0; k < kSums; ++k) probe[k] += 0.0 * At<kBytes>(v + i + k * kLanes);
+    for (int k = 0; k < kSums; ++k) probe[k] += 0.0 * At<double, kBytes>(v + i + k * kLanes).value;
   }
   for (; i < n; ++i) rest += 0.0 * v[i];
   for (int k = 1; k < kSums; ++k) probe[0] += probe[k];
@@ -40,8 +32,9 @@ BILEVEL_INLINE bool Moved(const double* from, double scale, const double* d, int
   double rest = 0.0;
   int i = 0;
   for (; i + kLanes <= n; i += kLanes) {
-    const Vec<kBytes> moved = At<kBytes>(from + i) + scale * At<kBytes>(d + i);
-    At<kBytes>(to + i) = moved;
+    const Vec<kBytes> moved =
+        At<double, kBytes>(from + i).value + scale * At<double, kBytes>(d + i).value;
+    At<double, kBytes>(to + i).value = moved;
     probe += 0.0 * moved;
   }
   for (; i < n; ++i) {
@@ -58,9 +51,9 @@ BILEVEL_INLINE double Scaled(double scale, const double* v, int n, double* to) {
   double rest = 0.0;
   int i = 0;
   for (; i + kLanes <= n; i += kLanes) {
-    const Vec<kBytes> at = At<kBytes>(v + i);
+    const Vec<kBytes> at = At<double, kBytes>(v + i).value;
     sum += at * at;
-    if (to) At<kBytes>(to + i) = scale * at;
+    if (to) At<double, kBytes>(to + i).value = scale * at;
   }
   for (; i < n; ++i) {
     rest += v[i] * v[i];
@@ -74,7 +67,7 @@ BILEVEL_INLINE void AddScaled(double scale, const double* d, int n, double* v) {
   constexpr int kLanes = internal::Simd<double, kBytes>::kLanes;
   int i = 0;
   for (; i + kLanes <= n; i += kLanes) {
-    At<kBytes>(v + i) += scale * At<kBytes>(d + i);
+    At<double, kBytes>(v + i).value += scale * At<double, kBytes>(d + i).value;
   }
   for (; i < n; ++i) v[i] += scale * d[i];
 }
@@ -85,7 +78,8 @@ BILEVEL_INLINE void AddDifference(
   constexpr int kLanes = internal::Simd<double, kBytes>::kLanes;
   int i = 0;
   for (; i + kLanes <= n; i += kLanes) {
-    At<kBytes>(v + i) += scale * (At<kBytes>(d + i) - At<kBytes>(e + i));
+    At<double, kBytes>(v + i).value +=
+        scale * (At<double, kBytes>(d + i).value - At<double, kBytes>(e + i).value);
   }
   for (; i < n; ++i) v[i] += scale * (d[i] - e[i]);
 }

@@ -28,11 +28,11 @@ BILEVEL_INLINE void OutputsTile(const T* const* a,
     Vec x[kRows];
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) {
-      x[i] = *reinterpret_cast<const Vec*>(a[i] + j);
+      x[i] = At<T, kBytes>(a[i] + j).value;
     }
 #pragma GCC unroll 8
     for (int k = 0; k < kOutputs; ++k) {
-      const Vec y = *reinterpret_cast<const Vec*>(w[k] + j);
+      const Vec y = At<T, kBytes>(w[k] + j).value;
 #pragma GCC unroll 8
       for (int i = 0; i < kRows; ++i) sum[i][k] += x[i] * y;
     }
@@ -55,14 +55,14 @@ BILEVEL_INLINE void GradientTile(
   for (int k = 0; k < kOutputs; ++k) {
 #pragma GCC unroll 8
     for (int v = 0; v < kVecs; ++v) {
-      sum[k][v] = add ? *reinterpret_cast<const Vec*>(g[k] + j + v * kLanes) : Vec{};
+      sum[k][v] = add ? At<T, kBytes>(g[k] + j + v * kLanes).value : Vec{};
     }
   }
   for (int i = 0; i < rows; ++i) {
     Vec x[kVecs];
 #pragma GCC unroll 8
     for (int v = 0; v < kVecs; ++v) {
-      x[v] = *reinterpret_cast<const Vec*>(a[i] + j + v * kLanes);
+      x[v] = At<T, kBytes>(a[i] + j + v * kLanes).value;
     }
 #pragma GCC unroll 8
     for (int k = 0; k < kOutputs; ++k) {
@@ -75,7 +75,7 @@ BILEVEL_INLINE void GradientTile(
   for (int k = 0; k < kOutputs; ++k) {
 #pragma GCC unroll 8
     for (int v = 0; v < kVecs; ++v) {
-      *reinterpret_cast<Vec*>(g[k] + j + v * kLanes) = sum[k][v];
+      At<T, kBytes>(g[k] + j + v * kLanes).value = sum[k][v];
     }
   }
 }
@@ -163,11 +163,11 @@ BILEVEL_INLINE void SumOfRowsTile(
     const T* const row = rows + static_cast<size_t>(indices[k]) * ld;
 #pragma GCC unroll 8
     for (int v = 0; v < kVecs; ++v) {
-      sum[v] += *reinterpret_cast<const Vec*>(row + v * kLanes) * values[k];
+      sum[v] += At<T, kBytes>(row + v * kLanes).value * values[k];
     }
   }
 #pragma GCC unroll 8
-  for (int v = 0; v < kVecs; ++v) *reinterpret_cast<Vec*>(out + v * kLanes) = sum[v];
+  for (int v = 0; v < kVecs; ++v) At<T, kBytes>(out + v * kLanes).value = sum[v];
 }
 
 template <typename T, int kBytes>
@@ -224,8 +224,8 @@ BILEVEL_INLINE void Exp(typename Simd<T, kBytes>::Type* v) {
   Vec sum = Vec{} + S::kInverseFactorial[S::kExpDegree];
 #pragma GCC unroll 16
   for (int i = S::kExpDegree - 1; i >= 0; --i) sum = S::kInverseFactorial[i] + sum * r;
-  const Ints power = (reinterpret_cast<const Ints&>(shifted) + S::kBias) << S::kMantissa;
-  *v = sum * reinterpret_cast<const Vec&>(power);
+  const Ints power = (reinterpret_cast<Ints>(shifted) + S::kBias) << S::kMantissa;
+  *v = sum * reinterpret_cast<Vec>(power);
 }
 
 // 0 <= v <= 1.
@@ -251,16 +251,18 @@ BILEVEL_INLINE void ConvertBack(const T* from, int n, double* to) {
 }
 
 // All n numbers, register by register; the last ones in a register of their own.
-#define BILEVEL_FOR_EACH_REGISTER(FUNCTION)         \
-  using Vec = typename Simd<T, kBytes>::Type;       \
-  constexpr int kLanes = Simd<T, kBytes>::kLanes;   \
-  for (; n >= kLanes; n -= kLanes, v += kLanes) {   \
-    FUNCTION<T, kBytes>(reinterpret_cast<Vec*>(v)); \
-  }                                                 \
-  if (n == 0) return;                               \
-  Vec rest = {};                                    \
-  std::memcpy(&rest, v, n * sizeof(T));             \
-  FUNCTION<T, kBytes>(&rest);                       \
+#define BILEVEL_FOR_EACH_REGISTER(FUNCTION)       \
+  using Vec = typename Simd<T, kBytes>::Type;     \
+  constexpr int kLanes = Simd<T, kBytes>::kLanes; \
+  for (; n >= kLanes; n -= kLanes, v += kLanes) { \
+    Vec at = At<T, kBytes>(v).value;              \
+    FUNCTION<T, kBytes>(&at);                     \
+    At<T, kBytes>(v).value = at;                  \
+  }                                               \
+  if (n == 0) return;                             \
+  Vec rest = {};                                  \
+  std::memcpy(&rest, v, n * sizeof(T));           \
+  FUNCTION<T, kBytes>(&rest);                     \
   std::memcpy(v, &rest, n * sizeof(T))
 
 template <typename T, int kBytes>

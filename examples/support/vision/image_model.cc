@@ -40,7 +40,10 @@ const std::array<std::array<double, kTaps>, kFilters>& Basis() {
 
 // Loops go through rows in steps of kStep pixels; memory is laid out for that.
 typedef double Pack __attribute__((vector_size(64)));
-typedef double LoosePack __attribute__((vector_size(64), aligned(8), may_alias));
+// Anywhere in a row. Clang forgets a typedef's own alignment where it is returned.
+struct __attribute__((packed, may_alias)) LoosePack {
+  Pack value;
+};
 constexpr int kLanes = 8, kStep = 2 * kLanes;
 LoosePack& At(double* p) { return *reinterpret_cast<LoosePack*>(p); }
 const LoosePack& At(const double* p) { return *reinterpret_cast<const LoosePack*>(p); }
@@ -100,7 +103,7 @@ void Respond(const Bank& bank, const Framed& in, int y, bool add, Rows* out) {
         for (int i = 0; i < kSize; ++i) {
           const double* taps = bank.taps[j * kSize + i] + k;
           const double* from = in.row(y + j) + x + i;
-          const Pack left = At(from), right = At(from + kLanes);
+          const Pack left = At(from).value, right = At(from + kLanes).value;
           for (int m = 0; m < kGroup; ++m) {
             sums[m][0] += taps[m] * left;
             sums[m][1] += taps[m] * right;
@@ -110,8 +113,8 @@ void Respond(const Bank& bank, const Framed& in, int y, bool add, Rows* out) {
       for (int m = 0; m < kGroup; ++m) {
         double* to = out->row(k + m) + x;
         for (int half = 0; half < 2; ++half) {
-          if (add) sums[m][half] += At(to + half * kLanes);
-          At(to + half * kLanes) = sums[m][half];
+          if (add) sums[m][half] += At(to + half * kLanes).value;
+          At(to + half * kLanes).value = sums[m][half];
         }
       }
     }
@@ -126,7 +129,7 @@ void AddAdjoint(const Bank& bank, const Rows& in, int y, Framed* out) {
     for (int k = 0; k < kFilters; ++k) {
       for (int i = 0; i < kSize; ++i) {
         const double* from = in.row(k) + x - i;
-        const Pack left = At(from), right = At(from + kLanes);
+        const Pack left = At(from).value, right = At(from + kLanes).value;
         for (int j = 0; j < kSize; ++j) {
           sums[j][0] += bank.taps[j * kSize + i][k] * left;
           sums[j][1] += bank.taps[j * kSize + i][k] * right;
@@ -135,8 +138,8 @@ void AddAdjoint(const Bank& bank, const Rows& in, int y, Framed* out) {
     }
     for (int j = 0; j < kSize; ++j) {
       double* to = out->row(y + j) + x;
-      At(to) += sums[j][0];
-      At(to + kLanes) += sums[j][1];
+      At(to).value += sums[j][0];
+      At(to + kLanes).value += sums[j][1];
     }
   }
 }
@@ -148,8 +151,8 @@ void AddByTaps(const Rows& rows, const Framed& in, int y, Bank* out) {
     for (int j = 0; j < kSize; ++j) {
       Pack sums[kSize] = {};
       for (int x = 0; x < rows.width; x += kLanes) {
-        const Pack row = At(rows.row(k) + x);
-        for (int i = 0; i < kSize; ++i) sums[i] += row * At(in.row(y + j) + x + i);
+        const Pack row = At(rows.row(k) + x).value;
+        for (int i = 0; i < kSize; ++i) sums[i] += row * At(in.row(y + j) + x + i).value;
       }
       for (int i = 0; i < kSize; ++i) {
         for (int l = 0; l < kLanes; ++l) out->taps[j * kSize + i][k] += sums[i][l];

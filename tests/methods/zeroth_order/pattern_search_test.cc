@@ -99,10 +99,10 @@ struct Wells {
                   const Batch&,
                   double* value,
                   double** gradients) const override {
-      const double y = p[0][0], x = p[1][0], square = y * y - 1.0;
-      *value = 0.25 * square * square - x * y;
-      if (gradients && gradients[0]) gradients[0][0] = square * y - x;
-      if (gradients && gradients[1]) gradients[1][0] = -y;
+      const double v = p[0][0], tilt = p[1][0], square = v * v - 1.0;
+      *value = 0.25 * square * square - tilt * v;
+      if (gradients && gradients[0]) gradients[0][0] = square * v - tilt;
+      if (gradients && gradients[1]) gradients[1][0] = -v;
       return true;
     }
     bool has_hessian_product() const override { return true; }
