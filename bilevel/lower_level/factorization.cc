@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <new>
 
 #include "Eigen/Cholesky"
 #include "Eigen/SparseCholesky"
@@ -35,6 +36,13 @@ class Cholmod : public Eigen::CholmodDecomposition<SparseMatrix, Eigen::Lower> {
     cholmod().final_ll = 1;
     cholmod().print = 0;  // Failure is a status, not a message.
     analyzePattern(matrix);
+    ThrowIfOutOfMemory();
+  }
+
+  // CHOLMOD says it by a status, and leaves unmade what it was to make.
+  void ThrowIfOutOfMemory() {
+    const int status = cholmod().status;
+    if (status == CHOLMOD_OUT_OF_MEMORY || status == CHOLMOD_TOO_LARGE) throw std::bad_alloc();
   }
 
   bool is_supernodal() const { return m_cholmodFactor->is_super; }
@@ -102,6 +110,7 @@ struct Factorization::Implementation {
     if (cholmod) {
       const OneOpenMpThread one_thread;
       cholmod->factorize(matrix);
+      cholmod->ThrowIfOutOfMemory();
       if (cholmod->info() != Eigen::Success) return 0.0;
       return std::min(smallest, cholmod->SmallestPivot());
     }
@@ -120,6 +129,7 @@ struct Factorization::Implementation {
 #ifdef BILEVEL_USE_CHOLMOD
     if (cholmod) {
       *x = cholmod->solve(b);
+      cholmod->ThrowIfOutOfMemory();
       return;
     }
 #endif

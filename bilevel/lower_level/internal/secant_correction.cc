@@ -10,7 +10,7 @@ namespace bilevel {
 void SecantCorrection::Add(const Vector& step, const Vector& change) {
   const double curvature = step.dot(change);
   if (!(curvature > kLeastCurvature * step.norm() * change.norm())) return;
-  if (steps_.size() == 0) {
+  if (changes_.size() == 0) {  // The last of both, which may have thrown.
     steps_.setZero(step.size(), kMostPairs);
     changes_.setZero(step.size(), kMostPairs);
   }

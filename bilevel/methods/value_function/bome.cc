@@ -84,6 +84,11 @@ bool Bome::EstimateLowerSolution(Oracle& o, const State& s) {
   return unroll_.Run(o, s.x, 0, &y_hat_);
 }
 
+void Bome::SayWhyByGradientSteps(Oracle& o) {
+  if (why_not_solved_.empty()) return;
+  o.Fail(o.Clear() + "; y_hat was by gradient steps, since " + why_not_solved_);
+}
+
 void Bome::Step(Oracle& o, State& s, Progress* progress) {
   // The first iteration only looks, so that what is reported belongs to the point it is reported
   // at.
@@ -101,12 +106,12 @@ void Bome::Step(Oracle& o, State& s, Progress* progress) {
     progress->step_norm = s.x.dim() > 0 ? step_x : step_y;
   }
 
-  if (!EstimateLowerSolution(o, s)) return;
+  if (!EstimateLowerSolution(o, s)) return SayWhyByGradientSteps(o);
   double q = o.g.Gradient(s.x, s.y, &qx_, &qy_);
   q -= o.g.Gradient(s.x, y_hat_, &gx_, nullptr);
   qx_ -= gx_;
   progress->upper_value = o.f.Gradient(s.x, s.y, &fx_, &fy_);
-  if (!o.ok()) return;
+  if (!o.ok()) return SayWhyByGradientSteps(o);
 
   double qq = 0.0, fq = 0.0;
   AddProducts(s.x, fx_, qx_, &qq, &fq);

@@ -70,6 +70,8 @@ class Bome : public Method {
 
  private:
   bool EstimateLowerSolution(Oracle& oracle, const State& state);
+  // Perhaps that is why the oracle failed.
+  void SayWhyByGradientSteps(Oracle& oracle);
   bool BiasedHypergradient(Oracle& oracle, const State& state, Vector* d);
 
   Options options_;
