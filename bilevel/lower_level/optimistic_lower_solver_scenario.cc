@@ -12,26 +12,8 @@
 namespace bilevel {
 namespace {
 
-constexpr double kShortestStep = 1e-10;
-// A step is taken if the value falls by this share of what was expected.
-// Full steps that do not halve the decrement have stalled if it is below this, relatively.
-constexpr double kStalled = 1e-5;
 // A vector with a larger share in a null space sees it.
 constexpr double kVisibleShare = 1e-6;
-
-// What rounding of y is worth in the norm of a matrix with the diagonal d.
-double Rounding(const Space& space, const Vector& d, const Vector& y) {
-  double squared = 0.0;
-  for (const Space::Block& block : space.blocks()) {
-    const auto scale = d.segment(block.tangent_offset, block.tangent_size);
-    const auto values = y.segment(block.offset, block.size);
-    squared +=
-        block.manifold ? scale.maxCoeff() * values.squaredNorm() : scale.dot(values.cwiseAbs2());
-  }
-  return kRoundingOfPoint * std::sqrt(squared);
-}
-
-double Unit(double value) { return std::sqrt(2.0 * std::abs(value)); }
 
 }  // namespace
 
@@ -44,7 +26,7 @@ bool OptimisticLowerSolver::PerScenario::Minimize(const Vector& at_x, const Vect
   for (int iteration = 0;; ++iteration) {
     double reduced_decrement = 0.0;
     Slide slide = NewtonSlide(&reduced_decrement);
-    const double rounding = Rounding(space, w_diagonal, y.value());
+    const double rounding = Rounding(w_diagonal);
     const bool is_stationary =
         reduced_decrement <= rounding ||
         HasStalled(reduced_decrement, previous, kStalled * Unit(f_value), rounding);
@@ -149,88 +131,6 @@ bool OptimisticLowerSolver::PerScenario::Evaluate(bool find_held) {
   ++counts.factorizations;
   return eigen.Compute(h, eigen.UnitDiagonal(h), options.rank_tolerance) ||
          Fail("its Hessian is not finite");
-}
-
-double OptimisticLowerSolver::PerScenario::Measure() {
-  Stopwatch watch(&counts.seconds_in_linear_algebra);
-  const auto decrement_of = [&] { return std::sqrt(std::max(0.0, gradient.dot(step))); };
-  const double rounding = Rounding(space, eigen.d(), y.value());
-  eigen.SolveAbsolute(gradient, 0.0, &step);
-  decrement = decrement_of();
-  const double distance = decrement / (decrement + rounding / kRoundingOfPoint);
-  if (decrement > rounding) {
-    eigen.SolveAbsolute(gradient, 0.1 * std::min(1.0, 10.0 * distance), &step);
-    if (decrement_of() < 0.1 * decrement) eigen.SolveAbsolute(gradient, 0.0, &step);
-  }
-  const double unit = Unit(value);
-  relative_decrement = unit > 0.0 ? decrement / unit : decrement;
-  return rounding;
-}
-
-bool OptimisticLowerSolver::PerScenario::Approach() {
-  double previous = std::numeric_limits<double>::infinity();
-  for (int iteration = 0;; ++iteration) {
-    const double rounding = Measure();
-    const bool is_short = step.norm() <= kLongestStalled * (1.0 + y.value().norm());
-    if (decrement <= rounding ||
-        (is_short && HasStalled(decrement, previous, kStalled * Unit(value), rounding))) {
-      return FindNullSpace(rounding);
-    }
-    if (iteration >= options.max_num_iterations) {
-      return Fail("no stationary point after " + std::to_string(iteration) +
-                  " Newton iterations (relative decrement " + Scientific(relative_decrement) + ")");
-    }
-    double share = 1.0;
-    message.clear();
-    if (!Descend(rounding, &share)) {
-      return Fail("no step decreases its cost" + (message.empty() ? "" : ": " + message));
-    }
-    previous = share == 1.0 ? decrement : std::numeric_limits<double>::infinity();
-    if (!Evaluate()) return false;
-  }
-}
-
-// By a share of the step. False: by none.
-bool OptimisticLowerSolver::PerScenario::Descend(double rounding, double* share) {
-  const double slope = gradient.dot(step);
-  const bool is_hidden =
-      IsHiddenInValue(slope, std::abs(value)) || IsNearRounding(decrement, rounding);
-  double trial_value = 0.0;
-  for (*share = 1.0;; *share *= 0.5) {
-    trial.value() = y.value();
-    if (Move(-*share * step, &trial)) {
-      Stopwatch watch(&counts.seconds_in_evaluation);
-      const double allowed = is_hidden ? RoundingOfValue(std::abs(value)) + slope
-                                       : -kSufficientDecrease * *share * slope;
-      if (g.Value(x.data(), trial.value().data(), Batch::All(), &trial_value) &&
-          trial_value <= value + allowed) {
-        break;
-      }
-    }
-    if (*share < kShortestStep) return false;
-  }
-  std::swap(y, trial);
-  return true;
-}
-
-bool OptimisticLowerSolver::PerScenario::FindNullSpace(double rounding) {
-  if (eigen.is_ambiguous()) {
-    return Fail(
-        "the rank of its Hessian cannot be told: the scaled eigenvalues either side of "
-        "the cut are " +
-        Scientific(eigen.largest_null()) + " and " + Scientific(eigen.smallest_kept()) +
-        "; set rank_tolerance between those that are zero and those that are not");
-  }
-  if (eigen.null_dimension() < space.tangent_size() &&
-      eigen.lowest_eigenvalue() <= -eigen.smallest_kept()) {
-    return Fail("its stationary point is a saddle: the Hessian has a negative eigenvalue there");
-  }
-  null = eigen.NullBasis();
-  const Vector free = null * (null.transpose() * gradient);
-  if (free.cwiseQuotient(eigen.d().cwiseSqrt()).norm() > 1e6 * rounding + 1e3 * decrement) {
-    return Fail("its Hessian vanishes along a direction along which the gradient does not");
-  }
-  return true;
 }
 
 bool OptimisticLowerSolver::PerScenario::Project() {

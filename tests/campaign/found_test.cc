@@ -202,16 +202,25 @@ TEST(Found, AShortLastStepPromisesNothing) {
   }
 }
 
-// A kink halfway down the way that is looked at: a parabola fits there by chance.
-TEST(Found, AKinkHalfwayIsNoParabola) {
-  RandomProblem problem(4089);
+void ExpectNoViolation(unsigned seed, const char* method) {
+  RandomProblem problem(seed);
   Solver::Options options;
-  options.method = CreateMethod("levenberg_marquardt");
+  options.method = CreateMethod(method);
   options.max_num_iterations = 100;
   Solver::Summary summary;
   Solve(options, problem.problem(), &summary);
   const Verdict verdict = RandomCheck(problem, options, summary).Run();
-  EXPECT_NE(verdict.kind, Verdict::kViolation) << verdict.why;
+  EXPECT_NE(verdict.kind, Verdict::kViolation) << method << ", " << seed << ": " << verdict.why;
+}
+
+// A kink halfway down the way that is looked at: a parabola fits there by chance.
+TEST(Found, AKinkHalfwayIsNoParabola) { ExpectNoViolation(4089, "levenberg_marquardt"); }
+
+// Newton's steps do not shrink beside a fold, where y*(x) ends, nor where a bound was met.
+TEST(Found, NotEveryStallIsNoise) {
+  ExpectNoViolation(2244, "levenberg_marquardt");
+  ExpectNoViolation(2244, "optimistic");
+  ExpectNoViolation(4089, "auto");
 }
 
 }  // namespace

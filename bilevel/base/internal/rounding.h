@@ -47,6 +47,17 @@ inline bool IsNearRounding(double decrement, double rounding) {
 inline bool HasStalled(double decrement, double previous, double small, double rounding) {
   return decrement > 0.5 * previous && decrement <= small + 1e4 * rounding;
 }
+/// But steps also stop shrinking where a bound was met, and beside a fold, where y*(x) ends. There
+/// the gradient a share of the step on is what the Hessian says, or off it by 64 times less at an
+/// eighth of that share; in noise it is off by about itself, at any. off(share, &by), in the norm
+/// of the decrement, is false where it cannot be evaluated.
+template <typename Off>
+bool IsInNoise(double decrement, const Off& off) {
+  constexpr double kShare = 1.0 / 8.0, kMostOfSmooth = 1.0 / 25.0;
+  double far, close;
+  return !off(kShare, &far) || !off(kShare * kShare, &close) ||
+         (far > kMostOfSmooth * decrement && close > kMostOfSmooth * far);
+}
 /// But a step longer than this, relative to the point, is no rounding: the value may be large for
 /// reasons of its own, and with it what a small decrement is.
 constexpr double kLongestStalled = 1e-4;

@@ -150,7 +150,26 @@ bool DampedNewton::IsStationary() {
          HasStalled(part_.decrement,
                     previous_decrement_,
                     kStalledTolerances * solver_.options_.tolerance * unit,
-                    rounding_);
+                    rounding_) &&
+         IsInNoise(part_.decrement,
+                   [&](double share, double* off) { return OffStraightLine(share, off); });
+}
+
+bool DampedNewton::OffStraightLine(double share, double* off) {
+  part_.trial.value() = part_.y.value();
+  double unused = 0.0;
+  if (!part_.trial.Move(share * part_.step) || !part_.g.Gradient(x_,
+                                                                 part_.trial.value().data(),
+                                                                 Batch::All(),
+                                                                 &unused,
+                                                                 nullptr,
+                                                                 part_.trial_gradient.data())) {
+    return false;
+  }
+  part_.trial_gradient -= (1.0 - share) * part_.gradient;
+  part_.system.factorization().Solve(part_.trial_gradient, &part_.product);
+  *off = std::sqrt(std::max(0.0, part_.trial_gradient.dot(part_.product)));
+  return true;
 }
 
 void DampedNewton::ClampStep() {

@@ -43,6 +43,9 @@ class DampedNewton {
   // Newton's, and its decrement.
   void Step();
   bool IsStationary();
+  // By how much, in the norm of the decrement, the gradient a share of the step on is off what the
+  // Hessian says. False: it cannot be evaluated.
+  bool OffStraightLine(double share, double* off);
   // At a stationary point that is no minimum: a bound may hold it there; from a cold start any
   // other is left along its negative curvature as well. Warm, y follows its branch to the end and
   // no further. False: there is no way.

@@ -3,6 +3,7 @@
 
 // What the files of OptimisticLowerSolver share.
 
+#include <cmath>
 #include <limits>
 #include <memory>
 #include <string>
@@ -16,6 +17,10 @@ namespace bilevel {
 
 // One scenario. What returns a bool says in `message` why it is false.
 struct OptimisticLowerSolver::PerScenario {
+  static constexpr double kShortestStep = 1e-10;
+  // Full steps that do not halve the decrement have stalled if it is below this, relatively.
+  static constexpr double kStalled = 1e-5;
+
   PerScenario(Program* program, Program::Scenario* s, const Options& o)
       : scenario(s),
         space(s->y),
@@ -41,6 +46,9 @@ struct OptimisticLowerSolver::PerScenario {
   // g, g_y, H, g_yx and the eigenvalues at y; the coordinates that bounds hold are those found at
   // the start.
   bool Evaluate(bool find_held = false);
+  // What rounding of y is worth in the norm of a matrix with the diagonal d.
+  double Rounding(const Vector& d) const;
+  static double Unit(double of_value) { return std::sqrt(2.0 * std::abs(of_value)); }
   // The Newton step and decrement of g; returns the rounding of the latter. As far as y is from
   // the set, directions along it look curved: the step ignores eigenvalues that this explains,
   // unless nothing else is left.
@@ -105,6 +113,7 @@ struct OptimisticLowerSolver::PerScenario {
   bool Move(const Vector& direction, Point* point);
   bool CheckHeld();
 
+  bool OffStraightLine(double share, double* off);
   bool Descend(double rounding, double* share);
   Slide NewtonSlide(double* reduced_decrement) const;
   Slide SlideOffSaddle() const;

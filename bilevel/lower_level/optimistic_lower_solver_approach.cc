@@ -1,0 +1,125 @@
+// The way of one scenario to the lower level's solutions.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/internal/rounding.h"
+#include "bilevel/lower_level/internal/optimistic_lower_solver_scenario.h"
+
+namespace bilevel {
+
+double OptimisticLowerSolver::PerScenario::Rounding(const Vector& d) const {
+  double squared = 0.0;
+  for (const Space::Block& block : space.blocks()) {
+    const auto scale = d.segment(block.tangent_offset, block.tangent_size);
+    const auto values = y.value().segment(block.offset, block.size);
+    squared +=
+        block.manifold ? scale.maxCoeff() * values.squaredNorm() : scale.dot(values.cwiseAbs2());
+  }
+  return kRoundingOfPoint * std::sqrt(squared);
+}
+
+double OptimisticLowerSolver::PerScenario::Measure() {
+  Stopwatch watch(&counts.seconds_in_linear_algebra);
+  const auto decrement_of = [&] { return std::sqrt(std::max(0.0, gradient.dot(step))); };
+  const double rounding = Rounding(eigen.d());
+  eigen.SolveAbsolute(gradient, 0.0, &step);
+  decrement = decrement_of();
+  const double distance = decrement / (decrement + rounding / kRoundingOfPoint);
+  if (decrement > rounding) {
+    eigen.SolveAbsolute(gradient, 0.1 * std::min(1.0, 10.0 * distance), &step);
+    if (decrement_of() < 0.1 * decrement) eigen.SolveAbsolute(gradient, 0.0, &step);
+  }
+  const double unit = Unit(value);
+  relative_decrement = unit > 0.0 ? decrement / unit : decrement;
+  return rounding;
+}
+
+bool OptimisticLowerSolver::PerScenario::Approach() {
+  double previous = std::numeric_limits<double>::infinity();
+  for (int iteration = 0;; ++iteration) {
+    const double rounding = Measure();
+    const bool is_short = step.norm() <= kLongestStalled * (1.0 + y.value().norm());
+    if (decrement <= rounding ||
+        (is_short && HasStalled(decrement, previous, kStalled * Unit(value), rounding) &&
+         IsInNoise(decrement,
+                   [&](double share, double* off) { return OffStraightLine(share, off); }))) {
+      return FindNullSpace(rounding);
+    }
+    if (iteration >= options.max_num_iterations) {
+      return Fail("no stationary point after " + std::to_string(iteration) +
+                  " Newton iterations (relative decrement " + Scientific(relative_decrement) + ")");
+    }
+    double share = 1.0;
+    message.clear();
+    if (!Descend(rounding, &share)) {
+      return Fail("no step decreases its cost" + (message.empty() ? "" : ": " + message));
+    }
+    previous = share == 1.0 ? decrement : std::numeric_limits<double>::infinity();
+    if (!Evaluate()) return false;
+  }
+}
+
+// By how much, in the norm of the decrement, the gradient a share of the step on is off what the
+// Hessian says. False: it cannot be evaluated.
+bool OptimisticLowerSolver::PerScenario::OffStraightLine(double share, double* off) {
+  trial.value() = y.value();
+  Vector there(gradient.size()), newton;
+  double unused = 0.0;
+  if (!Move(-share * step, &trial) ||
+      !g.Gradient(x.data(), trial.value().data(), Batch::All(), &unused, nullptr, there.data())) {
+    return false;
+  }
+  Hold(&there);
+  there -= gradient - h.selfadjointView<Eigen::Lower>() * (share * step);
+  eigen.SolveAbsolute(there, 0.0, &newton);
+  *off = std::sqrt(std::max(0.0, there.dot(newton)));
+  return true;
+}
+
+// By a share of the step. False: by none.
+bool OptimisticLowerSolver::PerScenario::Descend(double rounding, double* share) {
+  const double slope = gradient.dot(step);
+  const bool is_hidden =
+      IsHiddenInValue(slope, std::abs(value)) || IsNearRounding(decrement, rounding);
+  double trial_value = 0.0;
+  for (*share = 1.0;; *share *= 0.5) {
+    trial.value() = y.value();
+    if (Move(-*share * step, &trial)) {
+      Stopwatch watch(&counts.seconds_in_evaluation);
+      const double allowed = is_hidden ? RoundingOfValue(std::abs(value)) + slope
+                                       : -kSufficientDecrease * *share * slope;
+      if (g.Value(x.data(), trial.value().data(), Batch::All(), &trial_value) &&
+          trial_value <= value + allowed) {
+        break;
+      }
+    }
+    if (*share < kShortestStep) return false;
+  }
+  std::swap(y, trial);
+  return true;
+}
+
+bool OptimisticLowerSolver::PerScenario::FindNullSpace(double rounding) {
+  if (eigen.is_ambiguous()) {
+    return Fail(
+        "the rank of its Hessian cannot be told: the scaled eigenvalues either side of "
+        "the cut are " +
+        Scientific(eigen.largest_null()) + " and " + Scientific(eigen.smallest_kept()) +
+        "; set rank_tolerance between those that are zero and those that are not");
+  }
+  if (eigen.null_dimension() < space.tangent_size() &&
+      eigen.lowest_eigenvalue() <= -eigen.smallest_kept()) {
+    return Fail("its stationary point is a saddle: the Hessian has a negative eigenvalue there");
+  }
+  null = eigen.NullBasis();
+  const Vector free = null * (null.transpose() * gradient);
+  if (free.cwiseQuotient(eigen.d().cwiseSqrt()).norm() > 1e6 * rounding + 1e3 * decrement) {
+    return Fail("its Hessian vanishes along a direction along which the gradient does not");
+  }
+  return true;
+}
+
+}  // namespace bilevel
