@@ -28,6 +28,7 @@
 #include "examples/support/flags.h"
 #include "examples/support/plot.h"
 #include "examples/support/slam/pose_stream.h"
+#include "examples/support/solve.h"
 #include "examples/support/table.h"
 
 DEFINE_string(hand, "", "the hand's poses, CSV: t, x, y, z, qx, qy, qz, qw; empty: simulated");
@@ -229,7 +230,7 @@ int main(int argc, char** argv) {
   Job job(streams, guessed);
   for (double& value : job.log_sigma) value = std::log(0.01);
   bilevel::Solver::Summary summary;
-  bilevel::Solve(job.options, &job.problem, &summary);
+  examples::Solve(job.options, &job.problem, &summary);
   std::printf("%s\n", summary.BriefReport().c_str());
   const Result learned =
       job.Score(Format("learned, %d solves",

@@ -22,6 +22,7 @@
 #include "bilevel/methods/stochastic/soba.h"
 #include "examples/support/flags.h"
 #include "examples/support/plot.h"
+#include "examples/support/solve.h"
 #include "examples/support/table.h"
 
 DEFINE_string(file, "stream.bin", "the data set; made where it is absent or has another size");
@@ -206,7 +207,7 @@ int main(int argc, char** argv) {
   options.num_threads = FLAGS_num_threads;
   const double before = PeakMegabytes();
   bilevel::Solver::Summary summary;
-  bilevel::Solve(options, &problem, &summary);
+  examples::Solve(options, &problem, &summary);
   std::printf("%s\n", summary.BriefReport().c_str());
   if (!summary.IsSolutionUsable()) return 1;
 

@@ -27,6 +27,7 @@
 #include "bilevel/methods/zeroth_order/igfm.h"
 #include "examples/support/flags.h"
 #include "examples/support/plot.h"
+#include "examples/support/solve.h"
 #include "examples/support/table.h"
 #include "examples/support/toy_problems.h"
 
@@ -294,7 +295,7 @@ Outcome Solve(examples::Toy* toy, const std::string& method) {
       return std::make_unique<bilevel::Sgm>(program, sgm);
     };
   }
-  bilevel::Solve(options, problem.get(), &outcome.summary);
+  examples::Solve(options, problem.get(), &outcome.summary);
   return outcome;
 }
 
