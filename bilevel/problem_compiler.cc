@@ -1,9 +1,6 @@
 #include <algorithm>
 #include <cmath>
-#include <exception>
-#include <typeindex>
-#include <typeinfo>
-#include <unordered_map>
+#include <optional>
 #include <unordered_set>
 
 #include "bilevel/base/internal/bookkeeping.h"
@@ -36,10 +33,10 @@ class ProblemCompiler {
           return s->lower_callback_ || s->upper_callback_;
         });
     program_ = std::make_unique<Program>(callbacks ? 1 : options_.num_threads);
+    true_jacobians_.emplace(program_.get());
     if (!AddUpperBlocks()) return nullptr;
     for (const auto& scenario : problem_.scenarios_) {
-      if (IsEmpty(*scenario)) continue;
-      if (!AddScenario(*scenario)) return nullptr;
+      if (!IsEmpty(*scenario) && !AddScenario(*scenario)) return nullptr;
     }
     if (program_->scenarios.empty()) {
       return Fail("the lower level is empty: it has no residual block and no term");
@@ -86,7 +83,7 @@ class ProblemCompiler {
       const ceres::Manifold* manifold = block.manifold;
       if (!FindManifold(block.values, name, problems, &program_->own_manifolds, &manifold, error_))
         return false;
-      manifold = WithTrueJacobian(manifold, block.values, name);
+      manifold = true_jacobians_->OfManifold(manifold, block.values, name);
       const int index = program_->x.Add(block.values, block.size, manifold, name);
       for (int i = 0; i < block.size; ++i) {
         const auto& [lower, upper] = block.bounds[i];
@@ -234,10 +231,7 @@ class ProblemCompiler {
       const ceres::LossFunction* loss = it != options_.lower_losses.end()
                                             ? it->second
                                             : lower.GetLossFunctionForResidualBlock(id);
-      if (!CheckLoss(loss, program_->x, draft->made->y, draft->suffix, error_)) return false;
-      const ceres::CostFunction* cost = lower.GetCostFunctionForResidualBlock(id);
-      if (!FindTrueJacobians(*draft->made->g, arguments, &cost)) return false;
-      draft->made->g->AddResidual(cost, loss, arguments, draft->SamplingWeight(id));
+      if (!AddResidual(lower, id, arguments, loss, *draft, draft->made->g.get())) return false;
     }
     return true;
   }
@@ -254,11 +248,25 @@ class ProblemCompiler {
         if (!CheckUpperArgument(draft->s, values, *draft->made, where)) return false;
       }
       const ceres::LossFunction* loss = upper.GetLossFunctionForResidualBlock(id);
-      if (!CheckLoss(loss, program_->x, draft->made->y, draft->suffix, error_)) return false;
-      const ceres::CostFunction* cost = upper.GetCostFunctionForResidualBlock(id);
-      if (!FindTrueJacobians(f, arguments, &cost)) return false;
-      f.AddResidual(cost, loss, arguments, draft->SamplingWeight(id));
+      if (!AddResidual(upper, id, arguments, loss, *draft, &f)) return false;
     }
+    return true;
+  }
+
+  bool AddResidual(const ceres::Problem& problem,
+                   ceres::ResidualBlockId id,
+                   const std::vector<double*>& arguments,
+                   const ceres::LossFunction* loss,
+                   const Draft& draft,
+                   LevelFunction* level) {
+    if (!CheckLoss(loss, program_->x, draft.made->y, draft.suffix, error_)) return false;
+    const ceres::CostFunction* cost = problem.GetCostFunctionForResidualBlock(id);
+    if (const std::string complaint = true_jacobians_->OfCost(arguments, &cost);
+        !complaint.empty()) {
+      return Refuse("residual block " + std::to_string(level->num_residual_blocks()) + " of " +
+                    level->name() + " " + complaint);
+    }
+    level->AddResidual(cost, loss, arguments, draft.SamplingWeight(id));
     return true;
   }
 
@@ -280,48 +288,6 @@ class ProblemCompiler {
     return true;
   }
 
-  // The first manifold of each type tells for all of them.
-  const ceres::Manifold* WithTrueJacobian(const ceres::Manifold* manifold,
-                                          const double* values,
-                                          const std::string& name) {
-    if (!manifold) return nullptr;
-    const auto [known, is_new] = wrong_.emplace(typeid(*manifold), false);
-    if (is_new) {
-      double error = 0.0;
-      // What throws here does so in every evaluation, which will say so.
-      Thrown([&] { error = PlusJacobianError(*manifold, values); });
-      if (error > kWrongPlusJacobian) {
-        known->second = true;
-        program_->remark = "PlusJacobian of the manifold of " + name +
-                           " is not the derivative of its Plus (a relative " + Scientific(error) +
-                           " off): derivatives were differenced along Plus";
-      }
-    }
-    if (!known->second) return manifold;
-    auto differenced = std::make_unique<DifferencedManifold>(manifold);
-    differenced_[values] = differenced.get();
-    program_->own_manifolds.push_back(std::move(differenced));
-    return program_->own_manifolds.back().get();
-  }
-
-  bool FindTrueJacobians(const LevelFunction& level,
-                         const std::vector<double*>& blocks,
-                         const ceres::CostFunction** cost) {
-    if (differenced_.empty()) return true;
-    std::vector<const DifferencedManifold*> manifolds;
-    for (const double* block : blocks) {
-      const auto found = differenced_.find(block);
-      manifolds.push_back(found == differenced_.end() ? nullptr : found->second);
-    }
-    std::string complaint;
-    Thrown([&] {
-      complaint = bilevel::FindTrueJacobians(manifolds, blocks, &program_->own_costs, cost);
-    });
-    if (complaint.empty()) return true;
-    return Refuse("residual block " + std::to_string(level.num_residual_blocks()) + " of " +
-                  level.name() + " " + complaint);
-  }
-
   bool AddLower(const Scenario& s,
                 double* values,
                 int size,
@@ -339,7 +305,7 @@ class ProblemCompiler {
             values, name, {s.lower_, s.upper_}, &program_->own_manifolds, &manifold, error_))
       return false;
     if (manifold && manifold->TangentSize() == 0) return true;  // A constant.
-    manifold = WithTrueJacobian(manifold, values, name);
+    manifold = true_jacobians_->OfManifold(manifold, values, name);
     const int index = scenario->y.Add(values, size, manifold, name);
     return SetBounds(&scenario->y, index, *s.lower_, error_);
   }
@@ -391,17 +357,9 @@ class ProblemCompiler {
       blocks.push_back(block.values);
       sizes.push_back(block.size);
     }
-    if (const std::string complaint = term.objective->CheckBlocks(sizes); !complaint.empty()) {
-      return Refuse("general term " + std::to_string(function->num_terms()) + " of " +
-                    function->name() + ": " + complaint);
-    }
-    const int own = term.objective->block_of_terms();
-    if (own >= static_cast<int>(sizes.size()) ||
-        (own >= 0 && sizes[own] != term.objective->num_terms())) {
-      return Refuse("general term " + std::to_string(function->num_terms()) + " of " +
-                    function->name() +
-                    ": its block_of_terms() must have a coordinate for each term");
-    }
+    const std::string name =
+        "general term " + std::to_string(function->num_terms()) + " of " + function->name();
+    if (!CheckTerm(*term.objective, sizes, name, error_)) return false;
     function->AddTerm(term.objective.get(), blocks, sizes);
     return true;
   }
@@ -424,8 +382,7 @@ class ProblemCompiler {
   const Problem::CompileOptions& options_;
   std::string* error_;
   std::unique_ptr<Program> program_;
-  std::unordered_map<std::type_index, bool> wrong_;  // PlusJacobians, by type of manifold.
-  std::unordered_map<const double*, const DifferencedManifold*> differenced_;
+  std::optional<TrueJacobians> true_jacobians_;
 };
 
 std::unique_ptr<Program> Problem::Compile(const CompileOptions& options, std::string* error) const {

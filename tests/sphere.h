@@ -5,7 +5,7 @@
 
 namespace bilevel {
 
-/// new ceres::SphereManifold<3>, whose templates take four seconds of compiling.
+/// new ceres::SphereManifold<3>, whose templates are slow to compile.
 ceres::Manifold* NewSphere();
 
 }  // namespace bilevel

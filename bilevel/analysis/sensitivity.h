@@ -112,10 +112,8 @@ class Sensitivity {
   const std::string& message() const;
 
   /// Of the last Compute.
-  /// What rounding may be of the derivatives, relative, where the lower level is ill-conditioned; 0
-  /// where that is no more than 1e-6.
-  double relative_rounding() const;
   double relative_decrement() const;    ///< See Options::stationarity_tolerance.
+  double relative_rounding() const;     ///< May be in the derivatives; 0 where below 1e-6.
   int num_free_directions() const;      ///< Dimension of the null space of d^2g/dy^2.
   std::string free_directions() const;  ///< The blocks it lives on.
   int num_active_bounds() const;        ///< Coordinates of y held by a bound: they do not move.

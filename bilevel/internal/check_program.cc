@@ -2,12 +2,10 @@
 
 #include <algorithm>
 #include <functional>
-#include <vector>
 
 #include "bilevel/base/internal/vector_passes.h"
 #include "bilevel/program/level_evaluator.h"
 #include "bilevel/terms/learnable_loss.h"
-#include "bilevel/terms/objective.h"
 
 namespace bilevel {
 namespace {
@@ -106,6 +104,20 @@ bool CheckLoss(const ceres::LossFunction* loss,
     }
   }
   return true;
+}
+
+bool CheckTerm(const Objective& term,
+               const std::vector<int>& sizes,
+               const std::string& name,
+               std::string* error) {
+  std::string complaint = term.CheckBlocks(sizes);
+  const int own = term.block_of_terms();
+  if (complaint.empty() &&
+      (own >= static_cast<int>(sizes.size()) || (own >= 0 && sizes[own] != term.num_terms()))) {
+    complaint = "its block_of_terms() must have a coordinate for each term";
+  }
+  if (!complaint.empty()) *error = name + ": " + complaint;
+  return complaint.empty();
 }
 
 bool CheckProgram(const Program& program, bool need_f, std::string* error) {

@@ -1,10 +1,9 @@
 #include "bilevel/internal/recorder.h"
 
 #include <algorithm>
-#include <cctype>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
+#include <regex>
 
 #include "bilevel/base/memory.h"
 #include "bilevel/internal/iteration_fields.h"
@@ -16,21 +15,8 @@ namespace {
 
 // The reason without its numbers, so that equal ones can be counted: "residual block # of ...".
 std::string MaskNumbers(const std::string& reason) {
-  std::string masked;
-  for (const char* c = reason.c_str(); *c != '\0';) {
-    const unsigned char before = masked.empty() ? ' ' : masked.back();
-    const bool is_in_word = std::isalnum(before) || before == '_';
-    const auto is_digit = [](char d) { return d >= '0' && d <= '9'; };
-    if (!is_in_word && (is_digit(c[0]) || (c[0] == '-' && is_digit(c[1])))) {
-      char* end = nullptr;
-      std::strtod(c, &end);
-      masked += '#';
-      c = end;
-    } else {
-      masked += *c++;
-    }
-  }
-  return masked;
+  static const std::regex number(R"((^|[^A-Za-z_0-9])-?[0-9]+(\.[0-9]+)?(e[-+]?[0-9]+)?)");
+  return std::regex_replace(reason, number, "$1#");
 }
 
 }  // namespace

@@ -3,11 +3,15 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
+#include <typeinfo>
 #include <utility>
 
 #include "Eigen/Core"
 #include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/base/internal/decompositions.h"
+#include "bilevel/base/internal/thrown.h"
+#include "bilevel/internal/inverted_manifold.h"
 
 namespace bilevel {
 namespace {
@@ -16,8 +20,8 @@ using Eigen::MatrixXd;
 using Eigen::VectorXd;
 using RowMatrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-// A Jacobian's error that is none of the differences'.
-constexpr double kWrongJacobian = 1e-4;
+// Relative errors that are none of the differences'.
+constexpr double kWrongPlusJacobian = 1e-3, kWrongJacobian = 1e-4;
 
 double Largest(const MatrixXd& m) { return m.size() > 0 ? m.cwiseAbs().maxCoeff() : 0.0; }
 
@@ -74,9 +78,56 @@ bool DifferencePlus(const ceres::Manifold& manifold, const double* x, MatrixXd* 
       derivative);
 }
 
+// One central difference, along all coordinates at once: not to be trusted, but quick.
+bool LooksWrong(const ceres::Manifold& manifold, const double* x) {
+  constexpr double kStep = 1e-4;
+  RowMatrix jacobian(manifold.AmbientSize(), manifold.TangentSize());
+  VectorXd delta(manifold.TangentSize()), ahead(manifold.AmbientSize()), behind = ahead;
+  for (int j = 0; j < delta.size(); ++j) delta[j] = kStep * std::cos(1.0 + j);
+  if (jacobian.size() == 0 || !manifold.PlusJacobian(x, jacobian.data()) ||
+      !manifold.Plus(x, delta.data(), ahead.data())) {
+    return false;
+  }
+  delta = -delta;
+  if (!manifold.Plus(x, delta.data(), behind.data())) return false;
+  const VectorXd difference = 0.5 * (ahead - behind), claimed = -jacobian.lazyProduct(delta);
+  const double size = std::max(Largest(difference), Largest(claimed));
+  return Largest(difference - claimed) > 0.1 * kWrongPlusJacobian * size;
+}
+
+}  // namespace
+
+double PlusJacobianError(const ceres::Manifold& manifold, const double* x) {
+  RowMatrix jacobian(manifold.AmbientSize(), manifold.TangentSize());
+  MatrixXd differences;
+  if (jacobian.size() == 0 || !DifferencePlus(manifold, x, &differences) ||
+      !manifold.PlusJacobian(x, jacobian.data())) {
+    return 0.0;
+  }
+  const double size = std::max(Largest(differences), Largest(jacobian));
+  return size > 0.0 ? Largest(differences - jacobian) / size : 0.0;
+}
+
+class TrueJacobians::DifferencedManifold : public InvertedManifold {
+ public:
+  /// Not owned.
+  explicit DifferencedManifold(const ceres::Manifold* manifold)
+      : InvertedManifold(manifold), theirs_(*manifold) {}
+  bool PlusJacobian(const double* x, double* jacobian) const override {
+    MatrixXd differences;
+    if (!DifferencePlus(theirs_, x, &differences)) return false;
+    Eigen::Map<RowMatrix>(jacobian, AmbientSize(), TangentSize()) = differences;
+    return true;
+  }
+  const ceres::Manifold& theirs() const { return theirs_; }
+
+ private:
+  const ceres::Manifold& theirs_;
+};
+
 // Jacobians that are tangent in some arguments, lifted to the ambient ones that vanish off the
 // manifold: J P (P'P)^-1 P', with P of theirs first and the true one then.
-class LiftedCost : public ceres::CostFunction {
+class TrueJacobians::LiftedCost : public ceres::CostFunction {
  public:
   LiftedCost(const ceres::CostFunction* cost, std::vector<const DifferencedManifold*> lifted)
       : cost_(*cost), lifted_(std::move(lifted)) {
@@ -107,30 +158,52 @@ class LiftedCost : public ceres::CostFunction {
   const std::vector<const DifferencedManifold*> lifted_;
 };
 
-}  // namespace
-
-double PlusJacobianError(const ceres::Manifold& manifold, const double* x) {
-  RowMatrix jacobian(manifold.AmbientSize(), manifold.TangentSize());
-  MatrixXd differences;
-  if (jacobian.size() == 0 || !DifferencePlus(manifold, x, &differences) ||
-      !manifold.PlusJacobian(x, jacobian.data())) {
-    return 0.0;
+bool TrueJacobians::IsWrong(const ceres::Manifold& manifold,
+                            const double* values,
+                            const std::string& name) {
+  if (wrong_types_.count(typeid(manifold))) return true;
+  double error = 0.0;
+  // What throws here does so in every evaluation, which will say so.
+  Thrown([&] {
+    if (LooksWrong(manifold, values)) error = PlusJacobianError(manifold, values);
+  });
+  if (!(error > kWrongPlusJacobian)) return false;
+  // One tells for all of its type; any LocalParameterization may stand behind an inverted one.
+  if (!dynamic_cast<const InvertedManifold*>(&manifold)) wrong_types_.insert(typeid(manifold));
+  if (program_.remark.empty()) {
+    program_.remark = "PlusJacobian of the manifold of " + name +
+                      " is not the derivative of its Plus (a relative " + Scientific(error) +
+                      " off): derivatives were differenced along Plus";
   }
-  const double size = std::max(Largest(differences), Largest(jacobian));
-  return size > 0.0 ? Largest(differences - jacobian) / size : 0.0;
-}
-
-bool DifferencedManifold::PlusJacobian(const double* x, double* jacobian) const {
-  MatrixXd differences;
-  if (!DifferencePlus(theirs_, x, &differences)) return false;
-  Eigen::Map<RowMatrix>(jacobian, AmbientSize(), TangentSize()) = differences;
   return true;
 }
 
-std::string FindTrueJacobians(const std::vector<const DifferencedManifold*>& manifolds,
-                              const std::vector<double*>& blocks,
-                              std::vector<std::unique_ptr<ceres::CostFunction>>* own,
-                              const ceres::CostFunction** cost) {
+const ceres::Manifold* TrueJacobians::OfManifold(const ceres::Manifold* manifold,
+                                                 const double* values,
+                                                 const std::string& name) {
+  if (!manifold || !IsWrong(*manifold, values, name)) return manifold;
+  auto differenced = std::make_unique<DifferencedManifold>(manifold);
+  differenced_[values] = differenced.get();
+  program_.own_manifolds.push_back(std::move(differenced));
+  return program_.own_manifolds.back().get();
+}
+
+std::string TrueJacobians::OfCost(const std::vector<double*>& blocks,
+                                  const ceres::CostFunction** cost) {
+  if (differenced_.empty()) return "";
+  std::vector<const DifferencedManifold*> manifolds;
+  for (const double* block : blocks) {
+    const auto found = differenced_.find(block);
+    manifolds.push_back(found == differenced_.end() ? nullptr : found->second);
+  }
+  std::string complaint;
+  Thrown([&] { complaint = Lift(manifolds, blocks, cost); });
+  return complaint;
+}
+
+std::string TrueJacobians::Lift(const std::vector<const DifferencedManifold*>& manifolds,
+                                const std::vector<double*>& blocks,
+                                const ceres::CostFunction** cost) {
   const int num_rows = (*cost)->num_residuals(), num_arguments = static_cast<int>(blocks.size());
   std::vector<RowMatrix> jacobians(num_arguments);
   std::vector<double*> wanted(num_arguments, nullptr);
@@ -174,8 +247,8 @@ std::string FindTrueJacobians(const std::vector<const DifferencedManifold*>& man
     lifted[i] = manifolds[i];
   }
   if (std::any_of(lifted.begin(), lifted.end(), [](const auto* m) { return m != nullptr; })) {
-    own->push_back(std::make_unique<LiftedCost>(*cost, std::move(lifted)));
-    *cost = own->back().get();
+    program_.own_costs.push_back(std::make_unique<LiftedCost>(*cost, std::move(lifted)));
+    *cost = program_.own_costs.back().get();
   }
   return "";
 }

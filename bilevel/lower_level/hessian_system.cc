@@ -192,17 +192,20 @@ bool HessianSystem::Separate(Matrix small, const RowSparseMatrix& jacobian) {
 double HessianSystem::Rounding() const {
   constexpr double kIllConditioned = 1e-8, kWorthSaying = 1e-6;
   constexpr double kOfCondition = 4.0 * std::numeric_limits<double>::epsilon();
-  if (weak_.cols() > 0) return kOfCondition / smallest_kept_;
-  if (singular_ || factorization_.smallest_pivot() > kIllConditioned) return 0.0;
-  // Inverse iteration: the smallest eigenvalue of a matrix whose diagonal is one.
-  const Vector& scale = factorization_.scale();
-  Vector v = Vector::Ones(scale.size()), next;
-  double smallest = 1.0;
-  for (int k = 0; k < kSubspaceIterations; ++k) {
-    v = scale.cwiseProduct(v / v.norm());
-    factorization_.Solve(v, &next);
-    v = scale.cwiseProduct(next);
-    smallest = std::min(smallest, 1.0 / v.norm());
+  double smallest = 1.0;  // Eigenvalue of a matrix whose diagonal is one.
+  const double pivot = factorization_.smallest_pivot();
+  if (weak_.cols() > 0) {
+    smallest = smallest_kept_;
+  } else if (!singular_ && pivot > Factorization::kRankTolerance && pivot <= kIllConditioned) {
+    // Inverse iteration.
+    const Vector& scale = factorization_.scale();
+    Vector v = Vector::Ones(scale.size()), next;
+    for (int k = 0; k < kSubspaceIterations; ++k) {
+      v = scale.cwiseProduct(v / v.norm());
+      factorization_.Solve(v, &next);
+      v = scale.cwiseProduct(next);
+      smallest = std::min(smallest, 1.0 / v.norm());
+    }
   }
   const double rounding = kOfCondition / smallest;
   return rounding > kWorthSaying ? rounding : 0.0;

@@ -187,6 +187,77 @@ TEST(TrueJacobian, NeitherTangentNorAmbientIsRefusedByBlock) {
                     HasSubstr("parameter block 0")));
 }
 
+#if CERES_VERSION_MAJOR == 2 && CERES_VERSION_MINOR < 2
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+
+// An angle, with a PlusJacobian that is off by a factor.
+class AngleParameterization : public ceres::LocalParameterization {
+ public:
+  explicit AngleParameterization(double factor) : factor_(factor) {}
+  bool Plus(const double* x, const double* d, double* y) const override {
+    y[0] = x[0] + d[0];
+    return true;
+  }
+  bool ComputeJacobian(const double*, double* jacobian) const override {
+    jacobian[0] = factor_;
+    return true;
+  }
+  int GlobalSize() const override { return 1; }
+  int LocalSize() const override { return 1; }
+
+ private:
+  const double factor_;
+};
+
+struct Pull {
+  template <typename T>
+  bool operator()(const T* a, const T* b, const T* x, T* r) const {
+    r[0] = sin(a[0]) - x[0];
+    r[1] = sin(b[0]) - T(0.5) * x[0];
+    return true;
+  }
+};
+struct Sum {
+  template <typename T>
+  bool operator()(const T* a, const T* b, T* r) const {
+    r[0] = a[0] + b[0];
+    return true;
+  }
+};
+
+// Ceres gives all of them as manifolds of one type.
+TEST(TrueJacobian, LocalParameterizationsAreLookedAtOneByOne) {
+  for (const bool wrong_first : {false, true}) {
+    double x = 0.4, a = 0.1, b = 0.1;
+    Problem problem;
+    problem.AddUpperParameterBlock(&x, 1);
+    problem.lower()->AddParameterBlock(&a, 1, new AngleParameterization(wrong_first ? 2.0 : 1.0));
+    problem.lower()->AddParameterBlock(&b, 1, new AngleParameterization(wrong_first ? 1.0 : 2.0));
+    problem.lower()->AddResidualBlock(
+        new AutoDiffCostFunction<Pull, 2, 1, 1, 1>(new Pull), nullptr, &a, &b, &x);
+    problem.upper()->AddResidualBlock(
+        new AutoDiffCostFunction<Sum, 1, 1, 1>(new Sum), nullptr, &a, &b);
+    problem.SetParameterName(&a, "a");
+    problem.SetParameterName(&b, "b");
+    Sensitivity::Options options;
+    options.polish = true;
+    Sensitivity sensitivity(options);
+    ASSERT_TRUE(sensitivity.Compute(&problem, {&x})) << sensitivity.message();
+    double da, db;
+    ASSERT_TRUE(sensitivity.GetSensitivityBlock(&a, &x, &da));
+    ASSERT_TRUE(sensitivity.GetSensitivityBlock(&b, &x, &db));
+    EXPECT_NEAR(da, 1.0 / std::sqrt(1.0 - 0.16), 1e-8);
+    EXPECT_NEAR(db, 0.5 / std::sqrt(1.0 - 0.04), 1e-8);
+    EXPECT_THAT(sensitivity.FullReport(),
+                HasSubstr(wrong_first ? "the manifold of 'a'" : "the manifold of 'b'"));
+  }
+}
+
+#pragma GCC diagnostic pop
+#endif
+
 TEST(TrueJacobian, OfCeresOwnManifoldsIsTheirs) {
   const double x[] = {0.1, -0.2, 0.3, std::sqrt(0.86)};
   EXPECT_LT(PlusJacobianError(ceres::QuaternionManifold(), x), 1e-12);

@@ -1,7 +1,7 @@
 #ifndef BILEVEL_BASE_INTERNAL_DECOMPOSITIONS_H_
 #define BILEVEL_BASE_INTERNAL_DECOMPOSITIONS_H_
 
-// Dense decompositions behind functions: Eigen's templates take ten seconds of compiling each, once
+// Dense decompositions behind functions: Eigen's templates are slow to compile, which is done once
 // instead of in every file.
 
 #include "Eigen/Core"
