@@ -1,5 +1,5 @@
-// The example in its quick form, with half a minute to learn, on images that it draws itself:
-// learning pays on unseen ones.
+// The example in its quick form of 20 iterations, however long they take, on images that it draws
+// itself: learning pays on unseen ones.
 #include <cmath>
 #include <cstdlib>
 #include <string>
@@ -14,7 +14,7 @@ TEST(DenoiseImage, LearnedFiltersBeatTotalVariation) {
   if (ExamplePath("denoise_image").empty()) GTEST_SKIP() << "the examples were not built";
   const std::string out = testing::TempDir() + "denoise_image";
   const std::string command = "'" + ExamplePath("denoise_image") +
-                              "' --quick --minutes=0.5 --images=/none --out='" + out +
+                              "' --quick --minutes=30 --images=/none --out='" + out +
                               "' --summary_json='" + out + ".json'";
   ASSERT_EQ(std::system(command.c_str()), 0) << command;
   const std::string json = ReadText(out + ".json");
@@ -24,7 +24,7 @@ TEST(DenoiseImage, LearnedFiltersBeatTotalVariation) {
   const double best = JsonNumber(json, "total variation, best", "psnr");
   EXPECT_GE(best, noisy + 4.0);
   EXPECT_GE(best, JsonNumber(json, "total variation, by hand", "psnr"));
-  EXPECT_GE(JsonNumber(json, "learned filters", "psnr"), best + 0.3);
+  EXPECT_GE(JsonNumber(json, "learned filters", "psnr"), best + 0.6);
   EXPECT_GT(JsonNumber(json, "learned filters", "ssim"),
             JsonNumber(json, "total variation, best", "ssim"));
   EXPECT_LT(JsonNumber(json, "learning learned filters", "final"),
