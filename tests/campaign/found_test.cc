@@ -223,5 +223,11 @@ TEST(Found, NotEveryStallIsNoise) {
   ExpectNoViolation(4089, "auto");
 }
 
+// y is a minimum, if a weak one, with a lesser one beyond a low rise: no inflection to leave.
+TEST(Found, AWeakMinimumIsNotLeft) { ExpectNoViolation(10621, "projected_lbfgs"); }
+
+// Gradients around a kink cancel, and phi falls ten times as far from it.
+TEST(Found, AKinkIsLookedAtFromAfarToo) { ExpectNoViolation(10539, "optimistic"); }
+
 }  // namespace
 }  // namespace bilevel

@@ -90,7 +90,7 @@ bool DampedNewton::FindNegativeCurvature() {
 bool DampedNewton::Leave(std::initializer_list<double> sides) {
   const Vector direction = part_.step.normalized();
   const double size = 1.0 + part_.y.value().norm();
-  double least = part_.value - RoundingOfValue(summands_), value = 0.0;
+  double least = part_.value - RoundingOfValue(summands_), length = 0.0, value = 0.0;
   Point best;
   for (const double side : sides) {
     for (const double way : {1e-1, 1e-2, 1e-3}) {
@@ -101,10 +101,18 @@ bool DampedNewton::Leave(std::initializer_list<double> sides) {
       }
       if (!(value < least)) continue;
       least = value;
+      length = way * size;
       best = part_.trial;
     }
   }
-  if (!(least < part_.value - RoundingOfValue(summands_))) return false;
+  if (length == 0.0) return false;
+  // By the cubic through the two the value rises by so much before it falls: y is a minimum.
+  part_.product = part_.yy.selfadjointView<Eigen::Lower>() * direction;
+  const double curvature = direction.dot(part_.product);
+  const double third =
+      6.0 * (part_.value - least + 0.5 * curvature * length * length) / (length * length * length);
+  const double rise = 2.0 / 3.0 * curvature * curvature * curvature / (third * third);
+  if (rise > RoundingOfValue(summands_)) return false;
   part_.y.value() = best.value();
   return true;
 }

@@ -209,10 +209,12 @@ class Check {
     Matrix columns(m, gradients.size());
     for (size_t k = 0; k < gradients.size(); ++k) columns.col(k) = gradients[k];
     const Vector common = MinNormInHull(columns);
+    double value;
     for (double far = way; common.norm() > 0.0 && far < 0.1 * size_; far *= 10.0) {
-      double value;
       Look(-far * common.normalized(), &value, nullptr);
     }
+    // Gradients so near tell nothing of what is ten times as far.
+    for (int k = 0; k < 2 * m; ++k) Look(10.0 * steps[k], &value, nullptr);
     if (Falls()) {
       result_.doubt = "but " + what_ + ", and phi falls by " + Scientific(phi_ - lowest_) +
                       " nearby: it is stuck; \"auto\" goes on from there";
