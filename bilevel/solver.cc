@@ -1,6 +1,7 @@
 #include "bilevel/solver.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <optional>
 #include <utility>
@@ -20,6 +21,7 @@ namespace bilevel {
 namespace {
 
 using Summary = Solver::Summary;
+using Clock = std::chrono::steady_clock;
 
 // Relative differences of phi up to this are those of two solutions of one lower problem.
 constexpr double kReproduced = 1e-6;
@@ -73,11 +75,28 @@ class Run {
   // What the method says ended it is in Summary::message.
   Method::Outcome Minimize(State* state) {
     Method::Outcome outcome = Method::Outcome::kFailure;
+    LimitTime();
     const std::string thrown =
         Thrown([&] { outcome = method_.Minimize(oracle_, *state, &recorder_, &summary_.message); });
     if (!thrown.empty()) summary_.message = "the solve" + thrown;
     oracle_.UseAllScenarios();
+    const bool is_unexplained = recorder_.stop_message().empty();
+    if (outcome != Method::Outcome::kConverged && is_unexplained && oracle_.program().IsLate() &&
+        recorder_.StopLate()) {
+      outcome = Method::Outcome::kNoConvergence;
+    }
+    *oracle_.program().deadline = Clock::time_point::max();  // What was found is made good.
     return outcome;
+  }
+
+  void LimitTime() {
+    const std::chrono::duration<double> left(options_.max_solver_time_in_seconds -
+                                             recorder_.Seconds());
+    const Clock::duration most = Clock::time_point::max() - Clock::now();
+    if (left < most) {
+      *oracle_.program().deadline =
+          Clock::now() + std::chrono::duration_cast<Clock::duration>(left);
+    }
   }
 
   void Conclude(Method::Outcome outcome) {

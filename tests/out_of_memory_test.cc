@@ -32,6 +32,7 @@ std::atomic<long> num_large{0};
 long fail_at = -1;
 bool fails_for_ever = false;
 
+#ifndef BILEVEL_TEST_HAS_OWN_MALLOC
 bool Fails(std::size_t size) {
   if (size < kLarge || !is_counting) return false;
   const long number = num_large++;
@@ -39,6 +40,7 @@ bool Fails(std::size_t size) {
   errno = ENOMEM;
   return true;
 }
+#endif
 
 }  // namespace
 

@@ -195,6 +195,39 @@ TEST(Robustness, TimeOutInTheMiddleOfATrial) {
   }
 }
 
+// Many lower solves an iteration, each a while; what is good so far is the answer.
+struct Slower {
+  template <typename T>
+  bool operator()(const T* y, const T* x, T* residual) const {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    for (int i = 0; i < 20; ++i) residual[i] = y[0] * y[0] * y[0] + y[0] - x[i];
+    return true;
+  }
+};
+
+TEST(Robustness, TimeOutInTheMiddleOfAnIteration) {
+  for (const char* method : {"gradient_sampling", "igfm", "pattern_search"}) {
+    double x[20] = {3.0}, y = 0.0;
+    Problem problem;
+    problem.AddUpperParameterBlock(x, 20);
+    problem.lower()->AddResidualBlock(
+        new AutoDiffCostFunction<Slower, 20, 1, 20>(new Slower), nullptr, &y, x);
+    problem.upper()->AddResidualBlock(TargetCost(2.0), nullptr, &y);
+    Solver::Options options;
+    options.method = CreateMethod(method);
+    options.max_num_iterations = 1000000;
+    options.max_solver_time_in_seconds = 0.2;
+    Solver::Summary summary;
+    Solve(options, &problem, &summary);
+    EXPECT_EQ(summary.termination_type, ceres::NO_CONVERGENCE) << method;
+    EXPECT_EQ(summary.answer, AnswerKind::kLimit) << summary.FullReport();
+    EXPECT_LT(summary.total_time_in_seconds, 0.6) << method << summary.FullReport();
+    double mean = 0.0;
+    for (const double value : x) mean += value / 20.0;
+    EXPECT_NEAR(y * y * y + y, mean, 1e-6) << method;
+  }
+}
+
 struct Cubic {
   template <typename T>
   bool operator()(const T* y, const T* x, T* residual) const {

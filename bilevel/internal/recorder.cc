@@ -13,6 +13,8 @@
 namespace bilevel {
 namespace {
 
+constexpr char kTimeLimit[] = "the time limit was reached";
+
 // The reason without its numbers, so that equal ones can be counted: "residual block # of ...".
 std::string MaskNumbers(const std::string& reason) {
   static const std::regex number(R"((^|[^A-Za-z_0-9])-?[0-9]+(\.[0-9]+)?(e[-+]?[0-9]+)?)");
@@ -80,9 +82,14 @@ bool Recorder::Report(const State& state, const Progress& progress) {
                     ") was reached");
   }
   if (Seconds() > options_.max_solver_time_in_seconds) {
-    return Stop(ceres::NO_CONVERGENCE, "the time limit was reached");
+    return Stop(ceres::NO_CONVERGENCE, kTimeLimit);
   }
   return true;
+}
+
+bool Recorder::StopLate() {
+  if (have_best_) Stop(ceres::NO_CONVERGENCE, kTimeLimit);
+  return have_best_;
 }
 
 void Recorder::KeepIfBest(const State& state,

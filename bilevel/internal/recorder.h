@@ -43,6 +43,8 @@ class Recorder final : public Monitor {
   bool OpenCheckpoint(State* start, std::string* error);
 
   bool have_best() const { return have_best_; }
+  /// Ends the run as at the time limit, where there is an answer to end it with.
+  bool StopLate();
   bool best_is_solved() const { return best_is_solved_; }
   bool best_leaves_y() const { return best_leaves_y_; }
   const State& best() const { return best_; }

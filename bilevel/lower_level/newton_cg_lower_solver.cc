@@ -181,6 +181,7 @@ bool NewtonCgLowerSolver::Minimize(const double* x, PerScenario* part) {
   if (!Evaluate(x, part->y, part, &gradient)) return false;
   double first_norm = -1.0;
   for (int iteration = 0;; ++iteration) {
+    if (program_->IsLate()) return part->Fail(Program::kTimeIsOver);
     part->FindHeld(&gradient);
     const double value = part->value, norm = gradient.norm();
     const double unit = std::sqrt(2.0 * std::abs(value));

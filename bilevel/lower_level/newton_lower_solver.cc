@@ -219,6 +219,10 @@ bool NewtonLowerSolver::RunCeres(PerScenario* part, bool tightly) {
   std::optional<OneOpenMpThread> one_thread;
   if (options_.ceres.num_threads == 1) one_thread.emplace();
   ceres::Solver::Options options = options_.ceres;
+  const std::chrono::duration<double> left = *program_->deadline - std::chrono::steady_clock::now();
+  if (left.count() < options.max_solver_time_in_seconds) {
+    options.max_solver_time_in_seconds = std::max(0.0, left.count());
+  }
   if (tightly) {
     options.function_tolerance = options.gradient_tolerance = options.parameter_tolerance = 1e-16;
     options.max_num_iterations *= kMoreIterations;

@@ -40,6 +40,7 @@ double OptimisticLowerSolver::PerScenario::Measure() {
 bool OptimisticLowerSolver::PerScenario::Approach() {
   double previous = std::numeric_limits<double>::infinity();
   for (int iteration = 0;; ++iteration) {
+    if (program.IsLate()) return Fail(Program::kTimeIsOver);
     const double rounding = Measure();
     const bool is_short = step.norm() <= kLongestStalled * (1.0 + y.value().norm());
     if (decrement <= rounding ||

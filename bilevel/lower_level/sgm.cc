@@ -140,6 +140,7 @@ bool Sgm::Solve(const Point& x, Point* y) {
   now_ = *y;
   g_star_ = std::numeric_limits<double>::infinity();
   for (int k = 0; k <= options_.num_lower_steps; ++k) {
+    if (IsLate()) return false;
     const double g = oracle_.g.Gradient(x, now_, nullptr, &gradient_);
     if (g < g_star_) {
       g_star_ = g;
@@ -152,6 +153,7 @@ bool Sgm::Solve(const Point& x, Point* y) {
   num_feasible_ = 0;
   double least_f = std::numeric_limits<double>::infinity();
   for (int k = 0; k < options_.num_steps; ++k) {
+    if (IsLate()) return false;
     const bool feasible =
         oracle_.g.Gradient(x, now_, nullptr, &gradient_) - g_star_ <= 2.0 * options_.theta;
     if (feasible) {
@@ -179,6 +181,12 @@ bool Sgm::Solve(const Point& x, Point* y) {
   if (num_feasible_ == 0) ++num_empty_;
   *y = num_feasible_ > 0 ? best_ : least_;
   --counts_.failed_solves;
+  return true;
+}
+
+bool Sgm::IsLate() {
+  if (!program_->IsLate()) return false;
+  message_ = Program::kTimeIsOver;
   return true;
 }
 

@@ -83,6 +83,7 @@ class Sgm : public LowerSolver {
 
  private:
   bool Move(double step, const Vector& gradient, Point* y);
+  bool IsLate();
   bool MoveDown(double step, Point* y);
 
   Program* program_;

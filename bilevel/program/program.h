@@ -1,6 +1,7 @@
 #ifndef BILEVEL_PROGRAM_PROGRAM_H_
 #define BILEVEL_PROGRAM_PROGRAM_H_
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
@@ -33,8 +34,13 @@ class Program {
   Program(const Program& whole, int first, int count);
   ~Program();
 
+  /// Whether the run's time is over: what solves a lower level then gives up, and says kTimeIsOver.
+  bool IsLate() const { return std::chrono::steady_clock::now() > *deadline; }
+  static constexpr char kTimeIsOver[] = "max_solver_time_in_seconds were over";
+
   Space x, y;
   std::vector<std::shared_ptr<Scenario>> scenarios;
+  std::shared_ptr<std::chrono::steady_clock::time_point> deadline;  ///< Never null.
   // Made for the blocks' own, in their place.
   std::vector<std::unique_ptr<ceres::Manifold>> own_manifolds;
   std::vector<std::unique_ptr<ceres::CostFunction>> own_costs;

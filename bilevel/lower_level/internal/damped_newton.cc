@@ -27,6 +27,7 @@ bool DampedNewton::Run() {
   if (solver_.Follow(&part_, x_)) return true;
   if (!Evaluate()) return false;
   for (;; ++iteration_) {
+    if (solver_.program_->IsLate()) return Fail(Program::kTimeIsOver);
     if (!Factorize()) return false;
     Step();
     const bool creeps = is_full_step_ && part_.decrement > 0.5 * previous_decrement_;

@@ -21,12 +21,13 @@ struct OptimisticLowerSolver::PerScenario {
   // Full steps that do not halve the decrement have stalled if it is below this, relatively.
   static constexpr double kStalled = 1e-5;
 
-  PerScenario(Program* program, Program::Scenario* s, const Options& o)
-      : scenario(s),
+  PerScenario(Program* owner, Program::Scenario* s, const Options& o)
+      : program(*owner),
+        scenario(s),
         space(s->y),
         options(o),
-        f(s->f.get(), &program->pool),
-        g(s->g.get(), &program->pool),
+        f(s->f.get(), &owner->pool),
+        g(s->g.get(), &owner->pool),
         y(&s->y),
         trial(&s->y),
         gradient(s->y.tangent_size()),
@@ -75,6 +76,7 @@ struct OptimisticLowerSolver::PerScenario {
     return false;
   }
 
+  const Program& program;
   Program::Scenario* scenario;
   const Space& space;
   const Options& options;

@@ -13,9 +13,9 @@ std::unique_ptr<LinearModel::Engine> LinearModel::Engine::Make(Description descr
                                                                int num_threads) {
   return std::visit(
       [&](const auto& matrix) {
-        using Matrix = std::decay_t<decltype(matrix)>;
-        using T = typename Matrix::Scalar;
-        if constexpr (std::is_same_v<Matrix, internal::DenseFeatures<T>>) {
+        using Given = std::decay_t<decltype(matrix)>;
+        using T = typename Given::Scalar;
+        if constexpr (std::is_same_v<Given, internal::DenseFeatures<T>>) {
           return internal::MakeDenseEngine<T>(std::move(description), features, num_threads);
         } else {
           return internal::MakeSparseEngine<T>(std::move(description), features, num_threads);
