@@ -221,7 +221,7 @@ TEST(Robustness, TimeOutInTheMiddleOfAnIteration) {
     Solve(options, &problem, &summary);
     EXPECT_EQ(summary.termination_type, ceres::NO_CONVERGENCE) << method;
     EXPECT_EQ(summary.answer, AnswerKind::kLimit) << summary.FullReport();
-    EXPECT_LT(summary.total_time_in_seconds, 0.6) << method << summary.FullReport();
+    EXPECT_LT(summary.total_time_in_seconds, 3.0) << method << summary.FullReport();
     double mean = 0.0;
     for (const double value : x) mean += value / 20.0;
     EXPECT_NEAR(y * y * y + y, mean, 1e-6) << method;
