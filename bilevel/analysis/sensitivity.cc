@@ -53,7 +53,7 @@ bool Sensitivity::Implementation::Prepare(Problem* problem) {
   newton.hessian = options.hessian;
   newton.singular_handling = options.singular_handling;
   newton.tolerance = std::min(1e-10, options.stationarity_tolerance);
-  newton.tolerance_name = "";  // Another one counts here.
+  newton.tolerance_name = "stationarity_tolerance";
   newton.fixed_blocks = options.fixed_blocks;
   Solver::Options solver_options;
   solver_options.num_threads = options.num_threads;

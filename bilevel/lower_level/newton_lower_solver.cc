@@ -136,10 +136,14 @@ bool NewtonLowerSolver::SolvePart(PerScenario* part, const double* x, bool cold)
     if (part->message != messages) messages += "; and from a cold start: " + part->message;
   }
   // Ceres' steps are cheap: where Newton's were too few, many of those may do.
-  if (part->ran_out && RunCeres(part, true) && Newton(part, x, false)) {
-    const double size = 1.0 + part->start.value().norm();
-    if (part->y.value().norm() <= kFarAway * size) return true;
-    messages += "; and by Ceres y goes as far as " + Number(part->y.value().norm());
+  if (part->ran_out && RunCeres(part, true)) {
+    if (Newton(part, x, false)) {
+      const double size = 1.0 + part->start.value().norm();
+      if (part->y.value().norm() <= kFarAway * size) return true;
+      messages += "; and by Ceres y goes as far as " + Number(part->y.value().norm());
+    } else {
+      messages = "from where Ceres ends with tight tolerances: " + part->message;
+    }
   }
   part->message = messages;
   return false;

@@ -229,5 +229,8 @@ TEST(Found, AWeakMinimumIsNotLeft) { ExpectNoViolation(10621, "projected_lbfgs")
 // Gradients around a kink cancel, and phi falls ten times as far from it.
 TEST(Found, AKinkIsLookedAtFromAfarToo) { ExpectNoViolation(10539, "optimistic"); }
 
+// On the side where phi falls the lower level has no solution of this solver's: no kink is claimed.
+TEST(Found, AKinkHasNoUnseenSide) { ExpectNoViolation(20098, "optimistic"); }
+
 }  // namespace
 }  // namespace bilevel

@@ -19,6 +19,7 @@ constexpr double kFarDamping = 1e-2;
 constexpr double kStepTolerances = 100.0;
 // Full steps in a row that shrink by factors between these show a singular Hessian ahead.
 constexpr double kLeastRate = 0.3, kMostRate = 0.8;
+constexpr double kParallel = 0.9;
 
 }  // namespace
 
@@ -45,7 +46,12 @@ bool DampedNewton::Run() {
         if (!LeaveMaximum()) return false;
         continue;
       }
-      damping_ = floor_;  // The undamped Hessian is to be looked at, and another step.
+      // The undamped Hessian is to be looked at, and another step; the same once only.
+      if (std::exchange(has_looked_undamped_, true)) {
+        num_since_best_ = kStepsInNoise;
+        return FailToArrive("no undamped step decreases its cost");
+      }
+      damping_ = floor_;
       is_full_step_ = false;
       if (iteration_ < max_num_iterations_) continue;
     }
@@ -143,6 +149,7 @@ bool DampedNewton::IsStationary() {
   const bool is_linear = is_full_step_ && length > kLeastRate * previous_length_ &&
                          length < kMostRate * previous_length_;
   num_linear_ = is_linear ? num_linear_ + 1 : 0;
+  if (damping_ <= floor_ && !is_indefinite_) KeepDrift();
   previous_length_ = length;
   if (is_long) return false;
   const double unit = part_.Unit();
@@ -171,6 +178,14 @@ bool DampedNewton::OffStraightLine(double share, double* off) {
   part_.system.factorization().Solve(part_.trial_gradient, &part_.product);
   *off = std::sqrt(std::max(0.0, part_.trial_gradient.dot(part_.product)));
   return true;
+}
+
+void DampedNewton::KeepDrift() {
+  const double before = std::exchange(drift_length_, part_.RelativeStep());
+  const bool is_parallel =
+      drift_.size() > 0 && drift_.dot(part_.step) > kParallel * drift_.norm() * part_.step.norm();
+  num_drifting_ = is_parallel && drift_length_ > kMostRate * before ? num_drifting_ + 1 : 0;
+  drift_ = part_.step;
 }
 
 void DampedNewton::ClampStep() {
@@ -206,6 +221,7 @@ bool DampedNewton::Try() {
 
 void DampedNewton::Accept() {
   is_full_step_ = damping_ <= floor_;
+  has_looked_undamped_ = false;
   previous_decrement_ = part_.decrement;
   std::swap(part_.y, part_.trial);
   if (ratio_ > 0.75 || is_hidden_) {

@@ -35,6 +35,9 @@ class DampedNewton {
   static constexpr double kFirstDamping = 1e-4, kMostDamping = 1e12;
   // Full steps that do not halve the decrement have stalled if it is within so many tolerances.
   static constexpr double kStalledTolerances = 1e5;
+  // Near a minimum so many steps that do not lessen the decrement show noise.
+  static constexpr int kStepsInNoise = 5;
+
   bool Fail(const std::string& what);
   bool Evaluate();
   Status FactorizeDamped(double damping);
@@ -66,6 +69,8 @@ class DampedNewton {
   void TakeBest();
   // By decrements of the Hessian itself.
   void KeepBest();
+  // Of an undamped step: where y goes when it does not arrive.
+  void KeepDrift();
   void ClampStep();
   // Looks at the step within the bounds: whether it is as good as the quadratic model expects.
   bool Try();
@@ -83,9 +88,13 @@ class DampedNewton {
   double floor_, damping_;
   int iteration_ = 0;
   bool has_left_bounds_ = false;
-  bool has_finished_ = false;  // The weak directions, once.
-  int num_left_ = 0;           // Saddles and inflections.
-  int num_linear_ = 0;         // Full steps in a row that have shrunk by a constant factor.
+  bool has_finished_ = false;         // The weak directions, once.
+  bool has_looked_undamped_ = false;  // From this y.
+  int num_left_ = 0;                  // Saddles and inflections.
+  int num_linear_ = 0;                // Full steps in a row that have shrunk by a constant factor.
+  int num_drifting_ = 0;              // Undamped steps that point where the one before did, as far.
+  double drift_length_ = 0.0;
+  Vector drift_;
 
   // Of the matrix factorised.
   bool is_mended_ = false;  // It is not the Hessian any more.

@@ -7,6 +7,7 @@
 
 #include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/base/internal/rounding.h"
+#include "bilevel/lower_level/internal/name_blocks.h"
 
 namespace bilevel {
 namespace {
@@ -17,9 +18,8 @@ constexpr int kMostLeft = 10;
 // A coordinate on which the value curves by less than this share of it may be at an inflection.
 constexpr double kFlat = 1e-4;
 constexpr int kInverseIterations = 30;
-// Near a minimum so many steps that do not lessen the decrement show noise.
-constexpr double kNearlySolved = 1e-3;
-constexpr int kStepsInNoise = 5;
+constexpr double kNearlySolved = 1e-3;  // Nearer than this steps may show noise.
+constexpr int kDriftingSteps = 4;
 constexpr int kMostWeakSteps = 10;
 constexpr double kArriving = 0.3;  // Towards an inflection the decrement shrinks by 2^-1.5.
 // y that has grown by this factor seems to have no minimum to go to.
@@ -127,6 +127,16 @@ bool DampedNewton::FailToArrive(const std::string& what) {
     return false;
   }
   part_.ran_out = true;
+  if (num_drifting_ >= kDriftingSteps && drift_length_ > kLongestStalled) {
+    const double whole = drift_.squaredNorm();
+    const std::string names = NameBlocks(space_, whole, [&](const Space::Block& block) {
+      const auto own = drift_.segment(block.tangent_offset, block.tangent_size);
+      return own.squaredNorm() > 1e-2 * whole ? own.squaredNorm() : 0.0;  // Not all that follow.
+    });
+    part_.message += "; it seems to have no minimum near: steps of " + Number(drift_length_) +
+                     " of y's size go on, hardly shorter, along " + names;
+    return false;
+  }
   const double least = part_.relative_decrement;
   const std::string& name = solver_.options_.tolerance_name;
   if (!part_.singular && num_since_best_ >= kStepsInNoise && least < kNearlySolved) {

@@ -135,11 +135,13 @@ class Check {
     return *curvature > 0.0;
   }
 
-  // phi at x moved by `step`, and its gradient unless that is nullptr. A lesser phi is remembered.
+  // phi at x moved by `step`, and its gradient unless that is nullptr. A lesser phi is remembered,
+  // and so is why there is none.
   bool Look(const Vector& step, double* value, Vector* gradient) {
     State there = end_;
-    if (!there.x.Move(step) || there.x.value() == end_.x.value() ||
-        !at_.Evaluate(there.x, value, gradient)) {
+    if (!there.x.Move(step) || there.x.value() == end_.x.value()) return false;
+    if (!at_.Evaluate(there.x, value, gradient)) {
+      unseen_ = at_.message();
       return false;
     }
     there.y = at_.y();
@@ -206,6 +208,7 @@ class Check {
       gradients.push_back(gradient);
       changes.push_back(std::abs(value - phi_));
     }
+    const std::string unseen = unseen_;
     Matrix columns(m, gradients.size());
     for (size_t k = 0; k < gradients.size(); ++k) columns.col(k) = gradients[k];
     const Vector common = MinNormInHull(columns);
@@ -218,6 +221,12 @@ class Check {
     if (Falls()) {
       result_.doubt = "but " + what_ + ", and phi falls by " + Scientific(phi_ - lowest_) +
                       " nearby: it is stuck; \"auto\" goes on from there";
+      return;
+    }
+    if (!unseen.empty()) {
+      result_.kind = AnswerKind::kStuck;
+      result_.doubt =
+          "but " + what_ + ", and phi cannot be evaluated on every side of it: " + unseen;
       return;
     }
     const bool jumps = std::any_of(changes.begin(), changes.end(), [&](double change) {
@@ -254,7 +263,7 @@ class Check {
   const double size_;
   HyperObjective at_;
   Vector gradient_;
-  std::string what_;
+  std::string what_, unseen_;
   double lowest_ = std::numeric_limits<double>::infinity();
   State lowest_state_;
   AnswerCheck result_;

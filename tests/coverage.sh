@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Which lines of bilevel/ the tests reach, by file. Needs clang and llvm; builds in build/coverage/.
+# build/coverage/lines.txt has every line with its count.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source cmake/setup.sh
+
+version=$(clang++ --version | sed -nE 's/.*clang version ([0-9]+).*/\1/p')
+llvm() {
+  local tool=$1
+  shift
+  if command -v "llvm-$tool-$version" >/dev/null; then "llvm-$tool-$version" "$@"; else "llvm-$tool" "$@"; fi
+}
+install_requirements
+if [[ -z ${BILEVEL_DATA_DIR:-} && -d ../shared/data ]]; then
+  BILEVEL_DATA_DIR=$(cd ../shared/data && pwd)
+  export BILEVEL_DATA_DIR
+fi
+build=$PWD/build/coverage
+mkdir -p "$build/profiles"
+say "Building in build/coverage/."
+cmake -S . -B "$build" -G Ninja -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=Debug \
+  -DCMAKE_CXX_FLAGS_DEBUG="-O1 -DNDEBUG -fprofile-instr-generate -fcoverage-mapping" \
+  -DBILEVEL_WITH_TORCH=OFF >"$build/configure.log" 2>&1 ||
+  { tail -20 "$build/configure.log"; fail "Configuring failed."; }
+cmake --build "$build" --parallel "$(nproc)" || fail "The build failed."
+say "Running the tests."
+LLVM_PROFILE_FILE="$build/profiles/%m.profraw" ctest --test-dir "$build" --parallel "$(nproc)" |
+  tail -5
+llvm profdata merge -sparse "$build"/profiles/*.profraw -o "$build/all.profdata"
+binaries=()
+while IFS= read -r binary; do binaries+=(-object "$binary"); done < <(
+  find "$build/tests" "$build/examples" -type f -executable ! -name '*.so*' ! -name '*.cmake')
+sources=$(git ls-files 'bilevel/*.cc' 'bilevel/*.h' ':!bilevel/torch')
+# shellcheck disable=SC2086
+llvm cov show "${binaries[@]}" -instr-profile="$build/all.profdata" $sources >"$build/lines.txt"
+# shellcheck disable=SC2086
+llvm cov report "${binaries[@]}" -instr-profile="$build/all.profdata" $sources |
+  tee "$build/report.txt"
