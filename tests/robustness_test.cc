@@ -228,6 +228,31 @@ TEST(Robustness, TimeOutInTheMiddleOfAnIteration) {
   }
 }
 
+// A minibatch method reports every 10,000th of its iterations.
+struct SlowDifference {
+  template <typename T>
+  bool operator()(const T* y, const T* x, T* residual) const {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    residual[0] = y[0] - x[0];
+    return true;
+  }
+};
+
+TEST(Robustness, TimeOutBetweenReports) {
+  for (const char* method : {"slip", "f2sa", "amigo"}) {
+    Scalars scalars(0.0, 0.0);
+    scalars.AddLower<SlowDifference, 1>();
+    scalars.AddUpper(2.0);
+    scalars.options.max_num_iterations = 1000000;
+    scalars.options.max_solver_time_in_seconds = 0.2;
+    const Solver::Summary summary = scalars.Solve(method);
+    EXPECT_EQ(summary.answer, AnswerKind::kLimit) << method << summary.FullReport();
+    EXPECT_LT(summary.total_time_in_seconds, 3.0) << method << summary.FullReport();
+    EXPECT_GT(scalars.x, 0.0) << method;
+    EXPECT_NEAR(scalars.y, scalars.x, 1e-8) << method;
+  }
+}
+
 struct Cubic {
   template <typename T>
   bool operator()(const T* y, const T* x, T* residual) const {

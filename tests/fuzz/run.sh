@@ -47,16 +47,24 @@ export TMPDIR
 trap 'rm -rf "$TMPDIR"' EXIT
 say "Fuzzing ${#readers[@]} readers."
 printf '%-14s %12s %12s  %s\n' reader executions 'per second' outcome
-found=0
-for reader in "${readers[@]}"; do
-  work=build_fuzz/$reader
+fuzz() {
+  local reader=$1 work=build_fuzz/$1 outcome=clean
   mkdir -p "$work/corpus"
-  outcome=clean
   READER=$reader build_fuzz/fuzz "$limit" -max_len=4096 -timeout=10 -rss_limit_mb=2048 \
     -print_final_stats=1 -artifact_prefix="$work/" "$work/corpus" "tests/fuzz/corpus/$reader" \
-    >"$work/log" 2>&1 || { found=1; outcome="FOUND, see $work/log"; }
+    >"$work/log" 2>&1 || outcome="FOUND, see $work/log"
   figure() { sed -n "s/^stat::$1: *//p" "$work/log"; }
   printf '%-14s %12s %12s  %s\n' "$reader" "$(figure number_of_executed_units)" \
     "$(figure average_exec_per_sec)" "$outcome"
+  [[ $outcome == clean ]]
+}
+found=0
+running=0
+for reader in "${readers[@]}"; do
+  fuzz "$reader" &
+  ((++running < $(nproc))) && continue
+  wait -n || found=1
+  ((running--))
 done
+for (( ; running > 0; running--)); do wait -n || found=1; done
 exit $found

@@ -141,7 +141,7 @@ Method::Outcome StochasticMethod::Minimize(Oracle& o,
   const double far_y = kFar * (1.0 + start_y_.value().norm());
   for (;; ++o.iteration) {
     if (o.ok() && !monitor->Rest(&s, remember)) return Outcome::kNoConvergence;
-    const bool report = o.iteration % interval == 0 || o.iteration >= last;
+    const bool report = o.iteration % interval == 0 || o.iteration >= last || o.program().IsLate();
     if (o.ok() && report) {
       if (!(s.x.value().norm() <= far_x && s.y.value().norm() <= far_y)) {
         o.Fail("x or y grows without bound");
