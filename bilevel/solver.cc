@@ -155,7 +155,9 @@ class Run {
     const AnswerCheck check = known ? *known : CheckAnswer(oracle_, recorder_, evidence, *end);
     summary_.final_gradient_max_norm = check.gradient_max_norm;
     summary_.answer = check.kind;
-    if (!check.doubt.empty()) Doubt(check.kind, check.doubt);
+    if (check.doubt.empty()) return;
+    const bool may_go_on = check.better && method_.name().find("auto (") == std::string::npos;
+    Doubt(check.kind, check.doubt + (may_go_on ? "; \"auto\" goes on from there" : ""));
   }
 
   // The objective is f at the answer's x and y, whatever was reported of it.

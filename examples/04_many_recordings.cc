@@ -54,9 +54,8 @@ struct Recording {
   std::vector<double> truth, steps, fixes, estimate;
 };
 
-// x stands in two losses, one for each kind of residual; the cost functions know nothing of it.
-// They are Ceres losses like any others, so that ceres::Solve works with the present value of x
-// too.
+// x stands in two losses, one for each kind of residual, which ceres::Solve takes with the present
+// value of x; the cost functions know nothing of it.
 void AddLowerLevel(double* x, Recording* r, ceres::Problem* lower) {
   auto* step_loss = new bilevel::NoiseScaleLoss(nullptr, &x[0], ceres::TAKE_OWNERSHIP);
   auto* fix_loss = new bilevel::NoiseScaleLoss(nullptr, &x[1], ceres::TAKE_OWNERSHIP);

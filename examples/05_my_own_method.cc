@@ -1,7 +1,7 @@
 // A method of your own in one file: Nesterov's accelerated gradient on the hyper-objective.
 //
-// Three sensors measure a line, each with its own unknown noise. The logarithms of their weights
-// are x, the line y, and two exact points of it the upper level.
+// Three sensors measure a line, each with unknown noise. The logarithms of their weights are x, the
+// line y, and two exact points of it the upper level.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -26,20 +26,19 @@ class Nesterov : public bilevel::Method {
   }
 
  protected:
-  // One iteration. What it leaves for the next lives in the state, or is named in Remember, for
-  // checkpoints. What fails latches in the oracle, which ends the solve with its message.
+  // One iteration. What it leaves for the next lives in the state, or is named in Remember; what
+  // fails latches in the oracle, which ends the solve with its message.
   void Step(bilevel::Oracle& o, bilevel::State& s, bilevel::Progress* progress) override {
     bilevel::Vector& gradient = s.Get("gradient", s.x.dim());  // Zeros at first.
     bilevel::Vector& velocity = s.Get("velocity", s.x.dim());
-    // s.x is v: its gradient is of the iteration before, so that what is reported below belongs to
-    // the point where the state is left.
+    // s.x is v, with the gradient of the iteration before: what is reported is of the state left.
     const double k = static_cast<double>(o.iteration);
     const bilevel::Vector step = -step_ * gradient;
     const bilevel::Vector moved = velocity + step;  // x_{k+1} - x_k = (v_k - x_k) + step
     velocity = k / (k + 3.0) * moved;
     s.x.Move(step + velocity);  // Respects manifolds and bounds.
 
-    // phi and its gradient f_x + (dy*/dx)' f_y by one lower solve and one adjoint solve.
+    // phi and its gradient f_x + (dy*/dx)' f_y by a lower and an adjoint solve.
     if (!o.Solve(s.x, &s.y) || !o.Differentiate(s.x, s.y)) return o.Fail(o.message());
     progress->objective = o.f.Gradient(s.x, s.y, &gradient, &fy_);
     if (!o.lower().Adjoint(fy_, &through_y_)) return o.Fail(o.lower().message());
@@ -55,7 +54,6 @@ class Nesterov : public bilevel::Method {
 };
 
 constexpr int kSensors = 3;
-
 struct Measurement {  // e^{x_s} (a t + b - value)
   template <typename T>
   bool operator()(const T* x, const T* line, T* r) const {

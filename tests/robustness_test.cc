@@ -243,12 +243,15 @@ TEST(Robustness, TimeOutBetweenReports) {
     Scalars scalars(0.0, 0.0);
     scalars.AddLower<SlowDifference, 1>();
     scalars.AddUpper(2.0);
-    scalars.options.max_num_iterations = 1000000;
-    scalars.options.max_solver_time_in_seconds = 0.2;
-    const Solver::Summary summary = scalars.Solve(method);
+    Solver::Options options;
+    options.method = CreateMethod(method);
+    options.max_num_iterations = 1000000;
+    options.max_solver_time_in_seconds = 1.0;
+    Solver::Summary summary;
+    Solve(options, &scalars.problem, &summary);
     EXPECT_EQ(summary.answer, AnswerKind::kLimit) << method << summary.FullReport();
-    EXPECT_LT(summary.total_time_in_seconds, 3.0) << method << summary.FullReport();
-    EXPECT_GT(scalars.x, 0.0) << method;
+    EXPECT_LT(summary.total_time_in_seconds, 5.0) << method << summary.FullReport();
+    EXPECT_GT(scalars.x, 0.0) << method << summary.FullReport();
     EXPECT_NEAR(scalars.y, scalars.x, 1e-8) << method;
   }
 }

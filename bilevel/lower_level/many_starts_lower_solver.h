@@ -44,6 +44,7 @@ class ManyStartsLowerSolver : public LowerSolver {
     return main_->Tangent(direction, motion);
   }
   bool IsDetermined(const Vector& fy) override { return main_->IsDetermined(fy); }
+  bool AnyFreeDirection(Vector* direction) override { return main_->AnyFreeDirection(direction); }
   std::unique_ptr<LowerSolver> Fork() const override;
   bool Remember(Memory* memory) override;
   const std::string& message() const override { return main_->message(); }

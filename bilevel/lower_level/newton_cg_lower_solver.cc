@@ -9,6 +9,7 @@
 #include "bilevel/base/internal/rounding.h"
 #include "bilevel/base/memory.h"
 #include "bilevel/lower_level/internal/for_each_scenario.h"
+#include "bilevel/lower_level/internal/noise_of_value.h"
 #include "bilevel/oracle/internal/remember_counts.h"
 #include "bilevel/program/level_evaluator.h"
 
@@ -19,6 +20,7 @@ struct NewtonCgLowerSolver::PerScenario {
   PerScenario(Program* program, const Program::Scenario* s)
       : scenario(s),
         g(s->g.get(), &program->pool),
+        noise(s->g.get()),
         y(&s->y),
         trial(&s->y),
         held(s->y.tangent_size(), 0),
@@ -31,6 +33,7 @@ struct NewtonCgLowerSolver::PerScenario {
 
   const Program::Scenario* scenario;
   LevelEvaluator g;
+  NoiseOfValue noise;
   Point y, trial;
   std::vector<char> held;
   Vector gradient, trial_gradient, step, r, p, hp, solution, adjoint, pulled_back;
@@ -180,6 +183,7 @@ bool NewtonCgLowerSolver::Minimize(const double* x, PerScenario* part) {
   Vector& gradient = part->gradient;
   if (!Evaluate(x, part->y, part, &gradient)) return false;
   double first_norm = -1.0;
+  part->noise.Forget();
   for (int iteration = 0;; ++iteration) {
     if (program_->IsLate()) return part->Fail(Program::kTimeIsOver);
     part->FindHeld(&gradient);
@@ -206,15 +210,20 @@ bool NewtonCgLowerSolver::Minimize(const double* x, PerScenario* part) {
                         Scientific(part->relative_decrement) + ")");
     }
     // Below the rounding of the value, the gradient decides.
-    const bool hidden = convex && IsHiddenInValue(decrement2, std::abs(value));
+    bool hidden = convex && IsHiddenInValue(decrement2, std::abs(value));
     bool moved = false;
     double length = 1.0;
     for (int k = 0; k < kMostHalvings && !moved; ++k, length *= 0.5) {
       part->trial = part->y;
       if (!part->trial.Move(length * part->step)) continue;
       if (!Evaluate(x, part->trial, part, &part->trial_gradient)) continue;
-      moved = hidden ? part->trial_gradient.norm() < 0.5 * norm
-                     : part->value <= value - 1e-4 * length * decrement2;
+      moved = !hidden && part->value <= value - kSufficientDecrease * length * decrement2;
+      if (!moved && !hidden && convex && k == 0) {
+        part->noise.At(x, part->y.value().data());
+        const double noise = part->noise.At(x, part->trial.value().data());
+        hidden = part->value == value || IsHiddenInValue(decrement2, noise / kEpsilon);
+      }
+      if (hidden) moved = part->trial_gradient.norm() < 0.5 * norm;
       if (hidden) break;
     }
     if (!moved && hidden) return true;

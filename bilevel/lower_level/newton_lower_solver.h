@@ -52,6 +52,7 @@ class NewtonLowerSolver : public LowerSolver {
   bool Adjoint(const Vector& fy, Vector* product) override;
   bool Tangent(const Vector& direction, Vector* motion) override;
   bool IsDetermined(const Vector& fy) override;
+  bool AnyFreeDirection(Vector* direction) override;
   /// Newton alone: one ceres::Problem cannot be solved twice at once.
   std::unique_ptr<LowerSolver> Fork() const override;
   bool Remember(Memory* memory) override;

@@ -131,6 +131,20 @@ bool NewtonLowerSolver::IsDetermined(const Vector& fy) {
   return true;
 }
 
+bool NewtonLowerSolver::AnyFreeDirection(Vector* direction) {
+  direction->setZero(program_->y.tangent_size());
+  for (auto& part : parts_) {
+    const Matrix& free = part->system.null_space();
+    for (int j = 0; j < free.cols(); ++j) {
+      direction->segment(part->scenario->tangent_offset, free.rows()) +=
+          std::cos(1.0 + j) * free.col(j);
+    }
+  }
+  const double norm = direction->norm();
+  if (norm > 0.0) *direction /= norm;
+  return norm > 0.0;
+}
+
 double NewtonLowerSolver::relative_decrement() const {
   double largest = -1.0;
   for (auto& part : parts_) largest = std::max(largest, part->relative_decrement);

@@ -39,11 +39,12 @@ double OptimisticLowerSolver::PerScenario::Measure() {
 
 bool OptimisticLowerSolver::PerScenario::Approach() {
   double previous = std::numeric_limits<double>::infinity();
+  noise.Forget();
   for (int iteration = 0;; ++iteration) {
     if (program.IsLate()) return Fail(Program::kTimeIsOver);
     const double rounding = Measure();
     const bool is_short = step.norm() <= kLongestStalled * (1.0 + y.value().norm());
-    if (decrement <= rounding ||
+    if (decrement <= std::max(rounding, kUnderflow) ||
         (is_short && HasStalled(decrement, previous, kStalled * Unit(value), rounding) &&
          IsInNoise(decrement,
                    [&](double share, double* off) { return OffStraightLine(share, off); }))) {
@@ -83,18 +84,26 @@ bool OptimisticLowerSolver::PerScenario::OffStraightLine(double share, double* o
 // By a share of the step. False: by none.
 bool OptimisticLowerSolver::PerScenario::Descend(double rounding, double* share) {
   const double slope = gradient.dot(step);
-  const bool is_hidden =
-      IsHiddenInValue(slope, std::abs(value)) || IsNearRounding(decrement, rounding);
   double trial_value = 0.0;
+  const auto is_good = [&] {
+    const double size = std::max(std::abs(value), noise.largest() / kEpsilon);
+    const bool is_hidden = IsHiddenInValue(slope, size) || IsNearRounding(decrement, rounding) ||
+                           (*share == 1.0 && trial_value == value);
+    const double allowed =
+        is_hidden ? RoundingOfValue(size) + slope : -kSufficientDecrease * *share * slope;
+    return trial_value <= value + allowed;
+  };
   for (*share = 1.0;; *share *= 0.5) {
     trial.value() = y.value();
     if (Move(-*share * step, &trial)) {
       Stopwatch watch(&counts.seconds_in_evaluation);
-      const double allowed = is_hidden ? RoundingOfValue(std::abs(value)) + slope
-                                       : -kSufficientDecrease * *share * slope;
-      if (g.Value(x.data(), trial.value().data(), Batch::All(), &trial_value) &&
-          trial_value <= value + allowed) {
-        break;
+      const double* const there = trial.value().data();
+      if (g.Value(x.data(), there, Batch::All(), &trial_value)) {
+        if (is_good()) break;
+        if (*share == 1.0 &&
+            noise.At(x.data(), y.value().data()) + noise.At(x.data(), there) > 0.0 && is_good()) {
+          break;
+        }
       }
     }
     if (*share < kShortestStep) return false;

@@ -140,16 +140,20 @@ Method::Outcome Auto::Minimize(Oracle& oracle,
       return has_answer ? Outcome::kConverged : outcome;
     }
     attempts_.back().ended += "; " + check.doubt;
+    if (check.better) {
+      state.x = check.better->x;
+      state.y = check.better->y;
+    }
+    const bool may_restart = check.better && num_restarts < kMaxRestarts;
+    next = nullptr;
     if (check.kind == AnswerKind::kUndetermined) {
       next = AfterRefusal(oracle, state);
     } else if (check.is_at_kink) {
       next = AfterKink(state);
-    } else if (check.better && ++num_restarts <= kMaxRestarts) {
-      state.x = check.better->x;
-      state.y = check.better->y;
+    }
+    if (!next && may_restart) {
+      ++num_restarts;
       next = last_ == optimistic_.get() ? last_ : first_;
-    } else {
-      next = nullptr;
     }
     if (!next) return outcome;
     *message = "";

@@ -24,8 +24,7 @@ namespace bilevel {
 ///   else                                            lbfgs
 ///   no derivative, since y*(x) is a set             optimistic, then bome
 ///   at a kink, x very short                         gradient_sampling, then pattern_search
-///   phi less beside a saddle or a maximum, or y of  the first again, from there
-///   less g at the same x
+///   phi less nearby, or y of less g at the same x   the first again, from there
 ///
 /// What was tried, and why it went on, is in Assessment::attempts.
 class Auto : public Method {

@@ -37,7 +37,8 @@ TEST(TunePoseGraph, SimulatedGraph) {
   EXPECT_LE(train, 1.001 * JsonNumber(json, "Nelder-Mead", "train"));
   EXPECT_LE(train * train, 1.01 * std::pow(JsonNumber(json, "true_sigmas", "train"), 2));
   EXPECT_LE(JsonNumber(json, "learned", "test"), 0.7 * JsonNumber(json, "as_in_the_file", "test"));
-  EXPECT_LE(LowerSolves(json, "cost_of_learned"), 15);
+  // Four of them look along the flat direction in the end.
+  EXPECT_LE(LowerSolves(json, "cost_of_learned"), 17);
   EXPECT_EQ(JsonNumber(json, "", "flat_directions"), 1);
 
   // The graph returns with information that makes chi2 the degrees of freedom.
@@ -178,7 +179,7 @@ TEST(FilterFusion, FindsTheRatioAndNamesTheFlatDirection) {
     EXPECT_NE(text.find(" 0.71 'log sigma GPS'[0]"), std::string::npos);
     EXPECT_LE(JsonNumber(text, "learned", "phi"), 1.01 * JsonNumber(text, "true", "phi"));
     EXPECT_LE(JsonNumber(text, "learned", "phi"), JsonNumber(text, "best_of_the_grid", "phi"));
-    EXPECT_LE(JsonNumber(text, "cost_of_learned", "lower_solves"), 15);
+    EXPECT_LE(JsonNumber(text, "cost_of_learned", "lower_solves"), 17);  // As above.
     EXPECT_GT(JsonNumber(text, "learned", "test_gain_low"), 0.0);
     EXPECT_GT(JsonNumber(text, "learned_without_truth", "test_gain_low"), 0.0);
     EXPECT_LE(JsonNumber(text, "learned", "filter"), 1.01 * JsonNumber(text, "true", "filter"));

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "Eigen/Core"
-#include "bilevel/analysis/sensitivity.h"
 #include "bilevel/base/internal/decompositions.h"
+#include "bilevel/bilevel.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "test_problems.h"
@@ -275,6 +275,93 @@ TEST(HardLowerLevel, TheBlockThatRunsOffIsNamed) {
   EXPECT_FALSE(summary.IsSolutionUsable());
   EXPECT_THAT(summary.message, HasSubstr("no minimum near"));
   EXPECT_THAT(summary.message, HasSubstr("along 'landmark'"));
+}
+
+template <int... Ns, typename F>
+std::unique_ptr<Objective> Term(F f) {
+  return std::make_unique<AutoDiffObjective<F, Ns...>>(f);
+}
+
+// Terms that cancel to nothing at y* = x = 0, where neither value nor y tells their rounding.
+template <typename G>
+void ExpectSolvedFromAnywhere(const G& g, double reach, const char* method) {
+  const auto f = [](const auto* y, auto* value) {
+    *value = (y[0] - 1.0) * (y[0] - 1.0);
+    return true;
+  };
+  for (const double at : {0.0, 1e-12, 1e-6, 0.3, 100.0}) {
+    for (int i = 0; i < 20; ++i) {
+      double x = at, y = at + reach * (i / 9.5 - 1.0);
+      Problem problem;
+      problem.AddUpperParameterBlock(&x, 1);
+      problem.AddTerm(Level::kLower, Term<1, 1>(g), {{&x, 1}, {&y, 1}});
+      problem.AddTerm(Level::kUpper, Term<1>(f), {{&y, 1}});
+      Solver::Options options;
+      options.method = CreateMethod(method);
+      Solver::Summary summary;
+      Solve(options, &problem, &summary);
+      ASSERT_EQ(summary.termination_type, ceres::CONVERGENCE)
+          << method << " " << at << " " << i << ": " << summary.message;
+      ASSERT_NEAR(y, 1.0, 1e-4) << summary.message;  // cos has more than one minimum.
+    }
+  }
+}
+
+TEST(HardLowerLevel, TermsThatCancel) {
+  for (const char* method : {"auto", "levenberg_marquardt", "optimistic"}) {
+    ExpectSolvedFromAnywhere(
+        [](const auto* x, const auto* y, auto* value) {
+          using std::log;
+          *value = log(1.0 + (y[0] - x[0]) * (y[0] - x[0]));
+          return true;
+        },
+        0.9,
+        method);
+    ExpectSolvedFromAnywhere(
+        [](const auto* x, const auto* y, auto* value) {
+          using std::sqrt;
+          *value = sqrt(1.0 + (y[0] - x[0]) * (y[0] - x[0])) - 1.0;
+          return true;
+        },
+        0.9,
+        method);
+    ExpectSolvedFromAnywhere(
+        [](const auto* x, const auto* y, auto* value) {
+          using std::exp;
+          *value = exp(y[0] - x[0]) + exp(x[0] - y[0]) - 2.0;
+          return true;
+        },
+        1.4,
+        method);
+    ExpectSolvedFromAnywhere(
+        [](const auto* x, const auto* y, auto* value) {
+          using std::cos;
+          *value = 1.0 - cos(y[0] - x[0]);
+          return true;
+        },
+        1.4,
+        method);
+  }
+}
+
+// The Hessian vanishes at y*, where y, value and decrement shrink together.
+TEST(HardLowerLevel, ADegenerateMinimum) {
+  for (const double start : {1.0, -0.3, 1e-3}) {
+    double x = 0.0, y = start;
+    Problem problem;
+    problem.AddUpperParameterBlock(&x, 1);
+    const auto g = [](const auto* at, const auto* own, auto* value) {
+      const auto d = own[0] - at[0];
+      *value = d * d * d * d;
+      return true;
+    };
+    problem.AddTerm(Level::kLower, Term<1, 1>(g), {{&x, 1}, {&y, 1}});
+    problem.upper()->AddResidualBlock(TargetCost(2.0), nullptr, &y);
+    Solver::Summary summary;
+    Solve({}, &problem, &summary);
+    EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << start << summary.FullReport();
+    EXPECT_NEAR(x, 2.0, 1e-4);
+  }
 }
 
 TEST(HardLowerLevel, EveryResidualBeyondItsLoss) {

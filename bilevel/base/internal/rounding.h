@@ -29,6 +29,9 @@ constexpr double kRoundingOfCurvature = 1e-14;
 /// Below this it is not to be divided by, in a Hessian that must stay positive definite.
 constexpr double kLeastCurvature = 1e-12;
 
+/// The square of a decrement below this has no digits left.
+constexpr double kUnderflow = 1e-150;
+
 /// What of a value, summed from parts of this size, a comparison must allow for.
 inline double RoundingOfValue(double size) { return 1e4 * kEpsilon * size; }
 

@@ -20,11 +20,14 @@ constexpr double kStepTolerances = 100.0;
 // Full steps in a row that shrink by factors between these show a singular Hessian ahead.
 constexpr double kLeastRate = 0.3, kMostRate = 0.8;
 constexpr double kParallel = 0.9;
+// As long as they do, so many times the iterations.
+constexpr int kMoreIterations = 4;
 
 }  // namespace
 
 bool DampedNewton::Run() {
   part_.ran_out = false;
+  part_.noise.Forget();
   if (solver_.Follow(&part_, x_)) return true;
   if (!Evaluate()) return false;
   for (;; ++iteration_) {
@@ -56,7 +59,9 @@ bool DampedNewton::Run() {
       if (iteration_ < max_num_iterations_) continue;
     }
     KeepBest();
-    if (iteration_ >= max_num_iterations_) return FailToArrive("no stationary point");
+    if (iteration_ >= (IsLinear() ? kMoreIterations : 1) * max_num_iterations_) {
+      return FailToArrive("no stationary point");
+    }
     if (Try()) {
       Accept();
       if (is_full_step_ && solver_.Follow(&part_, x_)) return true;
@@ -136,7 +141,7 @@ void DampedNewton::Step() {
   part_.decrement = std::sqrt(std::max(0.0, decrement2_));
   part_.SetRelativeDecrement();
   rounding_ = part_.Rounding();
-  summands_ = part_.Summands(rounding_);
+  summands_ = std::max(part_.Summands(rounding_), part_.noise.largest() / kEpsilon);
 }
 
 bool DampedNewton::IsStationary() {
@@ -153,14 +158,33 @@ bool DampedNewton::IsStationary() {
   previous_length_ = length;
   if (is_long) return false;
   const double unit = part_.Unit();
-  if (part_.decrement <= std::max(solver_.tolerance_ * unit, rounding_)) return true;
+  if (part_.decrement <= std::max({solver_.tolerance_ * unit, rounding_, kUnderflow})) return true;
+  if (is_full_step_ && HasArrived()) return true;
+  // A degenerate minimum: steps and value shrink together, for ever.
+  if (IsLinear() && !part_.singular && length <= solver_.tolerance_) return true;
   return is_full_step_ && part_.RelativeStep() <= kLongestStalled &&
          HasStalled(part_.decrement,
                     previous_decrement_,
-                    kStalledTolerances * solver_.options_.tolerance * unit,
+                    kStalledTolerances * solver_.options_.tolerance * unit +
+                        std::sqrt(part_.noise.largest()),
                     rounding_) &&
          IsInNoise(part_.decrement,
                    [&](double share, double* off) { return OffStraightLine(share, off); });
+}
+
+bool DampedNewton::HasArrived() const {
+  const Vector &from = part_.start.value(), &to = part_.y.value();
+  for (const Space::Block& block : space_.blocks()) {
+    const double way = (to.segment(block.offset, block.size) -  //
+                        from.segment(block.offset, block.size))
+                           .norm();
+    const double size = to.segment(block.offset, block.size).norm();
+    if (part_.step.segment(block.tangent_offset, block.tangent_size).norm() >
+        kRoundingOfPoint * std::max(way, size)) {
+      return false;
+    }
+  }
+  return true;
 }
 
 bool DampedNewton::OffStraightLine(double share, double* off) {
@@ -210,13 +234,24 @@ bool DampedNewton::Try() {
     is_usable_ = part_.g.Value(x_, part_.trial.value().data(), Batch::All(), &trial_value_);
     trouble_ = is_usable_ ? "" : "; " + part_.g.error();
   }
-  // Below the rounding of the value itself, the decrement decides.
-  is_hidden_ =
-      IsHiddenInValue(decrement2_, summands_) || IsNearRounding(part_.decrement, rounding_);
   ratio_ = is_usable_ ? (part_.value - trial_value_) / expected : -1.0;
+  if (!is_usable_ || IsGood()) return is_usable_;
+  if (!(part_.noise.At(x_, part_.y.value().data()) +
+            part_.noise.At(x_, part_.trial.value().data()) >
+        0.0)) {
+    return false;
+  }
+  summands_ = std::max(summands_, part_.noise.largest() / kEpsilon);
+  return IsGood();
+}
+
+bool DampedNewton::IsGood() {
+  // Below the rounding of the value itself, the decrement decides; and where the value stays.
+  is_hidden_ = IsHiddenInValue(decrement2_, summands_) ||
+               IsNearRounding(part_.decrement, rounding_) ||
+               (trial_value_ == part_.value && !is_indefinite_ && damping_ <= floor_);
   const double allowance = is_hidden_ ? RoundingOfValue(summands_) + decrement2_ : 0.0;
-  return is_usable_ &&
-         (ratio_ > kSufficientDecrease || (is_hidden_ && trial_value_ <= part_.value + allowance));
+  return ratio_ > kSufficientDecrease || (is_hidden_ && trial_value_ <= part_.value + allowance);
 }
 
 void DampedNewton::Accept() {

@@ -37,6 +37,7 @@ class DampedNewton {
   static constexpr double kStalledTolerances = 1e5;
   // Near a minimum so many steps that do not lessen the decrement show noise.
   static constexpr int kStepsInNoise = 5;
+  static constexpr int kLinearSteps = 4;
 
   bool Fail(const std::string& what);
   bool Evaluate();
@@ -46,6 +47,10 @@ class DampedNewton {
   // Newton's, and its decrement.
   void Step();
   bool IsStationary();
+  // Whether steps shrink by a constant factor, towards a singular Hessian.
+  bool IsLinear() const { return num_linear_ >= kLinearSteps; }
+  // Whether the step is rounding of the way that y has come, which may have led to about 0.
+  bool HasArrived() const;
   // By how much, in the norm of the decrement, the gradient a share of the step on is off what the
   // Hessian says. False: it cannot be evaluated.
   bool OffStraightLine(double share, double* off);
@@ -74,6 +79,7 @@ class DampedNewton {
   void ClampStep();
   // Looks at the step within the bounds: whether it is as good as the quadratic model expects.
   bool Try();
+  bool IsGood();
   void Accept();
   // False: no step is short enough.
   bool Reject();

@@ -12,7 +12,6 @@
 namespace bilevel {
 namespace {
 
-constexpr int kLinearSteps = 4;
 // So many saddles and inflections are left on the way.
 constexpr int kMostLeft = 10;
 // A coordinate on which the value curves by less than this share of it may be at an inflection.
@@ -41,7 +40,7 @@ bool DampedNewton::LeaveMaximum() {
 
 bool DampedNewton::LeaveInflection() {
   if (num_left_ >= kMostLeft) return false;
-  bool has_left = num_linear_ >= kLinearSteps && Leave({1.0});
+  bool has_left = IsLinear() && Leave({1.0});
   if (const int j = FlattestCoordinate(); !has_left && j >= 0) {
     part_.step = Vector::Unit(part_.step.size(), j);
     has_left = Leave({1.0, -1.0});
@@ -141,8 +140,9 @@ bool DampedNewton::FailToArrive(const std::string& what) {
   const std::string& name = solver_.options_.tolerance_name;
   if (!part_.singular && num_since_best_ >= kStepsInNoise && least < kNearlySolved) {
     part_.message += "; its values may be noisy";
-    if (!name.empty())
-      part_.message += ", which " + name + " = " + Scientific(4.0 * least) + " allows";
+    if (const double enough = 4.0 * least; enough > solver_.tolerance_) {
+      part_.message += ", which " + name + " = " + Scientific(enough) + " allows";
+    }
   } else if (iteration_ >= max_num_iterations_) {
     part_.message += "; " + solver_.options_.limit_name + " may be too small";
   }

@@ -13,6 +13,7 @@
 #include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/base/internal/rounding.h"
 #include "bilevel/lower_level/internal/guarded_problem.h"
+#include "bilevel/lower_level/internal/noise_of_value.h"
 #include "bilevel/lower_level/internal/secant_correction.h"
 #include "bilevel/lower_level/newton_lower_solver.h"
 #include "bilevel/program/level_evaluator.h"
@@ -24,6 +25,7 @@ struct NewtonLowerSolver::PerScenario {
   PerScenario(Program* program, Program::Scenario* s)
       : scenario(s),
         g(s->g.get(), &program->pool),
+        noise(s->g.get()),
         y(&s->y),
         trial(&s->y),
         start(&s->y),
@@ -40,6 +42,7 @@ struct NewtonLowerSolver::PerScenario {
 
   Program::Scenario* scenario;
   LevelEvaluator g;
+  NoiseOfValue noise;
   std::unique_ptr<GuardedProblem> ceres;  // From the first cold solve on.
   Point y, trial, start;
   double value = 0.0;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bilevel/lower_level/internal/component_eigen.h"
+#include "bilevel/lower_level/internal/noise_of_value.h"
 #include "bilevel/lower_level/optimistic_lower_solver.h"
 #include "bilevel/program/level_evaluator.h"
 
@@ -28,6 +29,7 @@ struct OptimisticLowerSolver::PerScenario {
         options(o),
         f(s->f.get(), &owner->pool),
         g(s->g.get(), &owner->pool),
+        noise(s->g.get()),
         y(&s->y),
         trial(&s->y),
         gradient(s->y.tangent_size()),
@@ -81,6 +83,7 @@ struct OptimisticLowerSolver::PerScenario {
   const Space& space;
   const Options& options;
   LevelEvaluator f, g;
+  NoiseOfValue noise;  // Of g.
   Vector x;
   Point y, trial;
   double value = 0.0, f_value = 0.0, decrement = -1.0, relative_decrement = -1.0;

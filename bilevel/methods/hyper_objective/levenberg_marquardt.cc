@@ -209,8 +209,9 @@ class LevenbergMarquardt::Run {
     const double least = tolerance * (state_.x.value().norm() + tolerance);
     // To a bound the way may be short, and not end there.
     if (!(progress_.step_norm <= least) || is_cut_) return false;
-    // No Newton step is as short: the steps before have failed.
-    answer_.is_stuck = progress_.step_norm > 0.9 * trust_region_.radius();
+    // A radius that nothing has failed within yet says nothing; else the steps before have.
+    if (IsLimited() && trust_region_.num_rejected() == 0) return false;
+    answer_.is_stuck = IsLimited();
     return End(Outcome::kConverged, "the step is below the parameter tolerance");
   }
 
@@ -274,7 +275,11 @@ class LevenbergMarquardt::Run {
                "further steps are lost in the rounding of the objective and of its gradient");
   }
 
+  // By the radius, and not the least of the model.
+  bool IsLimited() const { return progress_.step_norm > 0.9 * trust_region_.radius(); }
+
   void Update() {
+    const bool was_limited = IsLimited();
     trust_region_.Accept(
         progress_.step_norm, trial_.model_ratio, trial_.is_hidden ? 1.0 : trial_.ratio);
     if (options_.use_secant) LearnSecant();
@@ -286,7 +291,7 @@ class LevenbergMarquardt::Run {
     progress_.keep = Progress::kAlways;  // Where phi is rounding the gradient has told.
     ++oracle_.iteration;
     Report();
-    if (!outcome_ && trial_.ratio > 0.25 &&
+    if (!outcome_ && trial_.ratio > 0.25 && !was_limited &&
         std::abs(decrease) <= monitor_.function_tolerance() * std::abs(at_.phi)) {
       End(Outcome::kConverged, "the objective's relative change is below the function tolerance");
     }

@@ -28,7 +28,7 @@ class LevenbergMarquardt : public Method {
   struct Options {
     /// Longest first step, in the units of x (a factor e for a logarithm).
     double initial_trust_region_radius = 0.5;
-    double max_trust_region_radius = 1e6;
+    double max_trust_region_radius = 1e16;
     bool use_secant = true;
   };
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <optional>
 #include <vector>
 
 #include "bilevel/base/internal/bookkeeping.h"
@@ -12,6 +12,7 @@
 #include "bilevel/base/memory.h"
 #include "bilevel/methods/estimators/internal/active_bounds.h"
 #include "bilevel/methods/estimators/internal/min_norm.h"
+#include "bilevel/methods/internal/surroundings.h"
 #include "bilevel/oracle/hyper_objective.h"
 #include "bilevel/oracle/lower_solver.h"
 
@@ -20,13 +21,18 @@ namespace {
 
 // A step whose part in a new direction is shorter has not explored it.
 constexpr double kNewDirection = 1e-8;
-// Relative to 1 + |x|: how far a curvature, the sides of a kink, and those of a direction x never
-// moved along are looked at.
-constexpr double kCurvatureWay = 1e-4, kShortestWay = 1e-10, kKinkWay = 1e-6, kUnexploredWay = 1e-3;
+// Relative to 1 + |x|: how far a curvature, the sides of a kink, and its corners are looked at.
+constexpr double kCurvatureWay = 1e-4, kShortestWay = 1e-10, kKinkWay = 1e-6, kCornerWay = 1e-3;
 // phi jumps where it changes by so many times what its gradients say.
 constexpr double kJump = 1e3;
+// Gradients around a kink cancel up to this share of the largest.
+constexpr double kCancelled = 1e-3;
 // The share of the way back to the start at which a gradient must be felt, and of the decrease.
 constexpr double kBack = 1e-2, kFlat = 1e-9;
+// A long x that has made no more steps may stand on a saddle that symmetry has led it to.
+constexpr int kFewSteps = 3;
+// The corners between so many coordinates are looked at one by one.
+constexpr int kMostCorners = 4;
 
 // The check of one answer.
 class Check {
@@ -38,8 +44,6 @@ class Check {
         evidence_(evidence),
         end_(end),
         phi_(evidence.phi),
-        negligible_(Negligible(function_tolerance_, evidence.phi, evidence.first_phi)),
-        size_(1.0 + end.x.value().norm()),
         at_(&oracle, end.y) {}
 
   AnswerCheck Run() {
@@ -52,30 +56,22 @@ class Check {
       return result_;
     }
     at_.Accept();
-    if (std::isnan(phi_)) {
-      phi_ = value;
-      negligible_ = Negligible(function_tolerance_, phi_, evidence_.first_phi);
-    }
+    if (std::isnan(phi_)) phi_ = value;
+    negligible_ = Negligible(function_tolerance_, phi_, evidence_.first_phi);
+    around_.emplace(&oracle_, &at_, end_, phi_, Negligible(0.0, phi_, evidence_.first_phi));
     const std::string weak = oracle_.lower().Report().weakly_active;
     ClearHeld(end_.x, gradient_, &gradient_);
     result_.gradient_max_norm = gradient_.size() ? gradient_.lpNorm<Eigen::Infinity>() : 0.0;
     const bool is_flat = result_.gradient_max_norm <= gradient_tolerance_;
     if (weak.empty() && (is_flat || PromisesLittle())) {
-      result_.kind = AnswerKind::kStationary;
-      if (is_flat && HasRunOff()) {
-        result_.kind = AnswerKind::kStuck;
-        result_.doubt = "but phi is flat all around: x has run off to where it no longer matters";
-      } else {
-        LookAlong(evidence_.path.Unexplored(end_.x.dim()));
-        if (result_.doubt.empty() && evidence_.last_step == 0.0) LookFar();
-      }
+      ConfirmStationary(is_flat);
       return result_;
     }
     what_ = weak.empty() ? "|gradient| is " + Scientific(result_.gradient_max_norm)
                          : "phi has a kink there, since a bound of y is only weakly active (" +
                                weak + "), and its gradient sees one side of it";
-    result_.is_at_kink = true;
     if (end_.x.dim() > kVeryShortX) {
+      result_.is_at_kink = true;
       result_.doubt = "but " + what_ + ": it is stuck";
     } else {
       LookAround();
@@ -84,6 +80,33 @@ class Check {
   }
 
  private:
+  void ConfirmStationary(bool is_flat) {
+    result_.kind = AnswerKind::kStationary;
+    if (is_flat && HasRunOff()) {
+      result_.kind = AnswerKind::kStuck;
+      result_.doubt = "but phi is flat all around: x has run off to where it no longer matters";
+      return;
+    }
+    around_->LookAtOtherSolutions();
+    if (Falls()) {
+      result_.kind = AnswerKind::kUndetermined;
+      result_.doubt =
+          "but the lower level leaves directions of y free, and along those f falls: "
+          "this y is no best one for f";
+      return;
+    }
+    if (end_.x.dim() <= kVeryShortX) {
+      around_->LookWithin(evidence_.path.Unexplored(end_.x.dim()), gradient_);
+    } else if (evidence_.num_steps <= kFewSteps) {
+      around_->LookEverywhere(gradient_);
+    }
+    if (Falls()) {
+      result_.doubt = "but phi falls along a direction in which x has never moved" + Unbounded();
+    } else if (evidence_.num_steps == 0) {
+      LookFar();
+    }
+  }
+
   // Whether the gradient has vanished for the way back to the start too.
   bool HasRunOff() {
     if (end_.x.dim() == 0 || !evidence_.first_x || !(evidence_.first_phi > phi_)) return false;
@@ -106,7 +129,7 @@ class Check {
     const double norm = gradient_.norm();
     double curvature = 0.0, before = 0.0;
     for (double way = kCurvatureWay; way > kShortestWay; way *= 0.1) {
-      const double length = way * size_ / norm;
+      const double length = way * around_->size() / norm;
       bool fits = false;
       if (!LookDown(length, &curvature, &fits)) return false;
       // Halfway to a kink values fit too, by chance, and then not halfway to there.
@@ -135,104 +158,123 @@ class Check {
     return *curvature > 0.0;
   }
 
-  // phi at x moved by `step`, and its gradient unless that is nullptr. A lesser phi is remembered,
-  // and so is why there is none.
-  bool Look(const Vector& step, double* value, Vector* gradient) {
-    State there = end_;
-    if (!there.x.Move(step) || there.x.value() == end_.x.value()) return false;
-    if (!at_.Evaluate(there.x, value, gradient)) {
-      unseen_ = at_.message();
-      return false;
-    }
-    there.y = at_.y();
-    if (*value < lowest_) {
-      lowest_ = *value;
-      lowest_state_ = there;
-    }
-    return true;
-  }
-
   bool Falls() {
-    if (!(lowest_ < phi_ - negligible_)) return false;
+    if (!(around_->lowest() < phi_ - negligible_)) return false;
     result_.kind = AnswerKind::kStuck;
-    result_.better = lowest_state_;
+    if (!around_->seems_unbounded()) result_.better = around_->lowest_state();
     return true;
   }
-
-  // A stationary x may be a maximum or a saddle where symmetry has kept it from moving along.
-  void LookAlong(const Matrix& unexplored) {
-    double value;
-    for (int k = 0; k < unexplored.cols(); ++k) {
-      for (const double side : {-1.0, 1.0}) {
-        Look(side * kUnexploredWay * size_ * unexplored.col(k), &value, nullptr);
-      }
-    }
-    if (Falls()) {
-      result_.doubt =
-          "but x has never moved along a direction on which phi falls from there: it is a saddle "
-          "or a maximum";
-    }
+  std::string Unbounded() const {
+    return around_->seems_unbounded() ? ", on and on: it seems to have no lower bound, and is " +
+                                            Scientific(around_->lowest()) + " already"
+                                      : "";
   }
 
   // Where x has not moved at all phi may be a plateau: so far from where x matters that its
   // gradient is small all around.
   void LookFar() {
     double largest = -1.0, value;
+    const double size = around_->size();
     for (int k = 0; k < 2 * end_.x.dim() && end_.x.dim() <= kVeryShortX; ++k) {
-      const Vector step = (k % 2 ? size_ : -size_) * Vector::Unit(end_.x.dim(), k / 2);
-      if (Look(step, &value, nullptr)) largest = std::max(largest, std::abs(value - phi_));
+      const Vector step = (k % 2 ? size : -size) * Vector::Unit(end_.x.dim(), k / 2);
+      if (around_->Look(step, &value, nullptr)) largest = std::max(largest, std::abs(value - phi_));
     }
     if (largest < 0.0 || !(largest <= kFlat * std::abs(phi_)) || phi_ == 0.0) return;
     result_.kind = AnswerKind::kStuck;
-    result_.doubt = "but phi does not feel x there: steps of length " + Number(size_) +
+    result_.doubt = "but phi does not feel x there: steps of length " + Number(size) +
                     " change it by a relative " + Scientific(largest / std::abs(phi_)) + " at most";
   }
 
-  // At a kink or a jump all sides decide.
+  // At a kink or a jump all sides decide: phi falls to none, and the gradients around either cancel
+  // or lead to where it jumps up.
   void LookAround() {
     const int m = end_.x.dim();
-    const double way = kKinkWay * size_;
-    std::vector<Vector> gradients{gradient_};
+    const double way = kKinkWay * around_->size();
     std::vector<Vector> steps;
     for (int k = 0; k < 2 * m; ++k) steps.push_back((k % 2 ? way : -way) * Vector::Unit(m, k / 2));
     if (gradient_.norm() > 0.0) steps.push_back(-way * gradient_.normalized());
-    double largest = gradient_.norm();
-    std::vector<double> changes;
+    gradients_ = {gradient_};
+    largest_ = gradient_.norm();
     for (const Vector& step : steps) {
-      double value;
-      Vector gradient;
-      if (!Look(step, &value, &gradient)) continue;
-      if (OtherSolution(value, way * std::max(largest, gradient.norm()))) return;
-      ClearHeld(end_.x, gradient, &gradient);
-      largest = std::max(largest, gradient.norm());
-      gradients.push_back(gradient);
-      changes.push_back(std::abs(value - phi_));
+      if (!LookBeside(step)) return;
     }
-    const std::string unseen = unseen_;
-    Matrix columns(m, gradients.size());
-    for (size_t k = 0; k < gradients.size(); ++k) columns.col(k) = gradients[k];
-    const Vector common = MinNormInHull(columns);
-    double value;
-    for (double far = way; common.norm() > 0.0 && far < 0.1 * size_; far *= 10.0) {
-      Look(-far * common.normalized(), &value, nullptr);
+    const Vector common = DescentForAll(way);
+    const std::string unseen = around_->unseen();
+    const bool cancel = common.norm() <= kCancelled * largest_;
+    const bool jumps = std::any_of(changes_.begin(), changes_.end(), [&](double change) {
+      return change > kJump * way * largest_;
+    });
+    result_.is_at_kink = cancel || jumps;
+    // Gradients so near tell nothing of what is farther.
+    for (double far = 10.0 * way; common.norm() > 0.0 && far < 0.1 * around_->size(); far *= 10.0) {
+      if (around_->Falls(-far * common.normalized())) break;
     }
-    // Gradients so near tell nothing of what is ten times as far.
-    for (int k = 0; k < 2 * m; ++k) Look(10.0 * steps[k], &value, nullptr);
+    for (int k = 0; k < 2 * m; ++k) around_->Falls(10.0 * steps[k]);
+    LookIntoCorners();
     if (Falls()) {
-      result_.doubt = "but " + what_ + ", and phi falls by " + Scientific(phi_ - lowest_) +
-                      " nearby: it is stuck; \"auto\" goes on from there";
-      return;
-    }
-    if (!unseen.empty()) {
+      result_.doubt = "but " + what_ + ", and phi falls by " +
+                      Scientific(phi_ - around_->lowest()) + " nearby" + Unbounded();
+    } else if (!unseen.empty()) {
       result_.kind = AnswerKind::kStuck;
       result_.doubt =
           "but " + what_ + ", and phi cannot be evaluated on every side of it: " + unseen;
-      return;
+    } else if (cancel || is_blocked_) {
+      result_.kind = jumps                             ? AnswerKind::kJump
+                     : largest_ <= gradient_tolerance_ ? AnswerKind::kStationary
+                                                       : AnswerKind::kKink;
+    } else {
+      result_.kind = AnswerKind::kStuck;
+      result_.doubt = "but " + what_ +
+                      ", the same all around, and phi changes too little to tell "
+                      "whether it falls";
     }
-    const bool jumps = std::any_of(changes.begin(), changes.end(), [&](double change) {
-      return change > kJump * way * largest;
-    });
-    result_.kind = jumps ? AnswerKind::kJump : AnswerKind::kKink;
+  }
+
+  // False: the other side of a jump has settled it.
+  bool LookBeside(const Vector& step) {
+    double value;
+    Vector gradient;
+    if (!around_->Look(step, &value, &gradient)) return true;
+    if (OtherSolution(value, step.norm() * std::max(largest_, gradient.norm()))) return false;
+    ClearHeld(end_.x, gradient, &gradient);
+    largest_ = std::max(largest_, gradient.norm());
+    gradients_.push_back(gradient);
+    changes_.push_back(std::abs(value - phi_));
+    around_->Falls(step);
+    return true;
+  }
+
+  // The shortest in the hull of the gradients within so far: those along it are taken in until they
+  // are nothing new (Goldstein's subgradients, as in Mahdavi-Amiri and Yousefpour, 2012).
+  Vector DescentForAll(double way) {
+    const int m = end_.x.dim();
+    for (;;) {
+      Matrix columns(m, gradients_.size());
+      for (size_t k = 0; k < gradients_.size(); ++k) columns.col(k) = gradients_[k];
+      const Vector common = MinNormInHull(columns);
+      double value;
+      Vector gradient;
+      if (common.norm() <= kFlat * largest_ || static_cast<int>(gradients_.size()) > 4 * m + 8 ||
+          !around_->Look(-way * common.normalized(), &value, &gradient)) {
+        return common;
+      }
+      is_blocked_ = value - phi_ > kJump * way * largest_;
+      if (is_blocked_ || gradient.dot(common) > 0.9 * common.squaredNorm()) return common;
+      ClearHeld(end_.x, gradient, &gradient);
+      gradients_.push_back(gradient);
+    }
+  }
+
+  // Between the coordinates, where bounds of y change the pieces of phi; all of them or a few.
+  void LookIntoCorners() {
+    const int m = end_.x.dim();
+    if (m < 2) return;
+    const int num_corners = 1 << std::min(m, kMostCorners);
+    for (int k = 0; k < num_corners; ++k) {
+      Vector corner(m);
+      for (int j = 0; j < m; ++j) corner[j] = (k >> (j % kMostCorners)) & 1 ? 1.0 : -1.0;
+      around_->Falls(kCornerWay * around_->size() * corner.normalized());
+    }
   }
 
   // Beyond a jump y is another. Where that other has less g at this very x, y was no minimiser.
@@ -247,7 +289,6 @@ class Check {
       return false;
     }
     result_.kind = AnswerKind::kStuck;
-    result_.is_at_kink = false;
     result_.better = other;
     result_.doubt = "but y is not the lower level's best there: g is " + Number(g) + ", and " +
                     Number(other_g) + " at another y, which phi jumps to nearby";
@@ -259,13 +300,15 @@ class Check {
   const Evidence& evidence_;
   const State& end_;
   double phi_;
-  double negligible_;
-  const double size_;
+  double negligible_ = 0.0;
   HyperObjective at_;
+  std::optional<Surroundings> around_;
   Vector gradient_;
-  std::string what_, unseen_;
-  double lowest_ = std::numeric_limits<double>::infinity();
-  State lowest_state_;
+  std::string what_;
+  std::vector<Vector> gradients_;  // Around.
+  std::vector<double> changes_;    // Of phi, there.
+  double largest_ = 0.0;           // Of the gradients' norms.
+  bool is_blocked_ = false;        // By a jump, the way down.
   AnswerCheck result_;
 };
 
@@ -325,7 +368,10 @@ void Evidence::Add(const State& state, const Progress& progress) {
   gradient_max_norm = progress.y_is_solved ? progress.gradient_max_norm : Progress::kUnknown;
   if (gradient_max_norm > largest_gradient) largest_gradient = gradient_max_norm;
   kkt_loss = progress.kkt_loss;
-  if (progress.step_norm > 0.0) last_step = progress.step_norm;
+  if (progress.step_norm > 0.0) {
+    last_step = progress.step_norm;
+    ++num_steps;
+  }
   path.Add(state.x);
 }
 
@@ -336,6 +382,7 @@ void Evidence::Remember(const Space& x, Memory* memory) {
   memory->Keep("gradient_max_norm", &gradient_max_norm);
   memory->Keep("largest_gradient", &largest_gradient);
   memory->Keep("last_step", &last_step);
+  memory->Keep("num_steps", &num_steps);
   memory->Keep("kkt_loss", &kkt_loss);
   KeepPoint("first_x", x, &first_x, memory);
   path.Remember(x, memory);
@@ -350,10 +397,12 @@ AnswerCheck CheckAnswer(Oracle& oracle,
   result.gradient_max_norm = evidence.gradient_max_norm;
   if (!oracle.lower().WhyNoDerivative().empty()) return result;  // As far as values tell.
   // What the run has reported is enough where nothing speaks against it.
-  const bool has_moved_everywhere =
-      !end.flat_directions.empty() || evidence.path.Unexplored(end.x.dim()).cols() == 0;
+  const LowerSolverReport lower = oracle.lower().Report();
+  const bool has_moved_everywhere = end.x.dim() > kVeryShortX
+                                        ? evidence.num_steps > kFewSteps
+                                        : evidence.path.Unexplored(end.x.dim()).cols() == 0;
   if (evidence.gradient_max_norm <= tolerances.gradient_tolerance() && has_moved_everywhere &&
-      oracle.lower().Report().weakly_active.empty()) {
+      lower.weakly_active.empty() && lower.num_free_directions == 0) {
     return result;
   }
   const std::string thrown =

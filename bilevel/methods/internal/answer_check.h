@@ -36,7 +36,8 @@ struct Evidence {
   double gradient_max_norm = Progress::kUnknown;  ///< Of the last accepted; NaN: y was not solved.
   double largest_gradient = 0.0;                  ///< Of all.
   double last_step = 0.0;                         ///< 0: x has not moved.
-  double kkt_loss = Progress::kUnknown;           ///< Of a method that knows it.
+  int num_steps = 0;
+  double kkt_loss = Progress::kUnknown;  ///< Of a method that knows it.
   std::optional<Point> first_x;
   Path path;
 };
@@ -54,16 +55,18 @@ struct AnswerCheck {
 double Negligible(double function_tolerance, double phi, double first_phi);
 
 /// CONVERGENCE is a promise, and this is the one place that makes it. At a solved (x, y):
-///   - f sees no direction of y that the lower level leaves free, or the method says KKT loss 0;
+///   - f sees no direction of y that the lower level leaves free, or the method says KKT loss 0,
+///     and is no less at another y a little way along them;
 ///   - the projected |grad phi|_max is within the tolerance, or what a Newton step down it promises
 ///     is Negligible;
-///   - phi falls on neither side of a direction that x never moved along, and x has not run off to
-///     where phi is flat, nor begun there;
-///   - or, at a kink, a jump or a weakly active bound of y, phi falls by more than that neither to
-///     any side nor along the steepest direction that the gradients around agree on (the point of
-///     least norm in their hull), and no y that is found on the other side of a jump has less g.
-/// A longer x is not looked at on all sides, and in doubt at a kink. A gradient that the run has
-/// reported at the answer is believed.
+///   - among the directions that x never moved along phi falls on neither side of those that it
+///     curves down or not at all on, and x has not run off to where phi is flat, nor begun there;
+///   - or, at a kink, a jump or a weakly active bound of y, phi falls to no side, and the gradients
+///     around cancel (the point of least norm in their hull is about 0) or lead to where phi jumps
+///     up; no y that is found on the other side of a jump has less g.
+/// phi falls where, followed to where it rises again, it has changed by more than is Negligible.
+/// Of a longer x some directions are looked at where it has not moved at all, and at a kink it is
+/// in doubt. A gradient that the run has reported at the answer is believed.
 AnswerCheck CheckAnswer(Oracle& oracle,
                         const Monitor& tolerances,
                         const Evidence& evidence,

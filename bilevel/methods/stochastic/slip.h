@@ -52,6 +52,8 @@ class Slip : public StochasticMethod {
   std::string CheckOptions(const Oracle& oracle) const override;
   void FillOptions(Defaults* defaults) override;
   double LongestLowerStep() const override;
+  /// Not in theory; but steps of one length are still short of x* when others are there.
+  bool is_biased() const override { return true; }
   void Start(Oracle& oracle, State& state) override;
   void Iterate(Oracle& oracle, State& state) override;
   /// The iteration without that of y: directions first, then the moves.

@@ -76,10 +76,12 @@ Method::Outcome PatternSearch::Minimize(Oracle& oracle,
   }
   while (step >= options_.smallest_step) {
     if (!monitor->Rest(&state, remember)) return Outcome::kNoConvergence;
+    const auto num_before = poll.num_evaluated;
     const bool is_better = LookAround(oracle, state, frame, step, monitor, &poll);
     Progress progress;
     progress.step_is_successful = is_better;
-    progress.note = "phi is less nowhere around";
+    progress.note = poll.num_evaluated > num_before ? "phi is less nowhere around"
+                                                    : "no trial could be evaluated";
     progress.objective = poll.phi;
     progress.trust_region_radius = step;
     if (is_better) {
