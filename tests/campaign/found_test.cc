@@ -229,6 +229,9 @@ TEST(Found, AWeakMinimumIsNotLeft) { ExpectNoViolation(10621, "projected_lbfgs")
 // Gradients around a kink cancel, and phi falls ten times as far from it.
 TEST(Found, AKinkIsLookedAtFromAfarToo) { ExpectNoViolation(10539, "optimistic"); }
 
+// A smooth minimum nearer than the sides that are looked at, where gradients cancel too.
+TEST(Found, ASmoothMinimumIsNoKink) { ExpectNoViolation(30724, "pattern_search"); }
+
 // On the side where phi falls the lower level has no solution of this solver's: no kink is claimed.
 TEST(Found, AKinkHasNoUnseenSide) { ExpectNoViolation(20098, "optimistic"); }
 

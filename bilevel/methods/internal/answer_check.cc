@@ -6,10 +6,8 @@
 #include <vector>
 
 #include "bilevel/base/internal/bookkeeping.h"
-#include "bilevel/base/internal/decompositions.h"
 #include "bilevel/base/internal/rounding.h"
 #include "bilevel/base/internal/thrown.h"
-#include "bilevel/base/memory.h"
 #include "bilevel/methods/estimators/internal/active_bounds.h"
 #include "bilevel/methods/estimators/internal/min_norm.h"
 #include "bilevel/methods/internal/surroundings.h"
@@ -19,12 +17,11 @@
 namespace bilevel {
 namespace {
 
-// A step whose part in a new direction is shorter has not explored it.
-constexpr double kNewDirection = 1e-8;
 // Relative to 1 + |x|: how far a curvature, the sides of a kink, and its corners are looked at.
 constexpr double kCurvatureWay = 1e-4, kShortestWay = 1e-10, kKinkWay = 1e-6, kCornerWay = 1e-3;
 // phi jumps where it changes by so many times what its gradients say.
 constexpr double kJump = 1e3;
+constexpr double kNearestShare = 0.01;  // Of kKinkWay.
 // Gradients around a kink cancel up to this share of the largest.
 constexpr double kCancelled = 1e-3;
 // The share of the way back to the start at which a gradient must be felt, and of the decrease.
@@ -59,17 +56,17 @@ class Check {
     if (std::isnan(phi_)) phi_ = value;
     negligible_ = Negligible(function_tolerance_, phi_, evidence_.first_phi);
     around_.emplace(&oracle_, &at_, end_, phi_, Negligible(0.0, phi_, evidence_.first_phi));
-    const std::string weak = oracle_.lower().Report().weakly_active;
+    weak_ = oracle_.lower().Report().weakly_active;
     ClearHeld(end_.x, gradient_, &gradient_);
     result_.gradient_max_norm = gradient_.size() ? gradient_.lpNorm<Eigen::Infinity>() : 0.0;
     const bool is_flat = result_.gradient_max_norm <= gradient_tolerance_;
-    if (weak.empty() && (is_flat || PromisesLittle())) {
+    if (weak_.empty() && (is_flat || PromisesLittle())) {
       ConfirmStationary(is_flat);
       return result_;
     }
-    what_ = weak.empty() ? "|gradient| is " + Scientific(result_.gradient_max_norm)
-                         : "phi has a kink there, since a bound of y is only weakly active (" +
-                               weak + "), and its gradient sees one side of it";
+    what_ = weak_.empty() ? "|gradient| is " + Scientific(result_.gradient_max_norm)
+                          : "phi has a kink there, since a bound of y is only weakly active (" +
+                                weak_ + "), and its gradient sees one side of it";
     if (end_.x.dim() > kVeryShortX) {
       result_.is_at_kink = true;
       result_.doubt = "but " + what_ + ": it is stuck";
@@ -210,6 +207,10 @@ class Check {
       if (around_->Falls(-far * common.normalized())) break;
     }
     for (int k = 0; k < 2 * m; ++k) around_->Falls(10.0 * steps[k]);
+    // And a smooth minimum may lie nearer than they.
+    for (double share = 0.25; weak_.empty() && share > kNearestShare; share *= 0.25) {
+      if (around_->Falls(-share * way * gradient_.normalized())) break;
+    }
     LookIntoCorners();
     if (Falls()) {
       result_.doubt = "but " + what_ + ", and phi falls by " +
@@ -304,7 +305,7 @@ class Check {
   HyperObjective at_;
   std::optional<Surroundings> around_;
   Vector gradient_;
-  std::string what_;
+  std::string weak_, what_;
   std::vector<Vector> gradients_;  // Around.
   std::vector<double> changes_;    // Of phi, there.
   double largest_ = 0.0;           // Of the gradients' norms.
@@ -312,81 +313,7 @@ class Check {
   AnswerCheck result_;
 };
 
-void KeepPoint(const std::string& name,
-               const Space& space,
-               std::optional<Point>* point,
-               Memory* memory) {
-  bool exists = point->has_value();
-  memory->Keep("has_" + name, &exists);
-  if (!exists) return point->reset();
-  if (!*point) point->emplace(&space);
-  (*point)->Remember(name, space, memory);
-}
-
 }  // namespace
-
-void Path::Add(const Point& x) {
-  if (x.dim() > kVeryShortX) return;
-  if (explored_.rows() != x.dim()) explored_.resize(x.dim(), 0);
-  Vector step(x.dim());
-  if (explored_.cols() < x.dim() && last_ &&
-      x.space().Minus(x.value().data(), last_->value().data(), step.data())) {
-    const double length = step.norm();
-    step -= explored_ * (explored_.transpose() * step);
-    if (step.norm() > kNewDirection * length) {
-      explored_.conservativeResize(Eigen::NoChange, explored_.cols() + 1);
-      explored_.rightCols(1) = step.normalized();
-    }
-  }
-  last_ = x;
-}
-
-void Path::Remember(const Space& space, Memory* memory) {
-  KeepPoint("last", space, &last_, memory);
-  memory->Keep("explored", &explored_);
-}
-
-Matrix Path::Unexplored(int dim) const {
-  if (dim > kVeryShortX || explored_.rows() != dim) return Matrix(dim, 0);
-  if (explored_.cols() == 0) return Matrix::Identity(dim, dim);
-  const Matrix q = HouseholderQ(explored_, dim);
-  return q.rightCols(dim - explored_.cols());
-}
-
-double Negligible(double function_tolerance, double phi, double first_phi) {
-  return std::max(function_tolerance * std::abs(phi),
-                  kRoundingOfPhi * std::max(std::abs(phi), std::abs(first_phi)));
-}
-
-void Evidence::Add(const State& state, const Progress& progress) {
-  if (!first_x) {
-    first_x = state.x;
-    first_phi = progress.objective;
-  }
-  if (!progress.step_is_successful) return;
-  phi = progress.objective;
-  gradient_max_norm = progress.y_is_solved ? progress.gradient_max_norm : Progress::kUnknown;
-  if (gradient_max_norm > largest_gradient) largest_gradient = gradient_max_norm;
-  kkt_loss = progress.kkt_loss;
-  if (progress.step_norm > 0.0) {
-    last_step = progress.step_norm;
-    ++num_steps;
-  }
-  path.Add(state.x);
-}
-
-void Evidence::Remember(const Space& x, Memory* memory) {
-  const Memory::Group group(memory, "evidence");
-  memory->Keep("first_phi", &first_phi);
-  memory->Keep("phi", &phi);
-  memory->Keep("gradient_max_norm", &gradient_max_norm);
-  memory->Keep("largest_gradient", &largest_gradient);
-  memory->Keep("last_step", &last_step);
-  memory->Keep("num_steps", &num_steps);
-  memory->Keep("kkt_loss", &kkt_loss);
-  KeepPoint("first_x", x, &first_x, memory);
-  path.Remember(x, memory);
-}
 
 AnswerCheck CheckAnswer(Oracle& oracle,
                         const Monitor& tolerances,

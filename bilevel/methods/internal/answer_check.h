@@ -4,43 +4,12 @@
 #include <optional>
 #include <string>
 
+#include "bilevel/methods/internal/evidence.h"
 #include "bilevel/methods/method.h"
 #include "bilevel/oracle/oracle.h"
 #include "bilevel/types.h"
 
 namespace bilevel {
-
-/// An x of up to so many coordinates is looked at on all sides.
-constexpr int kVeryShortX = 20;
-
-/// The directions of a short x along which iterates have moved.
-class Path {
- public:
-  void Add(const Point& x);
-  /// An orthonormal basis of those along which none has; no columns where x is long.
-  Matrix Unexplored(int dim) const;
-  void Remember(const Space& space, Memory* memory);
-
- private:
-  std::optional<Point> last_;
-  Matrix explored_;  // Orthonormal columns.
-};
-
-/// What a run tells of the answer it came to.
-struct Evidence {
-  /// The accepted ones of a run's reports, in their order.
-  void Add(const State& state, const Progress& progress);
-  void Remember(const Space& x, Memory* memory);
-
-  double first_phi = Progress::kUnknown, phi = Progress::kUnknown;
-  double gradient_max_norm = Progress::kUnknown;  ///< Of the last accepted; NaN: y was not solved.
-  double largest_gradient = 0.0;                  ///< Of all.
-  double last_step = 0.0;                         ///< 0: x has not moved.
-  int num_steps = 0;
-  double kkt_loss = Progress::kUnknown;  ///< Of a method that knows it.
-  std::optional<Point> first_x;
-  Path path;
-};
 
 /// What an answer is worth, by phi and its gradient taken afresh around it.
 struct AnswerCheck {
@@ -50,9 +19,6 @@ struct AnswerCheck {
   double gradient_max_norm = Progress::kUnknown;
   std::optional<State> better;  ///< Where phi is less, or at the same x another y has less g.
 };
-
-/// The change of phi that is not worth another step: what the user calls small, or rounding.
-double Negligible(double function_tolerance, double phi, double first_phi);
 
 /// CONVERGENCE is a promise, and this is the one place that makes it. At a solved (x, y):
 ///   - f sees no direction of y that the lower level leaves free, or the method says KKT loss 0,
