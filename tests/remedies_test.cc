@@ -104,6 +104,55 @@ TEST(Remedies, SetsOfSolutions) {
   }
 }
 
+// y0 + y1 = x, and f sees y0: "fix a block".
+struct SumIsX {
+  template <typename T>
+  bool operator()(const T* a, const T* b, const T* x, T* residual) const {
+    residual[0] = a[0] + b[0] - x[0];
+    return true;
+  }
+};
+
+TEST(Remedies, ABlockHeld) {
+  for (const bool is_held : {false, true}) {
+    double x = 0.0, a = 0.0, b = 0.5;
+    Problem problem;
+    problem.AddUpperParameterBlock(&x, 1);
+    problem.lower()->AddResidualBlock(
+        new AutoDiffCostFunction<SumIsX, 1, 1, 1, 1>(new SumIsX), nullptr, &a, &b, &x);
+    problem.upper()->AddResidualBlock(new AutoDiffCostFunction<To, 1, 1>(new To{2.0}), nullptr, &a);
+    if (is_held) problem.lower()->SetParameterBlockConstant(&b);
+    const Solver::Summary summary = SolveBy(CreateMethod("levenberg_marquardt"), &problem);
+    if (!is_held) {
+      EXPECT_THAT(summary.message, HasSubstr("fix a block"));
+      continue;
+    }
+    EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.FullReport();
+    EXPECT_NEAR(a, 2.0, 1e-8);
+    EXPECT_NEAR(x, 2.5, 1e-8);
+  }
+}
+
+// What auto goes on from solves what a single method was stuck at.
+TEST(Remedies, AutoGoesOn) {
+  for (const char* method : {"lbfgs", "auto"}) {
+    double x = 0.0, y = 0.0;
+    Problem problem;
+    problem.AddUpperParameterBlock(&x, 1);
+    problem.lower()->AddResidualBlock(
+        new AutoDiffCostFunction<Difference, 1, 1, 1>(new Difference), nullptr, &y, &x);
+    problem.lower()->SetParameterLowerBound(&y, 0, 0.0);  // y = max(x, 0).
+    problem.upper()->AddResidualBlock(new AutoDiffCostFunction<To, 1, 1>(new To{1.0}), nullptr, &y);
+    const Solver::Summary summary = SolveBy(CreateMethod(method), &problem);
+    if (method == std::string("lbfgs")) {
+      EXPECT_THAT(summary.message, HasSubstr("\"auto\" goes on from there"));
+    } else {
+      EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.FullReport();
+      EXPECT_NEAR(x, 1.0, 1e-4);
+    }
+  }
+}
+
 TEST(Remedies, ScenarioBatches) {
   const auto run = [](const char* method, double* x) {
     double y[4] = {};
