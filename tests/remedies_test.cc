@@ -9,6 +9,7 @@
 #include "bilevel/methods/hyper_objective/optimistic.h"
 #include "bilevel/methods/stochastic/soba.h"
 #include "bilevel/methods/value_function/bvfsm.h"
+#include "bilevel/methods/zeroth_order/igfm.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "test_problems.h"
@@ -130,6 +131,31 @@ TEST(Remedies, ABlockHeld) {
     EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.FullReport();
     EXPECT_NEAR(a, 2.0, 1e-8);
     EXPECT_NEAR(x, 2.5, 1e-8);
+  }
+}
+
+// "may be too long": steps beyond what a double holds, and of a tenth.
+TEST(Remedies, StepsTooLong) {
+  using Make = std::shared_ptr<Method> (*)(double);
+  const Make descent = [](double step) -> std::shared_ptr<Method> {
+    StepRule rule;
+    rule.step = step;
+    return std::make_shared<GradientMethod>(
+        "descent", std::make_unique<ExactHypergradient>(), rule);
+  };
+  const Make igfm = [](double step) -> std::shared_ptr<Method> {
+    Igfm::Options options;
+    options.x.step = step;
+    return std::make_shared<Igfm>(options);
+  };
+  for (const Make make : {descent, igfm}) {
+    Follow f(4.0), again(4.0);
+    const Solver::Summary refused = SolveBy(make(1e308), &f.problem);
+    EXPECT_EQ(refused.termination_type, ceres::FAILURE) << refused.FullReport();
+    EXPECT_THAT(refused.message, HasSubstr("too long")) << refused.method;
+    const Solver::Summary summary = SolveBy(make(0.1), &again.problem);
+    ASSERT_TRUE(summary.IsSolutionUsable()) << summary.FullReport();
+    EXPECT_NEAR(again.x, 4.0, 0.1) << summary.method;
   }
 }
 
