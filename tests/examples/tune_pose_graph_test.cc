@@ -179,7 +179,7 @@ TEST(FilterFusion, FindsTheRatioAndNamesTheFlatDirection) {
     EXPECT_NE(text.find(" 0.71 'log sigma GPS'[0]"), std::string::npos);
     EXPECT_LE(JsonNumber(text, "learned", "phi"), 1.01 * JsonNumber(text, "true", "phi"));
     EXPECT_LE(JsonNumber(text, "learned", "phi"), JsonNumber(text, "best_of_the_grid", "phi"));
-    EXPECT_LE(JsonNumber(text, "cost_of_learned", "lower_solves"), 17);  // As above.
+    EXPECT_LE(JsonNumber(text, "cost_of_learned", "lower_solves"), 18);  // As above.
     EXPECT_GT(JsonNumber(text, "learned", "test_gain_low"), 0.0);
     EXPECT_GT(JsonNumber(text, "learned_without_truth", "test_gain_low"), 0.0);
     EXPECT_LE(JsonNumber(text, "learned", "filter"), 1.01 * JsonNumber(text, "true", "filter"));
@@ -187,8 +187,8 @@ TEST(FilterFusion, FindsTheRatioAndNamesTheFlatDirection) {
     EXPECT_NEAR(JsonNumber(text, "learned", "gps") / 1.5, 1.0, 0.1);
     EXPECT_NEAR(JsonNumber(text, "learned_by_likelihood", "odometry") / 0.05, 1.0, 0.1);
     EXPECT_NEAR(JsonNumber(text, "learned_by_likelihood", "gps") / 1.5, 1.0, 0.1);
-    // One of them confirms the curvature at the answer.
-    EXPECT_LE(JsonNumber(text, "cost_of_learned_by_likelihood", "lower_solves"), 25 + 1);
+    // Two of them confirm the curvature at the answer, and where its Newton step leads.
+    EXPECT_LE(JsonNumber(text, "cost_of_learned_by_likelihood", "lower_solves"), 25 + 2);
   }
 }
 

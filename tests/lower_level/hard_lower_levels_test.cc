@@ -344,6 +344,60 @@ TEST(HardLowerLevel, TermsThatCancel) {
   }
 }
 
+// d^3 + d^4 has an inflection at d = 0 on the way to its minimum at d = -3/4.
+TEST(HardLowerLevel, AnInflectionIsNoMinimum) {
+  for (const char* method : {"auto", "levenberg_marquardt", "optimistic"}) {
+    for (const double constant : {0.0, 1e-9, 1.0}) {
+      for (const double start : {0.1, 1.0, 2.0}) {
+        double x = 0.0, y = start;
+        Problem problem;
+        problem.AddUpperParameterBlock(&x, 1);
+        problem.AddTerm(Level::kLower,
+                        Term<1, 1>([constant](const auto* at, const auto* own, auto* value) {
+                          const auto d = own[0] - at[0];
+                          *value = constant + d * d * d * (1.0 + d);
+                          return true;
+                        }),
+                        {{&x, 1}, {&y, 1}});
+        problem.upper()->AddResidualBlock(TargetCost(2.0), nullptr, &y);
+        Solver::Options options;
+        options.method = CreateMethod(method);
+        Solver::Summary summary;
+        Solve(options, &problem, &summary);
+        if (summary.termination_type != ceres::CONVERGENCE) continue;
+        EXPECT_NEAR(y - x, -0.75, 1e-6) << method << " " << constant << summary.FullReport();
+      }
+    }
+  }
+}
+
+// The step to y[1]'s bound, added to where it begins, ends an ulp beside it.
+TEST(HardLowerLevel, ABoundIsMetExactly) {
+  for (const double start : {0.1, 0.2, 0.25}) {
+    double x = 0.0, y[2] = {start, start};
+    Problem problem;
+    problem.AddUpperParameterBlock(&x, 1);
+    problem.AddTerm(Level::kLower,
+                    Term<2>([](const auto* own, auto* value) {
+                      *value = 1.45 * own[0] * own[0] + 0.5 * own[0] * own[1] +
+                               0.9 * own[1] * own[1] - 3.6 * own[0] + 2.2 * own[1];
+                      return true;
+                    }),
+                    {{y, 2}});
+    problem.lower()->AddParameterBlock(y, 2);
+    for (int i = 0; i < 2; ++i) {
+      problem.lower()->SetParameterLowerBound(y, i, -0.5);
+      problem.lower()->SetParameterUpperBound(y, i, 1.0);
+    }
+    problem.upper()->AddResidualBlock(TargetCost(2.0), nullptr, &x);
+    Solver::Summary summary;
+    Solve({}, &problem, &summary);
+    EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.FullReport();
+    EXPECT_EQ(y[0], 1.0);
+    EXPECT_EQ(y[1], -0.5);
+  }
+}
+
 // The Hessian vanishes at y*, where y, value and decrement shrink together.
 TEST(HardLowerLevel, ADegenerateMinimum) {
   for (const double start : {1.0, -0.3, 1e-3}) {

@@ -64,7 +64,8 @@ bool DampedNewton::Run() {
     }
     if (Try()) {
       Accept();
-      if (is_full_step_ && solver_.Follow(&part_, x_)) return true;
+      // Towards an inflection too, which it would take for an end.
+      if (is_full_step_ && num_linear_ == 0 && solver_.Follow(&part_, x_)) return true;
       if (!Evaluate()) return false;
     } else if (!Reject()) {
       return false;
@@ -223,12 +224,28 @@ void DampedNewton::ClampStep() {
   }
 }
 
+// A step to a bound may end an ulp beside it, where the bound is not active.
+void DampedNewton::SnapToBounds() {
+  if (!space_.has_bounds()) return;
+  for (int j = 0; j < space_.tangent_size(); ++j) {
+    const int i = space_.AmbientIndex(j);
+    if (i < 0) continue;
+    double& value = part_.trial.value()[i];
+    const double near = kRoundingOfPoint * std::abs(part_.step[j]);
+    for (const double bound : {space_.LowerBound(j), space_.UpperBound(j)}) {
+      if (!std::isfinite(bound)) continue;
+      if (std::abs(value - bound) <= near + kEpsilon * std::abs(bound)) value = bound;
+    }
+  }
+}
+
 bool DampedNewton::Try() {
   ClampStep();
   part_.product = part_.yy.selfadjointView<Eigen::Lower>() * part_.step;
   const double expected = -part_.gradient.dot(part_.step) - 0.5 * part_.step.dot(part_.product);
   part_.trial.value() = part_.y.value();
   is_usable_ = expected > 0.0 && part_.trial.Move(part_.step);
+  SnapToBounds();
   if (is_usable_) {
     Stopwatch watch(&part_.counts.seconds_in_evaluation);
     is_usable_ = part_.g.Value(x_, part_.trial.value().data(), Batch::All(), &trial_value_);

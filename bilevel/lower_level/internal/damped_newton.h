@@ -77,6 +77,7 @@ class DampedNewton {
   // Of an undamped step: where y goes when it does not arrive.
   void KeepDrift();
   void ClampStep();
+  void SnapToBounds();
   // Looks at the step within the bounds: whether it is as good as the quadratic model expects.
   bool Try();
   bool IsGood();

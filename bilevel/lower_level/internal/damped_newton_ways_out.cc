@@ -90,6 +90,7 @@ bool DampedNewton::Leave(std::initializer_list<double> sides) {
   const Vector direction = part_.step.normalized();
   const double size = 1.0 + part_.y.value().norm();
   double least = part_.value - RoundingOfValue(summands_), length = 0.0, value = 0.0;
+  double side_of_best = 1.0;
   Point best;
   for (const double side : sides) {
     for (const double way : {1e-1, 1e-2, 1e-3}) {
@@ -101,6 +102,7 @@ bool DampedNewton::Leave(std::initializer_list<double> sides) {
       if (!(value < least)) continue;
       least = value;
       length = way * size;
+      side_of_best = side;
       best = part_.trial;
     }
   }
@@ -108,10 +110,12 @@ bool DampedNewton::Leave(std::initializer_list<double> sides) {
   // By the cubic through the two the value rises by so much before it falls: y is a minimum.
   part_.product = part_.yy.selfadjointView<Eigen::Lower>() * direction;
   const double curvature = direction.dot(part_.product);
-  const double third =
-      6.0 * (part_.value - least + 0.5 * curvature * length * length) / (length * length * length);
-  const double rise = 2.0 / 3.0 * curvature * curvature * curvature / (third * third);
-  if (rise > RoundingOfValue(summands_)) return false;
+  const double slope = side_of_best * direction.dot(part_.gradient);
+  const double third = 6.0 * (part_.value - least + length * (slope + 0.5 * curvature * length)) /
+                       (length * length * length);
+  const double squared = curvature > 0.0 ? curvature * curvature + 2.0 * slope * third : 0.0;
+  const double rise = 2.0 / 3.0 * std::pow(std::max(0.0, squared), 1.5) / (third * third);
+  if (rise > RoundingOfValue(std::max(summands_, std::abs(least)))) return false;
   part_.y.value() = best.value();
   return true;
 }

@@ -21,7 +21,7 @@ namespace {
 constexpr double kCurvatureWay = 1e-4, kShortestWay = 1e-10, kKinkWay = 1e-6, kCornerWay = 1e-3;
 // phi jumps where it changes by so many times what its gradients say.
 constexpr double kJump = 1e3;
-constexpr double kNearestShare = 0.01;  // Of kKinkWay.
+constexpr double kNearestShare = 1e-4;  // Of kKinkWay.
 // Gradients around a kink cancel up to this share of the largest.
 constexpr double kCancelled = 1e-3;
 // The share of the way back to the start at which a gradient must be felt, and of the decrease.
@@ -114,8 +114,7 @@ class Check {
     }
     back *= kBack;
     double value;
-    if (!x.Move(back) || !at_.Evaluate(x, &value, &beside)) return false;
-    ClearHeld(x, beside, &beside);
+    if (!around_->Look(back, &value, &beside)) return false;
     return beside.norm() * back.norm() <= kFlat * (evidence_.first_phi - phi_);
   }
 
@@ -125,7 +124,10 @@ class Check {
   bool PromisesLittle() {
     const double norm = gradient_.norm();
     double curvature = 0.0, before = 0.0;
-    for (double way = kCurvatureWay; way > kShortestWay; way *= 0.1) {
+    // A shorter way has no more to promise.
+    const double shortest = std::clamp(
+        20.0 * negligible_ / (norm * around_->size()), kShortestWay, 0.5 * kCurvatureWay);
+    for (double way = kCurvatureWay; way > shortest; way *= 0.1) {
       const double length = way * around_->size() / norm;
       bool fits = false;
       if (!LookDown(length, &curvature, &fits)) return false;
@@ -133,21 +135,29 @@ class Check {
       double closer = 0.0;
       const bool is_confirmed = fits && LookDown(0.5 * length, &closer, &fits) && fits;
       if (is_confirmed || std::abs(curvature - before) <= 0.5 * curvature) {
-        return 0.5 * std::pow(norm, 4) / curvature <= negligible_;
+        return 0.5 * std::pow(norm, 4) / curvature <= negligible_ && ArrivesBy(curvature);
       }
       before = curvature;
     }
     return false;
   }
 
+  // Whether the gradient has vanished, or a good part of it, where that Newton step leads: several
+  // kinks on the way look like a curvature, too.
+  bool ArrivesBy(double curvature) {
+    double value;
+    Vector there;
+    const Vector step = -gradient_.squaredNorm() / curvature * gradient_;
+    return !around_->Look(step, &value, &there) ||
+           std::abs(there.dot(gradient_)) <= 0.5 * gradient_.squaredNorm();
+  }
+
   // The curvature of phi from x to so many gradients down, times norm^2, by the gradients at both
   // ends; whether phi there agrees, where rounding does not hide it. False: it is not positive.
   bool LookDown(double length, double* curvature, bool* fits) {
-    Point x = end_.x;
     double value;
     Vector beside;
-    if (!x.Move(-length * gradient_) || !at_.Evaluate(x, &value, &beside)) return false;
-    ClearHeld(x, beside, &beside);
+    if (!around_->Look(-length * gradient_, &value, &beside)) return false;
     *curvature = gradient_.dot(gradient_ - beside) / length;
     const double bend = 0.5 * length * length * *curvature;
     const double error = value - phi_ + length * gradient_.squaredNorm() - bend;
@@ -192,6 +202,7 @@ class Check {
     if (gradient_.norm() > 0.0) steps.push_back(-way * gradient_.normalized());
     gradients_ = {gradient_};
     largest_ = gradient_.norm();
+    around_->ForgetUnseen();
     for (const Vector& step : steps) {
       if (!LookBeside(step)) return;
     }
@@ -208,7 +219,7 @@ class Check {
     }
     for (int k = 0; k < 2 * m; ++k) around_->Falls(10.0 * steps[k]);
     // And a smooth minimum may lie nearer than they.
-    for (double share = 0.25; weak_.empty() && share > kNearestShare; share *= 0.25) {
+    for (double share = 0.25; weak_.empty() && share > kNearestShare; share *= 0.125) {
       if (around_->Falls(-share * way * gradient_.normalized())) break;
     }
     LookIntoCorners();

@@ -27,7 +27,8 @@ void KeepPoint(const std::string& name,
 }  // namespace
 
 void Path::Add(const Point& x) {
-  if (x.dim() > kVeryShortX) return;
+  // On a manifold directions here and there have no common coordinates: none is known.
+  if (x.dim() > kVeryShortX || x.dim() < static_cast<int>(x.value().size())) return;
   if (explored_.rows() != x.dim()) explored_.resize(x.dim(), 0);
   Vector step(x.dim());
   if (explored_.cols() < x.dim() && last_ &&
@@ -48,8 +49,8 @@ void Path::Remember(const Space& space, Memory* memory) {
 }
 
 Matrix Path::Unexplored(int dim) const {
-  if (dim > kVeryShortX || explored_.rows() != dim) return Matrix(dim, 0);
-  if (explored_.cols() == 0) return Matrix::Identity(dim, dim);
+  if (dim > kVeryShortX) return Matrix(dim, 0);
+  if (explored_.cols() == 0 || explored_.rows() != dim) return Matrix::Identity(dim, dim);
   const Matrix q = HouseholderQ(explored_, dim);
   return q.rightCols(dim - explored_.cols());
 }

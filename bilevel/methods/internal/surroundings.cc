@@ -13,6 +13,7 @@ namespace {
 // Relative to 1 + |x|, or 1 + |y|: how far curvatures are measured, other directions looked along,
 // at first and where nothing changes so near, and other y taken.
 constexpr double kCurvatureWay = 1e-4, kNearWay = 1e-3, kFarWay = 0.1, kOtherWay = 1e-3;
+constexpr double kDifference = 1e-5;  // Of coordinates on a manifold.
 // A curvature below this share of the largest is none.
 constexpr double kFlat = 1e-6;
 // A fall followed so many times twice as far has no end.
@@ -52,7 +53,35 @@ bool Surroundings::Look(const Vector& step, double* value, Vector* gradient) {
   }
   there.y = at_.y();
   Keep(there, *value);
-  if (gradient) ClearHeld(there.x, *gradient, gradient);
+  if (!gradient) return true;
+  ClearHeld(there.x, *gradient, gradient);
+  return ToOwnCoordinates(step, there.x, gradient);
+}
+
+// Each point of a manifold has a basis of its own: beside the pole of Ceres' spheres the same
+// direction changes its sign.
+bool Surroundings::ToOwnCoordinates(const Vector& step, const Point& there, Vector* gradient) {
+  const Space& space = there.space();
+  Vector way, moved(step.size());
+  for (const Space::Block& block : space.blocks()) {
+    if (!block.manifold) continue;
+    Vector own = Vector::Zero(block.tangent_size);
+    for (int j = 0; j < block.tangent_size; ++j) {
+      for (const double side : {1.0, -1.0}) {
+        Point beside = answer_.x;
+        way = step;
+        way[block.tangent_offset + j] += side * kDifference;
+        if (!beside.Move(way) ||
+            !space.Minus(beside.value().data(), there.value().data(), moved.data())) {
+          return false;
+        }
+        own[j] += side / (2.0 * kDifference) *
+                  moved.segment(block.tangent_offset, block.tangent_size)
+                      .dot(gradient->segment(block.tangent_offset, block.tangent_size));
+      }
+    }
+    gradient->segment(block.tangent_offset, block.tangent_size) = own;
+  }
   return true;
 }
 

@@ -16,8 +16,8 @@ class Surroundings {
   /// phi: the answer's; visible: a change of it that is more than rounding. Nothing is owned.
   Surroundings(Oracle* oracle, HyperObjective* at, const State& answer, double phi, double visible);
 
-  /// phi at x moved by `step`, and its gradient unless that is nullptr. False: x does not move, or
-  /// there is no phi, and unseen() says why.
+  /// phi at x moved by `step`, and its gradient, in the tangent coordinates of the answer, unless
+  /// that is nullptr. False: x does not move, or there is no phi, and unseen() says why.
   bool Look(const Vector& step, double* value, Vector* gradient);
   /// Whether phi falls along the step. If so, it is followed, twice as far each time, to where phi
   /// rises.
@@ -35,9 +35,11 @@ class Surroundings {
   /// Whether a fall that was followed has not ended.
   bool seems_unbounded() const { return seems_unbounded_; }
   const std::string& unseen() const { return unseen_; }
+  void ForgetUnseen() { unseen_.clear(); }
   double size() const { return size_; }
 
  private:
+  bool ToOwnCoordinates(const Vector& step, const Point& there, Vector* gradient);
   bool DifferentiateAlong(const Vector& direction, const Vector& gradient, Vector* image);
   // To one side or the other.
   bool FallsAlong(const Vector& direction, double way);

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "bilevel/bilevel.h"
@@ -202,6 +203,44 @@ TEST(AnswerCheck, TwoWeaklyActiveBounds) {
       {0.0, 0.0});
   learned.BoundY();
   learned.ExpectLeft(0.0, 1e-6);
+}
+
+// Ceres' basis of the tangent plane turns around beside this pole.
+TEST(AnswerCheck, TheMaximumAtAPoleOfASphere) {
+  const auto height = [](const auto* y, auto* value) {
+    *value = y[2];
+    return true;
+  };
+  for (const std::vector<double>& start :
+       {std::vector<double>{0.0, 0.0, 1.0}, {0.0, 0.0, -1.0}, {1e-9, 0.0, 1.0}}) {
+    std::vector<double> x = start, y(3, 0.5);
+    Problem problem;
+    problem.AddUpperParameterBlock(x.data(), 3, new ceres::SphereManifold<3>);
+    problem.AddTerm(Level::kLower,
+                    std::make_unique<AutoDiffObjective<HalfSquare<3>, 3, 3>>(),
+                    {{x.data(), 3}, {y.data(), 3}});
+    problem.AddTerm(Level::kUpper,
+                    std::make_unique<AutoDiffObjective<std::decay_t<decltype(height)>, 3>>(height),
+                    {{y.data(), 3}});
+    Solver::Summary summary;
+    Solve({}, &problem, &summary);
+    EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.FullReport();
+    EXPECT_NEAR(x[2], -1.0, 1e-8) << summary.FullReport();
+  }
+}
+
+// A well so narrow that both sides that are looked at are beyond it.
+TEST(AnswerCheck, ANarrowWellIsNoKink) {
+  const auto f = [](const auto* y, auto* value) {
+    using std::exp;
+    *value = exp(1e6 * y[0]) - 2e6 * y[0] + 0.5;
+    return true;
+  };
+  auto learned = Learn<1>(f, {3e-7});
+  const double least = 2.5 - 2.0 * std::log(2.0);
+  EXPECT_TRUE(learned.Solve().termination_type != ceres::CONVERGENCE ||
+              learned.summary.final_objective < least + 1e-4)
+      << learned.summary.FullReport();
 }
 
 // What lies on the other side cannot be known.

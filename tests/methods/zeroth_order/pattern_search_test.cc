@@ -123,6 +123,7 @@ struct Wells {
 TEST(PatternSearch, AutoTellsOfAJumpOfTheLowerLevel) {
   Wells wells;
   Solver::Options options;
+  options.max_num_iterations = 200;
   Solver::Summary summary;
   Solve(options, &wells.problem, &summary);
   ASSERT_TRUE(summary.IsSolutionUsable()) << summary.FullReport();
