@@ -384,6 +384,8 @@ void LevenbergMarquardt::Finish(Oracle& oracle, const State& state, Assessment* 
     });
   }
   if (!oracle.f.IsLeastSquares()) return;  // A likelihood: J'J is not its curvature.
+  // Out of time before its first linearisation, where auto began it once more.
+  if (answer_.gradient.size() != state.x.dim()) return;
   assessment->uncertainty.Compute(state.x,
                                   answer_.gauss_newton,
                                   answer_.gradient,
