@@ -98,12 +98,10 @@ Auto::Auto(bool may_be_set) : without_x_(std::make_unique<WithoutX>()) {
 }
 
 std::string Auto::Check(const Oracle& oracle) {
-  // Residuals of x alone, a prior beside a general term, have little to linearise; within bounds
-  // levenberg_marquardt's secant learns all of a general f.
-  const bool takes_lm =
-      oracle.program().x.tangent_size() <= kShortX &&
-      (oracle.f.IsLeastSquares() || oracle.f.ResidualsUseY() || oracle.program().x.has_bounds()) &&
-      lm_.Check(oracle).empty();
+  // Residuals of x alone, a prior beside a general term, have little to linearise.
+  const bool takes_lm = oracle.program().x.tangent_size() <= kShortX &&
+                        (oracle.f.IsLeastSquares() || oracle.f.ResidualsUseY()) &&
+                        lm_.Check(oracle).empty();
   first_ = &lbfgs_;
   if (oracle.program().x.has_bounds()) first_ = &projected_lbfgs_;
   if (takes_lm) first_ = &lm_;

@@ -19,7 +19,7 @@ namespace bilevel {
 /// (CheckAnswer), and goes on while that does not hold.
 ///
 ///   no x                                            one lower solve
-///   x short, and f of squares or x bounded          levenberg_marquardt
+///   x short, and f of squares                       levenberg_marquardt
 ///   else, x bounded                                 projected_lbfgs
 ///   else                                            lbfgs
 ///   no derivative, since y*(x) is a set             optimistic, then bome
