@@ -198,6 +198,7 @@ class Check {
     const int m = end_.x.dim();
     const double way = kKinkWay * around_->size();
     std::vector<Vector> steps;
+    steps.reserve(2 * m + 1);
     for (int k = 0; k < 2 * m; ++k) steps.push_back((k % 2 ? way : -way) * Vector::Unit(m, k / 2));
     if (gradient_.norm() > 0.0) steps.push_back(-way * gradient_.normalized());
     gradients_ = {gradient_};
