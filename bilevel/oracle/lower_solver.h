@@ -58,8 +58,8 @@ class LowerSolver {
   /// where it depends on directions that the lower level leaves free.
   virtual bool IsDetermined(const Vector& fy) = 0;
 
-  /// After Differentiate: a direction of y, of length 1, that the lower level leaves free, in no special
-  /// position among those; false: there is none, or none is known.
+  /// After Differentiate: a direction of y, of length 1, that the lower level leaves free, in no
+  /// special position among those; false: there is none, or none is known.
   virtual bool AnyFreeDirection(Vector* /*direction*/) { return false; }
 
   /// Another solver of the same problem for another thread, starting with no solution of its own.

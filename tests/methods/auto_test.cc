@@ -59,7 +59,8 @@ TEST(Auto, LeavesSaddlesAndMaxima) {
     EXPECT_NEAR(solved.x[0], 0.0, 1e-4);
     EXPECT_NEAR(std::abs(solved.x[1]), 1.0, 1e-4);
     ASSERT_GE(solved.summary.assessment.attempts.size(), 2u);
-    EXPECT_THAT(solved.summary.assessment.attempts[0].ended, HasSubstr("direction in which x has never moved"));
+    EXPECT_THAT(solved.summary.assessment.attempts[0].ended,
+                HasSubstr("direction in which x has never moved"));
     // A single method says what the point is not.
     const Solved single = SolveSaddle("lbfgs", start);
     EXPECT_EQ(single.summary.termination_type, ceres::NO_CONVERGENCE);
