@@ -32,6 +32,14 @@ install_requirements() {
     say "There is no libtorch-dev to install: bilevel::torch is left out."
 }
 
+# The data of the tests, unless BILEVEL_DATA_DIR names another folder.
+find_data() {
+  if [[ -z ${BILEVEL_DATA_DIR:-} && -d ../shared/data ]]; then
+    BILEVEL_DATA_DIR=$(cd ../shared/data && pwd)
+    export BILEVEL_DATA_DIR
+  fi
+}
+
 # build TARGET: release build in build/, with as many jobs as cores and memory (2 GB a job) allow.
 build() {
   local generator=() jobs by_memory

@@ -12,10 +12,7 @@ llvm() {
   if command -v "llvm-$tool-$version" >/dev/null; then "llvm-$tool-$version" "$@"; else "llvm-$tool" "$@"; fi
 }
 install_requirements
-if [[ -z ${BILEVEL_DATA_DIR:-} && -d ../shared/data ]]; then
-  BILEVEL_DATA_DIR=$(cd ../shared/data && pwd)
-  export BILEVEL_DATA_DIR
-fi
+find_data
 build=$PWD/build/coverage
 mkdir -p "$build/profiles"
 say "Building in build/coverage/."

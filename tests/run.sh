@@ -19,10 +19,7 @@ fi
 
 install_requirements
 examples/fetch_bal.sh || say "Tests that read this scene will be skipped."
-if [[ -z ${BILEVEL_DATA_DIR:-} && -d ../shared/data ]]; then
-  BILEVEL_DATA_DIR=$(cd ../shared/data && pwd)
-  export BILEVEL_DATA_DIR
-fi
+find_data
 build all
 say "Running the tests."
 rm -rf build/results

@@ -33,10 +33,7 @@ fi
 
 command -v clang++ >/dev/null || fail "clang++ is missing (apt-get install clang)."
 install_requirements
-if [[ -z ${BILEVEL_DATA_DIR:-} && -d ../shared/data ]]; then
-  BILEVEL_DATA_DIR=$(cd ../shared/data && pwd)
-  export BILEVEL_DATA_DIR
-fi
+find_data
 mkdir -p "build/$preset"
 say "Building in build/$preset/."
 cmake --preset "$preset" -DCMAKE_CXX_COMPILER=clang++ -DBILEVEL_WITH_TORCH=OFF \

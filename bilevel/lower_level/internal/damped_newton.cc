@@ -253,11 +253,8 @@ bool DampedNewton::Try() {
   }
   ratio_ = is_usable_ ? (part_.value - trial_value_) / expected : -1.0;
   if (!is_usable_ || IsGood()) return is_usable_;
-  if (!(part_.noise.At(x_, part_.y.value().data()) +
-            part_.noise.At(x_, part_.trial.value().data()) >
-        0.0)) {
-    return false;
-  }
+  part_.noise.At(x_, part_.y.value().data());
+  if (part_.noise.At(x_, part_.trial.value().data()) == 0.0) return false;
   summands_ = std::max(summands_, part_.noise.largest() / kEpsilon);
   return IsGood();
 }
