@@ -7,11 +7,10 @@
 #include "bilevel/bilevel.h"
 #include "bilevel/methods/hyper_objective/gradient_method.h"
 #include "bilevel/methods/hyper_objective/optimistic.h"
-#include "bilevel/methods/stochastic/soba.h"
 #include "bilevel/methods/value_function/bvfsm.h"
-#include "bilevel/methods/zeroth_order/igfm.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "remedies.h"
 #include "test_problems.h"
 
 namespace bilevel {
@@ -19,33 +18,6 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-// The lower level y = x, the upper y = target: x = target.
-struct Follow {
-  explicit Follow(double target, int num_terms = 1) {
-    problem.AddUpperParameterBlock(&x, 1);
-    for (int i = 0; i < num_terms; ++i) {
-      problem.lower()->AddResidualBlock(
-          new AutoDiffCostFunction<Difference, 1, 1, 1>(new Difference), nullptr, &y, &x);
-      problem.upper()->AddResidualBlock(
-          new AutoDiffCostFunction<To, 1, 1>(new To{target}), nullptr, &y);
-    }
-  }
-  double x = 0.5, y = 0.0;
-  Problem problem;
-};
-
-Solver::Summary SolveBy(std::shared_ptr<Method> method,
-                        Problem* problem,
-                        const std::function<void(Solver::Options*)>& set = {}) {
-  Solver::Options options;
-  options.method = std::move(method);
-  options.max_num_iterations = 2000;
-  if (set) set(&options);
-  Solver::Summary summary;
-  Solve(options, problem, &summary);
-  return summary;
-}
 
 TEST(Remedies, BoundsOnX) {
   for (const char* refused : {"lbfgs", "bfgs", "steepest_descent"}) {
@@ -134,31 +106,6 @@ TEST(Remedies, ABlockHeld) {
   }
 }
 
-// "may be too long": steps beyond what a double holds, and of a tenth.
-TEST(Remedies, StepsTooLong) {
-  using Make = std::shared_ptr<Method> (*)(double);
-  const Make descent = [](double step) -> std::shared_ptr<Method> {
-    StepRule rule;
-    rule.step = step;
-    return std::make_shared<GradientMethod>(
-        "descent", std::make_unique<ExactHypergradient>(), rule);
-  };
-  const Make igfm = [](double step) -> std::shared_ptr<Method> {
-    Igfm::Options options;
-    options.x.step = step;
-    return std::make_shared<Igfm>(options);
-  };
-  for (const Make make : {descent, igfm}) {
-    Follow f(4.0), again(4.0);
-    const Solver::Summary refused = SolveBy(make(1e308), &f.problem);
-    EXPECT_EQ(refused.termination_type, ceres::FAILURE) << refused.FullReport();
-    EXPECT_THAT(refused.message, HasSubstr("too long")) << refused.method;
-    const Solver::Summary summary = SolveBy(make(0.1), &again.problem);
-    ASSERT_TRUE(summary.IsSolutionUsable()) << summary.FullReport();
-    EXPECT_NEAR(again.x, 4.0, 0.1) << summary.method;
-  }
-}
-
 // What auto goes on from solves what a single method was stuck at.
 TEST(Remedies, AutoGoesOn) {
   for (const char* method : {"lbfgs", "auto"}) {
@@ -199,17 +146,6 @@ TEST(Remedies, ScenarioBatches) {
   const Solver::Summary summary = run("adam", &x);
   EXPECT_TRUE(summary.IsSolutionUsable()) << summary.FullReport();
   EXPECT_NEAR(x, 2.0, 1e-2);
-}
-
-TEST(Remedies, BatchesLargerThanTheSum) {
-  Soba::Options soba;
-  soba.upper_batch = 9;
-  Follow f(2.0, 4);
-  EXPECT_THAT(SolveBy(std::make_shared<Soba>(soba), &f.problem).message,
-              HasSubstr("use 0 for all of them"));
-  soba.upper_batch = 0;
-  const Solver::Summary summary = SolveBy(std::make_shared<Soba>(soba), &f.problem);
-  EXPECT_TRUE(summary.IsSolutionUsable()) << summary.FullReport();
 }
 
 // f = |y - 1| + y / 2: least at the kink, where line searches end.

@@ -7,8 +7,19 @@
 #include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/base/internal/rounding.h"
 #include "bilevel/lower_level/internal/optimistic_lower_solver_scenario.h"
+#include "bilevel/lower_level/internal/rise_before_fall.h"
 
 namespace bilevel {
+namespace {
+
+// So many inflections are left on the way.
+constexpr int kMostLeft = 10;
+// Null directions that are looked along one by one.
+constexpr int kMostAlone = 4;
+// A coordinate on which g curves by less than this share of it may be at an inflection.
+constexpr double kFlat = 1e-4;
+
+}  // namespace
 
 double OptimisticLowerSolver::PerScenario::Rounding(const Vector& d) const {
   double squared = 0.0;
@@ -39,6 +50,7 @@ double OptimisticLowerSolver::PerScenario::Measure() {
 
 bool OptimisticLowerSolver::PerScenario::Approach() {
   double previous = std::numeric_limits<double>::infinity();
+  int num_left = 0;
   noise.Forget();
   for (int iteration = 0;; ++iteration) {
     if (program.IsLate()) return Fail(Program::kTimeIsOver);
@@ -48,7 +60,12 @@ bool OptimisticLowerSolver::PerScenario::Approach() {
         (is_short && HasStalled(decrement, previous, kStalled * Unit(value), rounding) &&
          IsInNoise(decrement,
                    [&](double share, double* off) { return OffStraightLine(share, off); }))) {
-      return FindNullSpace(rounding);
+      if (!FindNullSpace(rounding)) return false;
+      if (!LeaveInflection()) return true;
+      if (++num_left > kMostLeft) return Fail("its stationary points are no minima");
+      previous = std::numeric_limits<double>::infinity();
+      if (!Evaluate()) return false;
+      continue;
     }
     if (iteration >= options.max_num_iterations) {
       return Fail("no stationary point after " + std::to_string(iteration) +
@@ -130,6 +147,55 @@ bool OptimisticLowerSolver::PerScenario::FindNullSpace(double rounding) {
     return Fail("its Hessian vanishes along a direction along which the gradient does not");
   }
   return true;
+}
+
+// Newton's last step, the flattest coordinate, and the null directions: one that is made of all,
+// and a few one by one.
+bool OptimisticLowerSolver::PerScenario::LeaveInflection() {
+  const double size = 1.0 + y.value().norm();
+  if (step.norm() > 0.0 && FallsAlong(-step.normalized())) return true;
+  const auto falls_either_side = [&](const Vector& along) {
+    return FallsAlong(along.normalized()) || FallsAlong(-along.normalized());
+  };
+  int flattest = 0;
+  if (eigen.d().minCoeff(&flattest) * size * size <= kFlat * std::abs(value) &&
+      falls_either_side(Vector::Unit(step.size(), flattest))) {
+    return true;
+  }
+  const int n = static_cast<int>(null.cols());
+  Vector all(n);
+  for (int j = 0; j < n; ++j) all[j] = std::cos(1.0 + j);  // In no special position.
+  if (n > 1 && falls_either_side(null * all)) return true;
+  for (int j = 0; j < std::min(n, kMostAlone); ++j) {
+    if (falls_either_side(null.col(j))) return true;
+  }
+  return false;
+}
+
+bool OptimisticLowerSolver::PerScenario::FallsAlong(const Vector& direction) {
+  Stopwatch watch(&counts.seconds_in_evaluation);
+  double there = 0.0;
+  const auto rounding = [&] {
+    return RoundingOfValue(std::max(std::abs(value), noise.largest() / kEpsilon));
+  };
+  for (const double way : {1e-1, 1e-2, 1e-3}) {
+    const double length = way * (1.0 + y.value().norm());
+    trial.value() = y.value();
+    if (!Move(length * direction, &trial) ||
+        !g.Value(x.data(), trial.value().data(), Batch::All(), &there) ||
+        !(there < value - rounding())) {
+      continue;
+    }
+    noise.At(x.data(), y.value().data());
+    noise.At(x.data(), trial.value().data());
+    const double curvature = direction.dot(h.selfadjointView<Eigen::Lower>() * direction);
+    if (there < value - rounding() &&
+        RiseBeforeFall(gradient.dot(direction), curvature, length, value - there) <= rounding()) {
+      std::swap(y, trial);
+      return true;
+    }
+  }
+  return false;
 }
 
 }  // namespace bilevel

@@ -1,6 +1,7 @@
 // Constructed problems whose lower level has one minimum and bounds: kinks of phi, weakly active
 // bounds and bounds that are active at the answer. The answers follow from the formulas by hand.
 #include <cmath>
+#include <utility>
 
 #include "bilevel_problems/levels.h"
 
@@ -33,8 +34,8 @@ std::function<Values(const Values&)> Clamp(double lower, double upper) {
 
 template <int n>
 void AddCorner(Problems* problems) {
-  // phi = sum of x_i / 2 - clamp(x_i).
-  problems->push_back(Make<n, n>(
+  // phi = sum of x_i / 2 - clamp(x_i), which also falls from x_i = -1 to its bound.
+  BilevelProblem corner = Make<n, n>(
       "corner_" + std::to_string(n),
       kSource,
       "kink",
@@ -49,7 +50,9 @@ void AddCorner(Problems* problems) {
       {-1, 1},
       {{Values(n, 1.0), -0.5 * n, Values(n, 1.0)}},
       Clamp(-1, 1),
-      "a bound becomes active at once"));
+      "a bound becomes active at once");
+  corner.has_more_minima = true;
+  problems->push_back(std::move(corner));
 }
 
 void AddKinks(Problems* problems) {

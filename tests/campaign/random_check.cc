@@ -275,6 +275,10 @@ Verdict RandomCheck::Stationary() {
 Verdict RandomCheck::Run() {
   if (const std::string wrong = Memory(); !wrong.empty()) return {Verdict::kViolation, wrong};
   if (summary_.termination_type != ceres::CONVERGENCE) return {};
+  // Ceres' losses keep their slope above 2e-308, which such residuals make a force of.
+  if (problem_.LargestSquare(values_) > 1e290) {
+    return {Verdict::kUnclear, "residuals that Ceres' losses cannot hold"};
+  }
   if (const std::string wrong = LowerLevel(); !wrong.empty()) {
     return {is_singular_ || is_unclear_ ? Verdict::kUnclear : Verdict::kViolation, wrong};
   }

@@ -62,6 +62,8 @@ class RandomProblem {
   // Independent of the library. Sum of the absolute values of the terms in *size, for rounding.
   double Evaluate(Level level, int scenario, const BlockValues& values, double* size) const;
   double F(const BlockValues& values, double* size = nullptr) const;
+  // Of the residuals of a term, before noise and loss.
+  double LargestSquare(const BlockValues& values) const;
   // Tangent gradient by ceres::Jet, over the given blocks.
   std::vector<double> Gradient(Level level,
                                int scenario,

@@ -206,10 +206,7 @@ T RandomProblem::Value(const RandomTerm& term, const std::vector<std::vector<T>>
     term.function.Sum(blocks.data(), &result);
     return result;
   }
-  T r[RandomResidual::kMaxCoordinates];
-  term.function.residual(blocks.data(), r);
-  T s(0.0);
-  for (int k = 0; k < term.function.residual.num_residuals(); ++k) s += r[k] * r[k];
+  T s = term.function.residual.SquaredNorm(blocks.data());
   if (term.log_sigmas >= 0) s *= exp(-2.0 * values[term.log_sigmas][0]);
   const RandomLoss& loss = term.loss;
   const T w = loss.wrapper_block < 0 ? T(0.0) : values[loss.wrapper_block][0];
@@ -234,6 +231,16 @@ double RandomProblem::Evaluate(Level level,
     if (size) *size += std::abs(value);
   }
   return sum;
+}
+
+double RandomProblem::LargestSquare(const BlockValues& values) const {
+  double largest = 0.0;
+  for (const RandomTerm& term : terms_) {
+    std::vector<const double*> blocks;
+    for (const int b : term.blocks) blocks.push_back(values[b].data());
+    largest = std::max(largest, term.function.residual.SquaredNorm(blocks.data()));
+  }
+  return largest;
 }
 
 double RandomProblem::F(const BlockValues& values, double* size) const {

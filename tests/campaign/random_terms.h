@@ -118,6 +118,14 @@ struct RandomResidual {
     }
     return true;
   }
+  template <typename T>
+  T SquaredNorm(T const* const* blocks) const {
+    T r[kMaxCoordinates];
+    (*this)(blocks, r);
+    T sum(0.0);
+    for (int k = 0; k < num_residuals(); ++k) sum += r[k] * r[k];
+    return sum;
+  }
 };
 
 // The same as a function: the squares halved, and a sine that makes it no sum of squares.

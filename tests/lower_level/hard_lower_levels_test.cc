@@ -374,6 +374,32 @@ TEST(HardLowerLevel, AnInflectionIsNoMinimum) {
   EXPECT_GE(num_converged, 20);  // Of 27.
 }
 
+// (x - y^3)^2 has one at y = 0, where its Hessian vanishes too, and its minimum at the root.
+TEST(HardLowerLevel, AStartAtAnInflection) {
+  for (const char* method : {"auto", "levenberg_marquardt", "optimistic"}) {
+    for (const double start : {0.0, 0.3, -0.3}) {
+      double x = -4.0, y = start;
+      Problem problem;
+      problem.AddUpperParameterBlock(&x, 1);
+      problem.AddTerm(Level::kLower,
+                      Term<1, 1>([](const auto* at, const auto* own, auto* value) {
+                        const auto r = at[0] - own[0] * own[0] * own[0];
+                        *value = r * r;
+                        return true;
+                      }),
+                      {{&x, 1}, {&y, 1}});
+      problem.upper()->AddResidualBlock(TargetCost(-1.2), nullptr, &y);
+      Solver::Options options;
+      options.method = CreateMethod(method);
+      Solver::Summary summary;
+      Solve(options, &problem, &summary);
+      EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << method << summary.FullReport();
+      EXPECT_NEAR(y, -1.2, 1e-5) << method;
+      EXPECT_NEAR(x, -1.728, 1e-4) << method;
+    }
+  }
+}
+
 // The step to y[1]'s bound, added to where it begins, ends an ulp beside it.
 TEST(HardLowerLevel, ABoundIsMetExactly) {
   for (const double start : {0.1, 0.2, 0.25}) {
@@ -399,6 +425,33 @@ TEST(HardLowerLevel, ABoundIsMetExactly) {
     EXPECT_EQ(y[0], 1.0);
     EXPECT_EQ(y[1], -0.5);
   }
+}
+
+// Waves of a height of 1 beside a residual whose Hessian is 1e6 where it vanishes, in one block.
+TEST(HardLowerLevel, CoordinatesOfDifferentUnits) {
+  constexpr double kPi = 3.14159265358979323846;
+  double x = 5.5, y[2] = {5.5, 0.6};
+  Problem problem;
+  problem.AddUpperParameterBlock(&x, 1);
+  problem.AddTerm(Level::kLower,
+                  Term<1, 2>([](const auto* at, const auto* own, auto* value) {
+                    using std::cos;
+                    using std::tan;
+                    const auto r = at[0] * at[0] - tan(own[1]);
+                    *value = own[0] * own[0] - cos(2.0 * kPi * own[0]) + r * r;
+                    return true;
+                  }),
+                  {{&x, 1}, {y, 2}});
+  problem.lower()->AddParameterBlock(y, 2);
+  problem.lower()->SetParameterLowerBound(y, 1, -0.5 * kPi + 1e-6);
+  problem.lower()->SetParameterUpperBound(y, 1, 0.5 * kPi - 1e-6);
+  problem.upper()->AddResidualBlock(TargetCost(2.0), nullptr, &x);
+  Solver::Summary summary;
+  Solve({}, &problem, &summary);
+  EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.FullReport();
+  EXPECT_NEAR(y[0] + kPi * std::sin(2.0 * kPi * y[0]), 0.0, 1e-8);
+  EXPECT_GT(1.0 + 2.0 * kPi * kPi * std::cos(2.0 * kPi * y[0]), 0.0);
+  EXPECT_NEAR(y[1], std::atan(4.0), 1e-8);
 }
 
 // The Hessian vanishes at y*, where y, value and decrement shrink together.

@@ -8,6 +8,7 @@
 #include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/base/internal/rounding.h"
 #include "bilevel/lower_level/internal/name_blocks.h"
+#include "bilevel/lower_level/internal/rise_before_fall.h"
 
 namespace bilevel {
 namespace {
@@ -107,14 +108,11 @@ bool DampedNewton::Leave(std::initializer_list<double> sides) {
     }
   }
   if (length == 0.0) return false;
-  // By the cubic through the two the value rises by so much before it falls: y is a minimum.
   part_.product = part_.yy.selfadjointView<Eigen::Lower>() * direction;
-  const double curvature = direction.dot(part_.product);
-  const double slope = side_of_best * direction.dot(part_.gradient);
-  const double third = 6.0 * (part_.value - least + length * (slope + 0.5 * curvature * length)) /
-                       (length * length * length);
-  const double squared = curvature > 0.0 ? curvature * curvature + 2.0 * slope * third : 0.0;
-  const double rise = 2.0 / 3.0 * std::pow(std::max(0.0, squared), 1.5) / (third * third);
+  const double rise = RiseBeforeFall(side_of_best * direction.dot(part_.gradient),
+                                     direction.dot(part_.product),
+                                     length,
+                                     part_.value - least);
   if (rise > RoundingOfValue(std::max(summands_, std::abs(least)))) return false;
   part_.y.value() = best.value();
   return true;

@@ -7,7 +7,8 @@
 namespace bilevel {
 
 /// Makes the indefinite ones of the small diagonal blocks of a Hessian over `space` (its lower
-/// triangle) positive definite, with eigenvalues |lambda|. False where there are none.
+/// triangle) positive definite, with eigenvalues |lambda| where its diagonal is scaled to ones.
+/// False where there are none.
 bool MakeBlocksPositiveDefinite(const Space& space, SparseMatrix* yy);
 
 }  // namespace bilevel

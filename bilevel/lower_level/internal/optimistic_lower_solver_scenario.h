@@ -60,6 +60,9 @@ struct OptimisticLowerSolver::PerScenario {
   // stops it; then everything is evaluated at y, and N is known.
   bool Approach();
   bool FindNullSpace(double rounding);
+  // A minimum has no direction along which g falls without rising first. True: y, a stationary
+  // point, had one and is further on.
+  bool LeaveInflection();
   // f along the set: lambda, r = N'f_y, W and R = N'W N, from what Approach has left.
   bool Project();
   // Y*(x) moves smoothly with x only if g_yx has no part in the null space.
@@ -119,6 +122,8 @@ struct OptimisticLowerSolver::PerScenario {
   bool CheckHeld();
 
   bool OffStraightLine(double share, double* off);
+  // True: y is where it has fallen.
+  bool FallsAlong(const Vector& direction);
   bool Descend(double rounding, double* share);
   Slide NewtonSlide(double* reduced_decrement) const;
   Slide SlideOffSaddle() const;

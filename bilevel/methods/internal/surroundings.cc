@@ -10,9 +10,9 @@
 namespace bilevel {
 namespace {
 
-// Relative to 1 + |x|, or 1 + |y|: how far curvatures are measured, other directions looked along,
-// at first and where nothing changes so near, and other y taken.
-constexpr double kCurvatureWay = 1e-4, kNearWay = 1e-3, kFarWay = 0.1, kOtherWay = 1e-3;
+// Relative to 1 + |x|, or 1 + |y|: how far curvatures are measured, and other directions looked
+// along, at first and where nothing changes so near.
+constexpr double kCurvatureWay = 1e-4, kNearWay = 1e-3, kFarWay = 0.1;
 constexpr double kDifference = 1e-5;  // Of coordinates on a manifold.
 // A curvature below this share of the largest is none.
 constexpr double kFlat = 1e-6;
@@ -160,17 +160,26 @@ void Surroundings::LookEverywhere(const Vector& gradient) {
   LookAlongFlat(basis.leftCols(k), basis.leftCols(k).transpose() * images.leftCols(k));
 }
 
-// One side will do: f has no slope there.
+// One side will do: f has no slope there. But it may have one in x.
 void Surroundings::LookAtOtherSolutions() {
   Vector direction;
   if (!oracle_.lower().AnyFreeDirection(&direction)) return;
-  State there = answer_;
-  const double way = kOtherWay * (1.0 + there.y.value().norm());
-  if (there.y.Move(way * direction) && oracle_.Solve(there.x, &there.y)) {
-    const double value = oracle_.f.Value(there.x, there.y);
-    if (oracle_.ok()) Keep(there, value);
+  for (const double way : {kNearWay, kFarWay}) {
+    State there = answer_;
+    const auto solve = [&] { return oracle_.Solve(there.x, &there.y); };
+    if (there.y.Move(way * (1.0 + there.y.value().norm()) * direction) && solve()) {
+      Vector fx, fy;
+      double value = oracle_.f.Gradient(there.x, there.y, &fx, &fy);
+      if (oracle_.ok()) Keep(there, value);
+      ClearHeld(there.x, fx, &fx);
+      if (oracle_.ok() && fx.norm() > 0.0 && there.x.Move(-kNearWay * size_ / fx.norm() * fx) &&
+          solve()) {
+        value = oracle_.f.Value(there.x, there.y);
+        if (oracle_.ok()) Keep(there, value);
+      }
+    }
+    oracle_.Clear();
   }
-  oracle_.Clear();
 }
 
 }  // namespace bilevel

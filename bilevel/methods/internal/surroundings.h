@@ -27,7 +27,8 @@ class Surroundings {
   void LookWithin(const Matrix& basis, const Vector& gradient);
   /// or, of all directions, among those a few products with the Hessian find.
   void LookEverywhere(const Vector& gradient);
-  /// f at other solutions of the lower level at this x, where it leaves directions free.
+  /// f at other solutions of the lower level, where it leaves directions free, at this x and from
+  /// there downhill.
   void LookAtOtherSolutions();
 
   double lowest() const { return lowest_; }
