@@ -27,8 +27,8 @@ int main() {
   bilevel::Problem problem;
   problem.AddUpperParameterBlock(&log_scale, 1);  // Declared before the split.
   auto* loss = new bilevel::CauchyLoss(&log_scale);
-  for (int i = 0; i < 200; ++i) {
-    const double x = i / 40.0, noise = 0.2 * std::sin(37.0 * i) + (i % 4 == 0 ? 2.0 : 0.0);
+  for (int i = 0; i < 400; ++i) {
+    const double x = i / 80.0, noise = 0.2 * std::sin(37.0 * i) + (i % 4 == 0 ? 2.0 : 0.0);
     problem.lower()->AddResidualBlock(
         new Cost(new ExponentialResidual{x, std::exp(0.3 * x + 0.1) + noise}), loss, &m, &c);
   }
@@ -47,26 +47,25 @@ int main() {
               sets[1].size());
 
   const ceres::HuberLoss judge(0.3);
-  const auto print = [&](const char* what) {
-    const double score = bilevel::EvaluateHoldout(sets[1], &judge) / sets[1].size();
-    std::printf("%s CauchyLoss(%.2f)   m = %.3f   c = %.3f   test score %.4f\n",
-                what,
-                std::exp(log_scale),
-                m,
-                c,
-                score);
-    return score;
+  const auto test = [&](const char* what) {
+    std::printf("%s CauchyLoss(%.2f)   m = %.3f   c = %.3f\n", what, std::exp(log_scale), m, c);
+    return bilevel::HoldoutErrors(sets[1], &judge);
   };
   bilevel::Solver::Options options;
   bilevel::Solver::Summary summary;
   options.max_num_iterations = 0;  // The lower level alone.
   bilevel::Solve(options, &problem, &summary);
-  const double before = print("guessed"), m_before = m;
+  const std::vector<double> before = test("guessed");
+  const double m_before = m;
   options.max_num_iterations = 50;
   bilevel::Solve(options, &problem, &summary);
-  const double after = print("learned");
-  std::puts(summary.FullReport().c_str());
-  return summary.IsSolutionUsable() && after < before &&
+  const std::vector<double> learned = test("learned");
+
+  bilevel::VerdictOptions independent;
+  independent.num_errors_a_block = 1;
+  const bilevel::Verdict verdict = bilevel::JudgeLearned(independent, before, learned, &summary);
+  std::printf("%s\n%s\n", verdict.ToString().c_str(), summary.FullReport().c_str());
+  return verdict.kind == bilevel::Verdict::kUseLearned &&
                  std::abs(m - 0.3) < 0.5 * std::abs(m_before - 0.3)
              ? 0
              : 1;

@@ -325,19 +325,26 @@ bool SplitHoldout(const HoldoutOptions& options,
   return true;
 }
 
-double EvaluateHoldout(const std::vector<HeldOutResidual>& set, const ceres::LossFunction* loss) {
-  double score = 0.0;
-  std::vector<double> residuals;
+std::vector<double> HoldoutErrors(const std::vector<HeldOutResidual>& set,
+                                  const ceres::LossFunction* loss) {
+  std::vector<double> errors, residuals;
   for (const HeldOutResidual& held_out : set) {
     residuals.resize(held_out.cost->num_residuals());
-    if (!held_out.cost->Evaluate(held_out.blocks.data(), residuals.data(), nullptr)) {
-      return std::numeric_limits<double>::quiet_NaN();
-    }
     double rho[3] = {0.0, 0.0, 0.0};
-    for (double r : residuals) rho[0] += r * r;
-    if (loss) loss->Evaluate(rho[0], rho);
-    score += 0.5 * rho[0];
+    if (held_out.cost->Evaluate(held_out.blocks.data(), residuals.data(), nullptr)) {
+      for (double r : residuals) rho[0] += r * r;
+      if (loss) loss->Evaluate(rho[0], rho);
+    } else {
+      rho[0] = std::numeric_limits<double>::quiet_NaN();
+    }
+    errors.push_back(std::sqrt(rho[0]));
   }
+  return errors;
+}
+
+double EvaluateHoldout(const std::vector<HeldOutResidual>& set, const ceres::LossFunction* loss) {
+  double score = 0.0;
+  for (const double error : HoldoutErrors(set, loss)) score += 0.5 * error * error;
   return score;
 }
 

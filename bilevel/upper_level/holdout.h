@@ -77,6 +77,10 @@ bool SplitHoldout(const HoldoutOptions& options,
 /// 1/2 sum rho(|r|^2) at the current values of the blocks; NaN where a residual fails there.
 double EvaluateHoldout(const std::vector<HeldOutResidual>& set, const ceres::LossFunction* loss);
 
+/// rho(|r|^2)^1/2 of each, for JudgeLearned (verdict.h); NaN where a residual fails.
+std::vector<double> HoldoutErrors(const std::vector<HeldOutResidual>& set,
+                                  const ceres::LossFunction* loss);
+
 }  // namespace bilevel
 
 #endif  // BILEVEL_UPPER_LEVEL_HOLDOUT_H_

@@ -33,6 +33,7 @@
 #include "examples/support/position_error.h"
 #include "examples/support/solve.h"
 #include "examples/support/table.h"
+#include "examples/support/verdict.h"
 
 DEFINE_double(start_odometry, 0.5, "sigma of a step to start from, as set by hand [m]");
 DEFINE_double(start_gps, 3.0, "sigma of a fix to start from, as set by hand [m]");
@@ -263,12 +264,15 @@ int Run() {
                          "test, filter [m]"});
   examples::Json json;
   std::vector<double> by_hand;  // Errors of the test tracks with the first row's sigmas.
+  bilevel::VerdictOptions options;
+  options.num_errors_a_block = kBlock;
+  bilevel::Verdict verdict, verdict_of_learned;  // Of the last row; of what the truth has taught.
   const auto add = [&](const std::string& name, double odometry, double gps) {
     const std::vector<double> x = {std::log(odometry), std::log(gps)};
     const double phi = train_phi(x), smoothed = test_phi(x);
     const std::vector<double> errors = Errors(test);
     if (by_hand.empty()) by_hand = errors;
-    const examples::Interval gain = examples::BootstrapDifference(by_hand, errors, kBlock);
+    verdict = bilevel::JudgeLearned(options, by_hand, errors, nullptr);
     const double filtered = FilterRmsError(test, odometry, gps);
     table.Add({name,
                Format("%.4g", odometry),
@@ -277,13 +281,11 @@ int Run() {
                Format("%.4f", std::sqrt(2.0 * phi)),
                Format("%.4f", smoothed),
                errors == by_hand ? ""
-                                 : Format("%.3f (%.3f to %.3f)%s",
-                                          Rms(by_hand) - smoothed,
-                                          gain.low,
-                                          gain.high,
-                                          !gain.excludes_zero() ? " not seen"
-                                          : gain.low > 0.0      ? " better"
-                                                                : " worse"),
+                                 : Format("%.3f (%.3f to %.3f) %s",
+                                          verdict.before - verdict.learned,
+                                          -verdict.high,
+                                          -verdict.low,
+                                          examples::Word(verdict)),
                Format("%.4f", filtered)});
     std::string key = name;
     std::replace(key.begin(), key.end(), ' ', '_');
@@ -293,8 +295,8 @@ int Run() {
                  .Add("gps", gps)
                  .Add("phi", phi)
                  .Add("test", smoothed)
-                 .Add("test_gain_low", gain.low)
-                 .Add("test_gain_high", gain.high)
+                 .Add("test_gain_low", -verdict.high)
+                 .Add("test_gain_high", -verdict.low)
                  .Add("filter", filtered));
     return phi;
   };
@@ -409,20 +411,24 @@ int Run() {
     if (k == 0)
       paste = fusion.odometry.Describe("odometry") + "\n" + fusion.gps.Describe("gps") + "\n";
     learned_phi[k] = add(name, learned[k][0], learned[k][1]);
+    if (k == 0) verdict_of_learned = verdict;
   }
+  examples::Print(verdict_of_learned);
   std::printf(
       "\nRoot mean square position error; less by: than set by hand, with a bootstrap "
-      "interval over blocks of %d\npositions (not seen: zero is in it)\n\n%s\nCost\n\n%s\n"
-      "To paste:\n\n%s",
+      "interval over blocks of %d\npositions\n\n%s\nCost\n\n%s\n",
       kBlock,
       table.ToString().c_str(),
-      costs.ToString().c_str(),
-      paste.c_str());
+      costs.ToString().c_str());
+  if (verdict_of_learned.kind == bilevel::Verdict::kUseLearned) {
+    std::printf("To paste:\n\n%s", paste.c_str());
+  }
 
   json.Add("flat_direction",
            summaries[0].flat_upper_directions.empty() ? "" : summaries[0].flat_upper_directions[0])
       .Add("flat_directions", static_cast<double>(summaries[0].flat_upper_directions.size()))
       .Add("standard_errors", std::vector<double>{standard_errors[0], standard_errors[1]})
+      .Add("verdict", examples::ToJson(verdict_of_learned))
       .AddRaw("summary", summaries[0].Json());
   ok = examples::WriteFile(FLAGS_summary_json, json.ToString()) && ok;
   ok = examples::WriteFile(FLAGS_trace_csv, summaries[0].Csv()) && ok;
@@ -483,7 +489,7 @@ int Run() {
               std::abs(std::log(sigmas[1] / kGps)) < 0.1,
           "the learned sigmas are not the true ones");
   }
-  return ok ? 0 : 1;
+  return examples::ExitCode(ok, verdict_of_learned);
 }
 
 }  // namespace

@@ -30,6 +30,7 @@
 #include "examples/support/slam/pose_stream.h"
 #include "examples/support/solve.h"
 #include "examples/support/table.h"
+#include "examples/support/verdict.h"
 
 DEFINE_string(hand, "", "the hand's poses, CSV: t, x, y, z, qx, qy, qz, qw; empty: simulated");
 DEFINE_string(eye, "", "the eye's poses in its own world");
@@ -178,6 +179,33 @@ class Job {
   std::vector<PoseStream::Pose> test_;
 };
 
+// errors: standard ones of the offset and the logarithms of both sigmas.
+void Paste(const Result& learned, const double errors[3]) {
+  std::printf(
+      "To paste:\n\n  const double offset = %.5f;  // +- %.5f s, added to the eye's clock\n"
+      "  const double rotation_sigma = %.5f;  // +- %.1f %% [rad]\n"
+      "  const double position_sigma = %.6f;  // +- %.1f %% [m]\n",
+      learned.offset,
+      errors[0],
+      std::exp(learned.log_sigma[0]),
+      100.0 * errors[1],
+      std::exp(learned.log_sigma[1]),
+      100.0 * errors[2]);
+  const auto print = [](const char* name, const Block& b) {
+    std::printf(
+        "  const double %s[6] = {%.6f, %.6f, %.6f, %.6f, %.6f, %.6f};  // Angle-axis, position.\n",
+        name,
+        b[0],
+        b[1],
+        b[2],
+        b[3],
+        b[4],
+        b[5]);
+  };
+  print("hand_eye", learned.x);
+  print("hand_world_eye_world", learned.w);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -254,54 +282,27 @@ int main(int argc, char** argv) {
                Format("%.2f", 1e3 * r.rms[1]),
                Format("%.3f", r.likelihood)});
   }
-  const auto gain = examples::BootstrapDifference(learned.errors, results[1].errors, 30);
-  std::printf(
-      "\n%s\nPosition RMS, learned less offset of turning: 95 %% interval %+.2f to %+.2f mm, "
-      "%s.\n\n",
-      table.ToString().c_str(),
-      1e3 * gain.low,
-      1e3 * gain.high,
-      gain.high < 0.0        ? "better"
-      : gain.excludes_zero() ? "worse"
-                             : "not told apart");
-  const double values[] = {learned.offset, learned.log_sigma[0], learned.log_sigma[1]};
+  const bilevel::Verdict verdict =
+      bilevel::JudgeLearned({}, results[1].errors, learned.errors, &summary);
+  examples::Print(verdict);
+  std::printf("(Position errors on the test stretches [m], beside \"%s\".)\n\n%s\n",
+              results[1].name.c_str(),
+              table.ToString().c_str());
   const double* blocks[] = {&job.offset, &job.log_sigma[0], &job.log_sigma[1]};
   double errors[3] = {std::nan(""), std::nan(""), std::nan("")};
   for (int i = 0; i < 3 && certain; ++i) uncertainty.GetStandardErrors(blocks[i], &errors[i]);
-  std::printf(
-      "To paste:\n\n  const double offset = %.5f;  // +- %.5f s, added to the eye's clock\n"
-      "  const double rotation_sigma = %.5f;  // +- %.1f %% [rad]\n"
-      "  const double position_sigma = %.6f;  // +- %.1f %% [m]\n",
-      values[0],
-      errors[0],
-      std::exp(values[1]),
-      100.0 * errors[1],
-      std::exp(values[2]),
-      100.0 * errors[2]);
-  const auto paste = [](const char* name, const Block& b) {
-    std::printf(
-        "  const double %s[6] = {%.6f, %.6f, %.6f, %.6f, %.6f, %.6f};  // Angle-axis, position.\n",
-        name,
-        b[0],
-        b[1],
-        b[2],
-        b[3],
-        b[4],
-        b[5]);
-  };
-  paste("hand_eye", learned.x);
-  paste("hand_world_eye_world", learned.w);
+  if (verdict.kind == bilevel::Verdict::kUseLearned) Paste(learned, errors);
 
   examples::Json json;
-  json.Add("offset", values[0])
-      .Add("rotation_sigma", std::exp(values[1]))
-      .Add("position_sigma", std::exp(values[2]))
+  json.Add("offset", learned.offset)
+      .Add("rotation_sigma", std::exp(learned.log_sigma[0]))
+      .Add("position_sigma", std::exp(learned.log_sigma[1]))
       .Add("errors", std::vector<double>(errors, errors + 3))
       .Add("likelihood", learned.likelihood)
       .Add("simplex_likelihood", results[2].likelihood)
       .Add("by_hand_likelihood", results[1].likelihood)
       .Add("position_rms", learned.rms[1])
-      .Add("interval_high", gain.high)
+      .Add("verdict", examples::ToJson(verdict))
       .Add("x", learned.x[3])
       .Add("y", learned.x[4])
       .Add("z", learned.x[5])
@@ -328,5 +329,5 @@ int main(int argc, char** argv) {
   convergence.series = {offsets, objective};
   convergence.right_label = "validation, -log likelihood";
   ok = examples::Plot(FLAGS_plot, "Hand and eye", {positions, convergence}) && ok;
-  return ok && summary.IsSolutionUsable() ? 0 : 1;
+  return examples::ExitCode(ok && summary.IsSolutionUsable(), verdict);
 }

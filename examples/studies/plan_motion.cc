@@ -33,6 +33,7 @@
 #include "examples/support/position_error.h"
 #include "examples/support/solve.h"
 #include "examples/support/table.h"
+#include "examples/support/verdict.h"
 
 DEFINE_int32(train, 10, "demonstrations to learn from");
 DEFINE_int32(test, 20, "held-out scenes");
@@ -493,16 +494,18 @@ struct Score {
   int other_class = 0;
   double clearance = 0.0;  // m, mean of the least.
   std::vector<Trajectory> plans;
+  std::vector<double> errors;  // Of each scene, m.
 };
 
 Score Test(const std::string& name, const Parameters& x, const std::vector<Scene>& scenes) {
-  Score score{name, x, 0.0, 0.0, 0, 0.0, {}};
+  Score score{name, x, 0.0, 0.0, 0, 0.0, {}, {}};
   double sum = 0.0, sum_in_class = 0.0;
   for (const Scene& scene : scenes) {
     score.plans.push_back(PlanFromScratch(scene, x));
     const double squared = SquaredError(score.plans.back(), scene.exact);
     const bool in_class = Signature(scene, score.plans.back()) == Signature(scene, scene.exact);
     sum += squared;
+    score.errors.push_back(std::sqrt(squared));
     if (in_class) sum_in_class += squared;
     score.other_class += !in_class;
     score.clearance += Clearance(scene, score.plans.back()) / scenes.size();
@@ -630,6 +633,11 @@ int Run() {
   scores.push_back(Test("learned", learned.x, test));
   scores.push_back(Test("demonstrator's", secret, test));
   if (FLAGS_grid) scores.push_back(Test("best of the grid", grid.x, test));
+  bilevel::VerdictOptions independent;
+  independent.num_errors_a_block = 1;
+  const bilevel::Verdict verdict =
+      bilevel::JudgeLearned(independent, scores[0].errors, scores[1].errors, &learned.summary);
+  examples::Print(verdict);
   std::printf("\nHeld-out scenes, planned from scratch: RMS distance to the demonstrator [cm]\n\n");
   examples::Table table({"",
                          "distance [m]",
@@ -663,10 +671,12 @@ int Run() {
       100.0 * (learned.x.sigma() / kSecretSigma - 1.0),
       100.0 * reduction,
       100.0 * reduction_in_class);
-  std::printf(
-      "To paste into a planner:\n\n  epsilon_dist = %.4f;  // m\n  cost_sigma = %.4f;    // m\n",
-      learned.x.distance(),
-      learned.x.sigma());
+  if (verdict.kind == bilevel::Verdict::kUseLearned) {
+    std::printf(
+        "To paste into a planner:\n\n  epsilon_dist = %.4f;  // m\n  cost_sigma = %.4f;    // m\n",
+        learned.x.distance(),
+        learned.x.sigma());
+  }
   std::printf("\n%.0f s in all.\n", Now() - begin);
 
   examples::Json json;
@@ -693,11 +703,11 @@ int Run() {
                  .Add("other_class", s.other_class)
                  .Add("clearance", s.clearance));
   }
-  json.AddRaw("summary", learned.summary.Json());
+  json.Add("verdict", examples::ToJson(verdict)).AddRaw("summary", learned.summary.Json());
   bool ok = examples::WriteFile(FLAGS_summary_json, json.ToString());
   ok = examples::WriteFile(FLAGS_trace_csv, learned.summary.Csv()) && ok;
   if (!FLAGS_plot.empty()) ok = Draw(test, scores[0], scores[1], learned) && ok;
-  return ok && learned.ok ? 0 : 1;
+  return examples::ExitCode(ok && learned.ok, verdict);
 }
 
 }  // namespace

@@ -34,6 +34,7 @@
 #include "examples/support/plot.h"
 #include "examples/support/solve.h"
 #include "examples/support/table.h"
+#include "examples/support/verdict.h"
 
 DEFINE_string(bal,
               "build/data/problem-16-22106-pre.txt",
@@ -509,21 +510,12 @@ bool WriteAdjusted(const std::vector<bilevel::LearnableLoss*>& losses, Memory* m
   return false;
 }
 
-// Whether the test errors of two tell them apart: RMS of a less b [px].
-struct Comparison {
-  examples::Interval interval;
-  std::string word;
-};
-
-Comparison Verdict(const Result& a, const Result& b) {
-  constexpr size_t kFew = 20;
+// By the test errors [px] of both.
+bilevel::Verdict Judge(const Result& learned, const Result& before) {
+  bilevel::VerdictOptions options;
   // Errors of a track are alike, and its observations stand together.
-  const auto gain = examples::BootstrapDifference(a.test_errors, b.test_errors, ByTrack() ? 1 : 10);
-  return {gain,
-          a.test_errors.size() < kFew ? "too few to tell"
-          : gain.high < 0.0           ? "better"
-          : gain.low > 0.0            ? "worse"
-                                      : "not told apart"};
+  options.num_errors_a_block = ByTrack() ? 1 : 10;
+  return bilevel::JudgeLearned(options, before.test_errors, learned.test_errors, &learned.summary);
 }
 
 std::vector<std::string> Row(const Result& r, const Result& no_loss) {
@@ -539,7 +531,7 @@ std::vector<std::string> Row(const Result& r, const Result& no_loss) {
           number("%.5f", r.validation),
           number("%.5f", r.test),
           number("%+.2f %%", 100.0 * (r.test / no_loss.test - 1.0)),
-          &r == &no_loss ? kFree : Verdict(r, no_loss).word,
+          &r == &no_loss ? kFree : examples::Word(Judge(r, no_loss)),
           std::to_string(r.behind)};
 }
 
@@ -572,6 +564,7 @@ class Study {
   bool LearnBarron();
   bool LearnCameraNoise();
   void SearchGrid();
+  void PrintVerdict();
   void PrintScores();
   void PrintCameraNoise();
   void PrintGrid() const;
@@ -606,7 +599,7 @@ class Study {
   double learned_log_scale_ = 0.0;
   std::string cauchy_line_;
   CameraNoise noise_;
-  Comparison gain_{{0.0, 0.0}, ""};  // Of the cameras' noise over a loss set by hand.
+  bilevel::Verdict verdict_;
 
   std::vector<Result> grid_;
   Result best_;  // Of the grid.
@@ -622,13 +615,14 @@ int Study::Run() {
   by_hand_ = SolveAt("Cauchy set by hand", 1.0);
   if (noise_.learned.solved && FLAGS_simplex > 0) noise_.SearchWithSimplex(&memory_);
   if (FLAGS_grid) SearchGrid();
+  PrintVerdict();
   PrintScores();
   if (noise_.learned.solved) PrintCameraNoise();
   if (FLAGS_grid) PrintGrid();
   PrintCost();
-  if (learned_.solved) Paste();
+  if (learned_.solved && verdict_.kind == bilevel::Verdict::kUseLearned) Paste();
   std::printf("\n%.0f s in all.\n", Now() - begin);
-  return Write() && learned_.solved ? 0 : 1;
+  return examples::ExitCode(Write() && learned_.solved, verdict_);
 }
 
 bool Study::Read() {
@@ -777,14 +771,19 @@ void Study::PrintScores() {
   }
 }
 
-void Study::PrintCameraNoise() {
-  gain_ = Verdict(noise_.learned, by_hand_);
+// Beside what validates better of what needs no learning.
+void Study::PrintVerdict() {
+  const Result& yours =
+      by_hand_.solved && by_hand_.validation < no_loss_.validation ? by_hand_ : no_loss_;
+  const Result& learned = noise_.learned.solved ? noise_.learned : learned_;
+  verdict_ = Judge(learned, yours);
+  examples::Print(verdict_);
   std::printf(
-      "\nRMS of the test errors, learned noise and scale less Cauchy set by hand: 95 %% interval "
-      "%+.4f to %+.4f px, %s.\n",
-      gain_.interval.low,
-      gain_.interval.high,
-      gain_.word.c_str());
+      "(Test errors [px] of \"%s\" beside \"%s\".)\n", learned.name.c_str(), yours.name.c_str());
+}
+
+void Study::PrintCameraNoise() {
+  std::printf("\n");
   if (noise_.simplex_evaluations > 0) {
     std::printf("Objective on the validation part: learned %.6g, simplex %.6g in %d solves.\n",
                 noise_.objective,
@@ -869,6 +868,7 @@ bool Study::WriteSummary() const {
       .Add("barron_alpha", barron_[0])
       .Add("barron_scale", std::exp(barron_[1]))
       .Add("per_camera", NoiseJson())
+      .Add("verdict", examples::ToJson(verdict_))
       .Add("free_directions", learned_.summary.num_free_directions)
       .Add("loss", cauchy_line_)
       .Add("grid", GridJson())
@@ -901,7 +901,7 @@ examples::Json Study::NoiseJson() const {
       .Add("objective", noise_.objective)
       .Add("simplex_objective", noise_.simplex_objective)
       .Add("simplex_evaluations", noise_.simplex_evaluations)
-      .Add("interval_to_by_hand", std::vector<double>{gain_.interval.low, gain_.interval.high})
+      .Add("to_by_hand", examples::ToJson(Judge(noise_.learned, by_hand_)))
       .Add("flat_directions",
            static_cast<double>(noise_.learned.summary.flat_upper_directions.size()));
 }

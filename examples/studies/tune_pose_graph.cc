@@ -38,6 +38,7 @@
 #include "examples/support/slam/truth.h"
 #include "examples/support/solve.h"
 #include "examples/support/table.h"
+#include "examples/support/verdict.h"
 
 DEFINE_string(graph, "", "the graph to learn on, g2o or TORO, .gz too; empty: simulated");
 DEFINE_string(
@@ -142,7 +143,7 @@ class Job {
   examples::Comparison comparison_;
   std::string search_note_, jump_, paste_;
   double from_elsewhere_ = std::nan(""), common_ = 1.0;
-  examples::Interval interval_{0.0, 0.0};
+  bilevel::Verdict verdict_;
   examples::Json switched_;
 };
 
@@ -166,13 +167,14 @@ int Job<Graph>::Run() {
   learned_ = Evaluate("learned", learned_.x);
   comparison_.results.push_back(learned_);
   comparison_.costs.insert(comparison_.costs.begin(), learning_);
+  verdict_ = comparison_.Judge(summary_);
   Report();
   if (!Paste()) return 1;
   std::printf("\n%.0f s in all.\n", Now() - begin);
   bool ok = WriteSummary();
   ok = examples::WriteFile(FLAGS_trace_csv, summary_.Csv()) && ok;
   if (!FLAGS_plot.empty()) ok = Draw() && ok;
-  return ok ? 0 : 1;
+  return examples::ExitCode(ok, verdict_);
 }
 
 // Which part of the data is for what.
@@ -529,13 +531,14 @@ Result Job<Graph>::Evaluate(const std::string& name, const Vector& x) {
 
 template <typename Graph>
 void Job<Graph>::Report() {
+  examples::Print(verdict_);
   std::printf("\nRoot mean square %s [%s]\n\n%s\n%s",
               has_truth()         ? "position error"
               : FLAGS_prior > 1.0 ? "error of held-out loop closures, train: with the prior"
                                   : "error of held-out loop closures",
               unit(),
               comparison_.ScoreTable().c_str(),
-              comparison_.Verdict(&interval_).c_str());
+              comparison_.Overfitting().c_str());
   std::printf("\nCost\n\n%s%s", comparison_.CostTable().c_str(), search_note_.c_str());
   if (train_->noise.loss != "none") {
     std::printf(
@@ -586,9 +589,12 @@ bool Job<Graph>::Paste() {
     switched_.Add("false", count.off[1] / std::max(1.0, 1.0 * count.all[1]))
         .Add("true", count.off[0] / std::max(1.0, 1.0 * count.all[0]));
   }
-  std::printf(
-      "\nTo paste into a Ceres program (factors on the sigmas of the file's information):\n\n%s",
-      paste_.c_str());
+  if (verdict_.kind == bilevel::Verdict::kUseLearned) {
+    std::printf(
+        "\nTo paste into a Ceres program (factors on the sigmas of the file's "
+        "information):\n\n%s",
+        paste_.c_str());
+  }
   std::string error;
   return FLAGS_write_g2o.empty() ||
          examples::WriteG2o(
@@ -600,7 +606,7 @@ template <typename Graph>
 bool Job<Graph>::WriteSummary() const {
   examples::Json json;
   comparison_.AddTo(&json);
-  json.Add("test_interval", Vector{interval_.low, interval_.high})
+  json.Add("verdict", examples::ToJson(verdict_))
       .Add("common_factor", common_)
       .Add("flat_directions", static_cast<double>(summary_.flat_upper_directions.size()))
       .Add("jump", jump_)

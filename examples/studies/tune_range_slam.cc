@@ -33,6 +33,7 @@
 #include "examples/support/slam/range_slam.h"
 #include "examples/support/solve.h"
 #include "examples/support/table.h"
+#include "examples/support/verdict.h"
 
 DEFINE_string(data,
               "",
@@ -522,15 +523,6 @@ void Print(const std::vector<Outcome>& outcomes, Model model) {
       "\nA grid of 5 points an axis has %.0f: %.0f times as many lower solves as learning took.\n",
       full,
       full / solves);
-  if (by_hand.test.empty() || learned.test.empty()) return;
-  const examples::Interval gain = examples::BootstrapDifference(by_hand.test, learned.test, 50);
-  std::printf(
-      "RMS error of the test, by hand minus learned: %.3f m, 95 %% interval %.3f to "
-      "%.3f%s.\n",
-      Rms(by_hand.test) - Rms(learned.test),
-      gain.low,
-      gain.high,
-      gain.low > 0.0 ? "" : ": learning did NOT help there");
 }
 
 // What more constants of the sensors bring on recordings that nothing was learned from.
@@ -567,14 +559,9 @@ examples::Json LearnMore(const RangeSlam& train, const std::vector<Recording>& t
       cells.emplace_back();
       const std::vector<double>& base = errors[row.base][t];
       if (row.base == errors.size() - 1 || mine[t].empty() || base.empty()) continue;
-      const examples::Interval gain = examples::BootstrapDifference(base, mine[t], 50);
-      cells.back() = Format("%.3f (%.3f to %.3f) %s",
-                            Rms(base) - Rms(mine[t]),
-                            gain.low,
-                            gain.high,
-                            !gain.excludes_zero() ? "not seen"
-                            : gain.low > 0.0      ? "better"
-                                                  : "worse");
+      const bilevel::Verdict v = bilevel::JudgeLearned({}, base, mine[t], nullptr);
+      cells.back() = Format(
+          "%.3f (%.3f to %.3f) %s", v.before - v.learned, -v.high, -v.low, examples::Word(v));
     }
     table.Add(cells);
     json.Add(row.key,
@@ -582,8 +569,7 @@ examples::Json LearnMore(const RangeSlam& train, const std::vector<Recording>& t
   }
   std::printf(
       "\nMore constants of the sensors: RMS position errors [m] where nothing was learned from, "
-      "and what they\nare less by than without the constant (calibrated: than plain); not seen: "
-      "zero is in the interval.\n%s",
+      "and what they\nare less by than without the constant (calibrated: than plain).\n%s",
       table.ToString().c_str());
   return json;
 }
@@ -674,6 +660,7 @@ class Study {
   // By model, the plain one first.
   std::vector<std::vector<Outcome>> outcomes_;
   std::string lines_[2];
+  bilevel::Verdict verdicts_[2];
   bilevel::Solver::Summary summaries_[2];
   examples::Json json_;
   bool ok_ = true;  // Nothing has failed so far.
@@ -692,10 +679,12 @@ int Study::Run() {
     TestElsewhere(kCalibrated);
   }
   for (int k : {0, 1}) {
+    if (verdicts_[k].kind != bilevel::Verdict::kUseLearned) continue;
     std::printf("\nTo paste (%s):\n\n%s", k == 0 ? "plain" : "calibrated", lines_[k].c_str());
   }
   std::printf("\n%.0f s in all.\n", Now() - begin);
-  return Write() ? 0 : 1;
+  const bool is_first = verdicts_[0].kind == bilevel::Verdict::kUseLearned;
+  return examples::ExitCode(Write(), verdicts_[is_first ? 0 : 1]);
 }
 
 bool Study::Read() {
@@ -726,6 +715,10 @@ void Study::CompareBySurvey(Model model) {
   bilevel::Solver::Summary& summary = summaries_[plain ? 0 : 1];
   outcomes_.push_back(Compare(train_, test_, model, &lines_[plain ? 0 : 1], &summary));
   const std::vector<Outcome>& outcomes = outcomes_.back();
+  verdicts_[plain ? 0 : 1] =
+      bilevel::JudgeLearned({}, outcomes[0].test, outcomes[1].test, &summary);
+  examples::Print(verdicts_[plain ? 0 : 1]);
+  std::printf("\n");
   Print(outcomes, model);
   std::printf("%s\n", summary.BriefReport().c_str());
   ok_ = ok_ && summary.IsSolutionUsable() && !outcomes[1].test.empty();
@@ -796,7 +789,10 @@ void Study::TestElsewhere(Model model) const {
 }
 
 bool Study::Write() {
-  json_.Add("lines", lines_[0] + lines_[1]).AddRaw("summary", summaries_[0].Json());
+  json_.Add("lines", lines_[0] + lines_[1])
+      .Add("verdict", examples::ToJson(verdicts_[0]))
+      .Add("verdict_calibrated", examples::ToJson(verdicts_[1]))
+      .AddRaw("summary", summaries_[0].Json());
   bool ok = examples::WriteFile(FLAGS_summary_json, json_.ToString()) && ok_;
   ok = examples::WriteFile(FLAGS_trace_csv, summaries_[0].Csv()) && ok;
   if (!FLAGS_plot.empty()) ok = Draw(test_, outcomes_[0], outcomes_[1][1]) && ok;

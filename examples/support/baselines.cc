@@ -175,33 +175,4 @@ SearchResult NelderMead(const Score& score,
   return {simplex[0].second, simplex[0].first, evaluations};
 }
 
-Interval BootstrapDifference(const std::vector<double>& a,
-                             const std::vector<double>& b,
-                             int block,
-                             unsigned seed) {
-  constexpr int kDraws = 1000;
-  const size_t n = a.size(), size = static_cast<size_t>(std::max(block, 1));
-  const size_t blocks = std::max<size_t>((n + size - 1) / size, 1);
-  std::vector<double> sum_a(blocks, 0.0), sum_b(blocks, 0.0), count(blocks, 0.0);
-  for (size_t i = 0; i < n; ++i) {
-    sum_a[i / size] += a[i] * a[i];
-    sum_b[i / size] += b[i] * b[i];
-    count[i / size] += 1.0;
-  }
-  std::mt19937 generator(seed);
-  std::vector<double> differences;
-  for (int k = 0; k < kDraws; ++k) {
-    double total_a = 0.0, total_b = 0.0, total = 0.0;
-    for (size_t j = 0; j < blocks; ++j) {
-      const size_t i = generator() % blocks;
-      total_a += sum_a[i];
-      total_b += sum_b[i];
-      total += count[i];
-    }
-    differences.push_back(std::sqrt(total_a / total) - std::sqrt(total_b / total));
-  }
-  std::sort(differences.begin(), differences.end());
-  return {differences[kDraws / 40], differences[kDraws - 1 - kDraws / 40]};
-}
-
 }  // namespace examples

@@ -76,19 +76,6 @@ SearchResult NelderMead(const Score& score,
                         double tolerance,
                         int max_evaluations);
 
-struct Interval {
-  double low, high;
-  /// Whether the two differ at all, as far as these data tell.
-  bool excludes_zero() const { return low > 0.0 || high < 0.0; }
-};
-
-/// 95 % interval of rms(a) - rms(b), a_i and b_i being errors of the same thing: a bootstrap over
-/// blocks of `block` neighbours, since errors along a trajectory are alike.
-Interval BootstrapDifference(const std::vector<double>& a,
-                             const std::vector<double>& b,
-                             int block,
-                             unsigned seed = 0);
-
 }  // namespace examples
 
 #endif  // BILEVEL_EXAMPLES_SUPPORT_BASELINES_H_

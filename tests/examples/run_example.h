@@ -1,6 +1,7 @@
 #ifndef BILEVEL_TESTS_EXAMPLES_RUN_EXAMPLE_H_
 #define BILEVEL_TESTS_EXAMPLES_RUN_EXAMPLE_H_
 
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <climits>
@@ -22,6 +23,14 @@ inline std::string ExamplePath(const std::string& name) {
   const std::string build = path.substr(0, path.rfind('/', path.rfind('/') - 1));
   const std::string example = build + "/examples/" + name;
   return std::ifstream(example).good() ? example : "";
+}
+
+/// Whether an example has ended with a verdict, whichever (examples/support/verdict.h), and not
+/// with a failure.
+inline bool EndsWithVerdict(const std::string& command) {
+  const int status = std::system(command.c_str());
+  const int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  return code == 0 || code == 3 || code == 4;
 }
 
 inline std::string ReadText(const std::string& path) {

@@ -19,8 +19,7 @@ std::string RunExample(const std::string& arguments) {
   const std::string json = testing::TempDir() + "tune_pose_graph.json";
   const std::string command =
       "'" + ExamplePath("tune_pose_graph") + "' --quick --summary_json='" + json + "' " + arguments;
-  EXPECT_EQ(std::system((command + " >'" + json + ".log' 2>&1").c_str()), 0)
-      << ReadText(json + ".log");
+  EXPECT_TRUE(EndsWithVerdict(command + " >'" + json + ".log' 2>&1")) << ReadText(json + ".log");
   return ReadText(json);
 }
 
@@ -172,7 +171,7 @@ TEST(FilterFusion, FindsTheRatioAndNamesTheFlatDirection) {
   for (const char* start : {"", "--start_odometry=5 --start_gps=0.15"}) {
     const std::string command =
         "'" + example + "' --quick --summary_json='" + json + "' " + start + " >'" + json + ".log'";
-    ASSERT_EQ(std::system(command.c_str()), 0) << ReadText(json + ".log");
+    ASSERT_TRUE(EndsWithVerdict(command)) << ReadText(json + ".log");
     const std::string text = ReadText(json);
     EXPECT_EQ(JsonNumber(text, "", "flat_directions"), 1);
     EXPECT_NE(text.find("0.71 'log sigma odometry'[0] "), std::string::npos);

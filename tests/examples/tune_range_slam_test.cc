@@ -15,7 +15,7 @@ std::string Tune(const std::string& arguments) {
   const std::string out = testing::TempDir() + "tune_range_slam";
   const std::string command = "'" + ExamplePath("tune_range_slam") + "' --quick " + arguments +
                               " --summary_json='" + out + ".json' --trace_csv='" + out + ".csv'";
-  EXPECT_EQ(std::system(command.c_str()), 0) << command;
+  EXPECT_TRUE(EndsWithVerdict(command)) << command;
   return ReadText(out + ".json");
 }
 

@@ -36,36 +36,21 @@ std::string Comparison::CostTable() const {
   return table.ToString();
 }
 
-std::string Comparison::Verdict(Interval* interval) const {
-  constexpr size_t kFewest = 20;
-  const Result &by_hand = results.front(), &learned = results.back();
-  const size_t n = learned.test_errors.size();
-  *interval = {0.0, 0.0};
-  std::string text;
-  if (n < kFewest) {
-    text = Format("The test part has %zu errors: too few to tell whether one is better.\n", n);
-  } else {
-    const int block = std::max<int>(1, static_cast<int>(n) / 30);
-    *interval = BootstrapDifference(learned.test_errors, by_hand.test_errors, block);
-    text = Format(
-        "On the test part, learned less as in the file: %+.4g, 95 %% interval %+.4g to %+.4g "
-        "(bootstrap over blocks): %s.\n",
-        learned.test - by_hand.test,
-        interval->low,
-        interval->high,
-        interval->high < 0.0  ? "better"
-        : interval->low > 0.0 ? "worse"
-                              : "no difference that these data show");
-  }
+bilevel::Verdict Comparison::Judge(const bilevel::Solver::Summary& summary) const {
+  return bilevel::JudgeLearned(
+      {}, results.front().test_errors, results.back().test_errors, &summary);
+}
+
+std::string Comparison::Overfitting() const {
+  const Result& learned = results.back();
   for (const Result& r : results) {
     if (!(r.test < 0.99 * learned.test && r.train > 1.01 * learned.train)) continue;
-    text += Format(
+    return Format(
         "\n\"%s\" scores worse on the training part and better on the test: what was learned "
         "overfits.\n",
         r.name.c_str());
-    break;
   }
-  return text;
+  return "";
 }
 
 void Comparison::AddTo(Json* json) const {

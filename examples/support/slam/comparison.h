@@ -8,6 +8,7 @@
 #include "bilevel/bilevel.h"
 #include "examples/support/baselines.h"
 #include "examples/support/table.h"
+#include "examples/support/verdict.h"
 
 namespace examples {
 
@@ -36,10 +37,10 @@ struct Comparison {
 
   std::string ScoreTable() const;
   std::string CostTable() const;
-  /// Whether what was learned is better than what was set by hand on the test part, by a bootstrap
-  /// over blocks, and whether it overfits: sentences. *interval: of the difference, 0 and 0 where
-  /// there are too few errors.
-  std::string Verdict(Interval* interval) const;
+  /// What was learned beside what was set by hand, on the test part.
+  bilevel::Verdict Judge(const bilevel::Solver::Summary& summary) const;
+  /// Whether something that scores worse on the training part is better on the test: a sentence.
+  std::string Overfitting() const;
   void AddTo(Json* json) const;
 };
 
