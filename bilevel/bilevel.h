@@ -22,6 +22,7 @@
 #include "bilevel/upper_level/cross_validation.h"
 #include "bilevel/upper_level/holdout.h"
 #include "bilevel/upper_level/marginal_likelihood.h"
+#include "bilevel/upper_level/safe_learning.h"
 #include "bilevel/upper_level/verdict.h"
 
 #endif  // BILEVEL_BILEVEL_H_

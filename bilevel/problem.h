@@ -33,6 +33,8 @@ class Scenario {
   ceres::Problem* upper() { return upper_; }
   const std::string& name() const { return name_; }
   double weight() const { return weight_; }
+  /// 0: the scenario is left out, as if it were not there.
+  void set_weight(double weight) { weight_ = weight; }
   /// Whether that level's ceres::Problem is the user's own.
   bool is_wrapped(Level level) const { return level == Level::kUpper ? !own_upper_ : !own_lower_; }
 
@@ -107,7 +109,8 @@ class Problem {
   ceres::Problem* lower() { return scenarios_[0]->lower(); }
 
   /// Another recording: f = sum over scenarios of weight * f_s, each y_s minimises its own g_s.
-  /// Owned by the problem. A scenario without residuals and terms (the first, say) is ignored.
+  /// Owned by the problem. A scenario without residuals and terms (the first, say) is ignored, and
+  /// so is one of weight 0.
   Scenario* AddScenario(const std::string& name, double weight = 1.0);
   Scenario* AddScenario(const std::string& name,
                         ceres::Problem* upper,

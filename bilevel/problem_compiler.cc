@@ -36,7 +36,7 @@ class ProblemCompiler {
     true_jacobians_.emplace(program_.get());
     if (!AddUpperBlocks()) return nullptr;
     for (const auto& scenario : problem_.scenarios_) {
-      if (!IsEmpty(*scenario) && !AddScenario(*scenario)) return nullptr;
+      if (!IsLeftOut(*scenario) && !AddScenario(*scenario)) return nullptr;
     }
     if (program_->scenarios.empty()) {
       return Fail("the lower level is empty: it has no residual block and no term");
@@ -59,9 +59,9 @@ class ProblemCompiler {
     *error_ = what;
     return false;
   }
-  static bool IsEmpty(const Scenario& s) {
-    return s.lower_->NumResidualBlocks() == 0 && s.lower_terms_.empty() &&
-           s.upper_->NumResidualBlocks() == 0 && s.upper_terms_.empty();
+  static bool IsLeftOut(const Scenario& s) {
+    return s.weight_ == 0.0 || (s.lower_->NumResidualBlocks() == 0 && s.lower_terms_.empty() &&
+                                s.upper_->NumResidualBlocks() == 0 && s.upper_terms_.empty());
   }
   bool AddUpperBlocks() {
     std::vector<ceres::Problem*> problems;
@@ -134,7 +134,7 @@ class ProblemCompiler {
     made.upper = s.upper_;
     if (!(s.weight_ > 0.0) || !std::isfinite(s.weight_)) {
       return Refuse("the weight" + draft.suffix + " is " + Number(s.weight_) +
-                    "; it must be positive");
+                    "; it must be positive, or 0 to leave the scenario out");
     }
     if (!AddLowerBlocks(&draft) || !AddLowerBlocksOfTerms(&draft)) return false;
     if (made.y.blocks().empty()) {

@@ -1,0 +1,73 @@
+#ifndef BILEVEL_UPPER_LEVEL_SAFE_LEARNING_H_
+#define BILEVEL_UPPER_LEVEL_SAFE_LEARNING_H_
+
+#include <string>
+#include <vector>
+
+#include "bilevel/problem.h"
+#include "bilevel/solver.h"
+#include "bilevel/upper_level/verdict.h"
+
+namespace bilevel {
+
+struct SafeLearningOptions {
+  bool IsValid(std::string* error) const;
+
+  Solver::Options solver;
+  /// Standard deviation of the prior on every coordinate of x; 0.7 for logarithms: within a factor
+  /// of two in two cases of three. About a centre that statistics have given, half of it.
+  double prior_sigma = 0.7;
+  /// Where the prior is centred, block after block as declared; empty: at x as it is. Residual
+  /// statistics at a known truth are a good one.
+  std::vector<double> centre;
+  /// As how many independent errors each recording's f counts. The position error of a trajectory
+  /// is one random curve: 3.3 to 3.6 by (tr S)^2 / tr S^2, S being the covariance of its positions,
+  /// with 4, 20 or 60 loop closures alike.
+  double num_errors_a_recording = 3.5;
+};
+
+/// What LearnSafely has found.
+struct SafeLearning {
+  /// kUseLearned: x holds what was learned. Else x is what it was, or the centre where that was
+  /// given and does not lose.
+  Verdict::Kind kind = Verdict::kNotEnoughData;
+  /// In words: what to do, why, what has moved, and what the data cannot show.
+  std::string message = "LearnSafely was not called";
+  bool ok = false;  ///< Nothing has failed.
+
+  std::vector<double> before, centre, learned;  ///< x; learned: the maximum a posteriori.
+  std::vector<double> standard_errors;          ///< Of learned; the prior's where it alone tells.
+  std::vector<std::string>
+      not_shown;  ///< Coordinates that the data do not move: left at the centre.
+  /// log of f by what was learned from the other recordings over f at the centre, for each.
+  std::vector<double> log_ratios;
+  /// With fewer than three recordings: of the log-posterior beyond the centre's, and what is asked.
+  double gain = 0.0, needed_gain = 0.0;
+  Solver::Summary summary;  ///< Of the last Solve of the maximum a posteriori.
+};
+
+/// Learning that does not lose on more of the same: x that minimises
+///
+///     F(x) = sum over recordings of n / 2 log f_s(x, y*(x)) + 1/2 |(x - centre) / prior_sigma|^2
+///
+/// in which the unknown scale of each recording's error is profiled out, so that the prior has its
+/// weight (majorised by weights n / (2 f_s) in turn). Coordinates of which the data say less than a
+/// tenth of what the prior says, by Gauss-Newton, stay at the centre. The answer has to pass a gate
+/// before x becomes it:
+///
+///   three recordings or more   each is left out once; the mean of log_ratios is below zero by two
+///                              standard errors
+///   fewer                      F gains more than half the 90 % quantile of chi^2 (Wilson and
+///                              Hilferty), a degree of freedom for each coordinate that moves
+///
+/// The promise is for recordings like those learned from; nothing in them tells of others. Scores
+/// are by lower solves from the y that the user's memory holds, as the user's program will start.
+///
+/// Recordings are the scenarios whose upper ceres::Problem has residual blocks: ground truth, or
+/// what is held out; general terms above and manifolds of x are refused. Adds a scenario that holds
+/// the prior, and leaves it with weight 0.
+SafeLearning LearnSafely(const SafeLearningOptions& options, Problem* problem);
+
+}  // namespace bilevel
+
+#endif  // BILEVEL_UPPER_LEVEL_SAFE_LEARNING_H_

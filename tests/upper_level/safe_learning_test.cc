@@ -1,0 +1,246 @@
+// Learning that does not lose: on simulated tracks whose smoother has a dense solution in the test,
+// with defaults that are good and with some that are not.
+#include "bilevel/upper_level/safe_learning.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "Eigen/Dense"
+#include "bilevel/bilevel.h"
+#include "ceres/ceres.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "test_problems.h"
+
+namespace bilevel {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+constexpr int kLength = 60, kStepsAFix = 5;
+
+struct Step {
+  template <typename T>
+  bool operator()(const T* a, const T* b, T* residual) const {
+    residual[0] = b[0] - a[0] - odometry;
+    return true;
+  }
+  double odometry;
+};
+
+// A walk on a line, measured by odometry and by fixes with sigmas of 0.1 and 1.
+struct Track {
+  explicit Track(unsigned seed) {
+    std::mt19937 generator(seed);
+    std::normal_distribution<double> normal;
+    truth[0] = 0.0;
+    for (int t = 0; t < kLength; ++t) {
+      if (t > 0) truth[t] = truth[t - 1] + normal(generator);
+      if (t > 0) odometry[t] = truth[t] - truth[t - 1] + 0.1 * normal(generator);
+      if (t % kStepsAFix == 0) fixes[t / kStepsAFix] = truth[t] + normal(generator);
+    }
+  }
+  // 1/2 |error|^2 of the least-squares track with these sigmas.
+  double Score(double odometry_sigma, double fix_sigma) const {
+    Eigen::MatrixXd h = Eigen::MatrixXd::Zero(kLength, kLength);
+    Eigen::VectorXd b = Eigen::VectorXd::Zero(kLength);
+    const double wo = 1.0 / (odometry_sigma * odometry_sigma), wf = 1.0 / (fix_sigma * fix_sigma);
+    for (int t = 0; t < kLength; ++t) {
+      if (t > 0) {
+        h(t, t) += wo, h(t - 1, t - 1) += wo, h(t, t - 1) -= wo, h(t - 1, t) -= wo;
+        b[t] += wo * odometry[t], b[t - 1] -= wo * odometry[t];
+      }
+      if (t % kStepsAFix == 0) h(t, t) += wf, b[t] += wf * fixes[t / kStepsAFix];
+    }
+    const Eigen::VectorXd y = h.ldlt().solve(b);
+    return 0.5 * (y - Eigen::Map<const Eigen::VectorXd>(truth.data(), kLength)).squaredNorm();
+  }
+  std::array<double, kLength> truth, odometry{}, estimate{};
+  std::array<double, kLength / kStepsAFix> fixes;
+};
+
+struct Job {
+  Job(int num_tracks, unsigned seed, double odometry_sigma, double fix_sigma)
+      : log_sigmas{std::log(odometry_sigma), std::log(fix_sigma)} {
+    for (int i = 0; i < num_tracks; ++i) tracks.emplace_back(1000 * seed + i);
+    problem.AddUpperParameterBlock(&log_sigmas[0], 1);
+    problem.AddUpperParameterBlock(&log_sigmas[1], 1);
+    problem.SetParameterName(&log_sigmas[0], "odometry");
+    problem.SetParameterName(&log_sigmas[1], "fixes");
+    for (Track& track : tracks) Add(&track);
+  }
+  void Add(Track* track) {
+    Scenario* s = problem.AddScenario("track " + std::to_string(problem.num_scenarios()));
+    std::array<double, kLength>& y = track->estimate;
+    ScalarNoise odometry(&log_sigmas[0], 1), fix(&log_sigmas[1], 1);
+    for (int t = 0; t < kLength; ++t) {
+      if (t > 0) {
+        odometry.AddResidualBlock(
+            new AutoDiffCostFunction<Step, 1, 1, 1>(new Step{track->odometry[t]}),
+            nullptr,
+            {&y[t - 1], &y[t]},
+            s->lower());
+      }
+      if (t % kStepsAFix == 0) {
+        fix.AddResidualBlock(
+            TargetCost(track->fixes[t / kStepsAFix]), nullptr, {&y[t]}, s->lower());
+      }
+      s->upper()->AddResidualBlock(TargetCost(track->truth[t]), nullptr, &y[t]);
+    }
+  }
+  std::vector<Track> tracks;
+  double log_sigmas[2];
+  Problem problem;
+};
+
+// Of tracks that nothing has seen, rms error by what is in x over that by what was.
+double RatioOnOthers(const Job& job, const std::vector<double>& before) {
+  double sums[2] = {0.0, 0.0};
+  for (unsigned seed = 500000; seed < 500200; ++seed) {
+    const Track track(seed);
+    sums[0] += track.Score(std::exp(before[0]), std::exp(before[1]));
+    sums[1] += track.Score(std::exp(job.log_sigmas[0]), std::exp(job.log_sigmas[1]));
+  }
+  return std::sqrt(sums[1] / sums[0]);
+}
+
+// F of one track has its minimum, by a grid over dense solutions, where LearnSafely says.
+TEST(SafeLearning, IsTheMaximumAPosteriori) {
+  Job job(1, 3, 0.3, 0.5);
+  SafeLearningOptions options;
+  options.num_errors_a_recording = 20.0;
+  const SafeLearning result = LearnSafely(options, &job.problem);
+  ASSERT_TRUE(result.ok) << result.message;
+  const double start[] = {std::log(0.3), std::log(0.5)};
+  const auto objective = [&](double a, double b) {
+    return 10.0 * std::log(job.tracks[0].Score(std::exp(a), std::exp(b))) +
+           0.5 * (std::pow((a - start[0]) / 0.7, 2) + std::pow((b - start[1]) / 0.7, 2));
+  };
+  const double here = objective(result.learned[0], result.learned[1]);
+  EXPECT_LT(here, objective(start[0], start[1]) - 0.1);
+  for (double a = -3.0; a <= 1.0; a += 0.05) {
+    for (double b = -2.0; b <= 2.0; b += 0.05) EXPECT_GT(objective(a, b), here - 1e-3);
+  }
+}
+
+TEST(SafeLearning, GoodDefaultsDoNotLose) {
+  for (const int num_tracks : {1, 6}) {
+    double sum = 0.0;
+    for (unsigned seed = 0; seed < 8; ++seed) {
+      Job job(num_tracks, seed, 0.1, 1.0);
+      const SafeLearning result = LearnSafely({}, &job.problem);
+      ASSERT_TRUE(result.ok) << result.message;
+      const double ratio = RatioOnOthers(job, result.before);
+      EXPECT_LT(ratio, 1.05) << num_tracks << " " << seed << ": " << result.message;
+      sum += ratio / 8.0;
+    }
+    EXPECT_LT(sum, 1.01);
+  }
+}
+
+// Fixes are trusted ten times too much. What one track cannot tell, six do.
+TEST(SafeLearning, PoorDefaultsAreLeft) {
+  int num_used = 0;
+  double sum = 0.0;
+  for (unsigned seed = 0; seed < 8; ++seed) {
+    Job job(6, seed, 0.1, 0.1);
+    const SafeLearning result = LearnSafely({}, &job.problem);
+    ASSERT_TRUE(result.ok) << result.message;
+    EXPECT_EQ(result.log_ratios.size(), 6u);
+    const double ratio = RatioOnOthers(job, result.before);
+    EXPECT_LT(ratio, 1.05) << result.message;
+    sum += ratio / 8.0;
+    if (result.kind != Verdict::kUseLearned) {
+      EXPECT_EQ(job.log_sigmas[1], result.before[1]);
+      continue;
+    }
+    ++num_used;
+    EXPECT_THAT(result.message, HasSubstr("Use the learned values"));
+    EXPECT_EQ(job.log_sigmas[1], result.learned[1]);
+  }
+  EXPECT_GE(num_used, 7);
+  EXPECT_LT(sum, 0.7);
+}
+
+// A centre that is the truth is handed back where nothing more is shown.
+TEST(SafeLearning, FallsBackOnTheCentre) {
+  Job job(1, 0, 0.1, 0.1);
+  SafeLearningOptions options;
+  options.centre = {std::log(0.1), std::log(1.0)};
+  options.prior_sigma = 0.35;
+  const SafeLearning result = LearnSafely(options, &job.problem);
+  ASSERT_TRUE(result.ok) << result.message;
+  EXPECT_NE(result.kind, Verdict::kUseLearned);
+  EXPECT_EQ(job.log_sigmas[1], std::log(1.0));
+  EXPECT_THAT(result.message, HasSubstr("x is the centre"));
+  EXPECT_THAT(result.message, HasSubstr("three recordings or more would tell"));
+}
+
+// A block of x that f does not feel keeps its value and is named.
+TEST(SafeLearning, WhatTheDataDoNotShowStays) {
+  Job job(4, 1, 0.1, 0.1);
+  double unused = 0.3, y = 0.0;
+  job.problem.AddUpperParameterBlock(&unused, 1);
+  job.problem.SetParameterName(&unused, "unused");
+  job.problem.scenario(1)->lower()->AddResidualBlock(
+      new AutoDiffCostFunction<Difference, 1, 1, 1>(new Difference), nullptr, &y, &unused);
+  const SafeLearning result = LearnSafely({}, &job.problem);
+  ASSERT_TRUE(result.ok) << result.message;
+  EXPECT_THAT(result.not_shown, ElementsAre("'unused'"));
+  EXPECT_NEAR(unused, 0.3, 1e-3);
+  EXPECT_THAT(result.message, HasSubstr("do not show stays: 'unused'"));
+}
+
+TEST(SafeLearning, LeavesTheProblemAsItWas) {
+  Job job(3, 2, 0.1, 1.0);
+  job.problem.scenario(2)->set_weight(2.5);
+  SafeLearningOptions options;
+  Solver::Options fixed;
+  fixed.max_num_iterations = 0;
+  Solver::Summary before, after;
+  Solve(fixed, &job.problem, &before);
+  const SafeLearning result = LearnSafely(options, &job.problem);
+  ASSERT_TRUE(result.ok) << result.message;
+  EXPECT_EQ(job.problem.scenario(2)->weight(), 2.5);
+  for (int i : {0, 1}) job.log_sigmas[i] = result.before[i];
+  Solve(fixed, &job.problem, &after);
+  EXPECT_NEAR(before.final_objective, after.final_objective, 1e-12 * before.final_objective);
+}
+
+TEST(SafeLearning, BadInput) {
+  const auto expect = [](const SafeLearning& result, const char* says) {
+    EXPECT_FALSE(result.ok);
+    EXPECT_EQ(result.kind, Verdict::kNotEnoughData);
+    EXPECT_THAT(result.message, HasSubstr(says));
+  };
+  SafeLearningOptions options;
+  {
+    Job job(1, 0, 0.1, 1.0);
+    options.centre = {1.0};
+    expect(LearnSafely(options, &job.problem), "centre has 1 values, and x has 2");
+    options = {};
+    options.prior_sigma = 0.0;
+    expect(LearnSafely(options, &job.problem), "prior_sigma must be positive");
+    options = {};
+    job.problem.scenario(1)->set_weight(0.0);
+    expect(LearnSafely(options, &job.problem), "");
+    job.problem.scenario(1)->set_weight(-1.0);
+    expect(LearnSafely(options, &job.problem), "or 0 to leave the scenario out");
+  }
+  {
+    Job job(1, 0, 0.1, 1.0);
+    job.tracks[0].truth[3] = std::nan("");
+    job.problem.scenario(1)->upper()->AddResidualBlock(
+        TargetCost(std::nan("")), nullptr, &job.tracks[0].estimate[3]);
+    expect(LearnSafely(options, &job.problem), "not finite");
+  }
+}
+
+}  // namespace
+}  // namespace bilevel
