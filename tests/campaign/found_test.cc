@@ -209,8 +209,9 @@ void ExpectNoViolation(unsigned seed, const char* method) {
   options.max_num_iterations = 100;
   Solver::Summary summary;
   Solve(options, problem.problem(), &summary);
-  const Verdict verdict = RandomCheck(problem, options, summary).Run();
-  EXPECT_NE(verdict.kind, Verdict::kViolation) << method << ", " << seed << ": " << verdict.why;
+  const RandomVerdict verdict = RandomCheck(problem, options, summary).Run();
+  EXPECT_NE(verdict.kind, RandomVerdict::kViolation)
+      << method << ", " << seed << ": " << verdict.why;
 }
 
 // A kink halfway down the way that is looked at: a parabola fits there by chance.
@@ -234,6 +235,13 @@ TEST(Found, ASmoothMinimumIsNoKink) { ExpectNoViolation(30724, "pattern_search")
 
 // On the side where phi falls the lower level has no solution of this solver's: no kink is claimed.
 TEST(Found, AKinkHasNoUnseenSide) { ExpectNoViolation(20098, "optimistic"); }
+
+// A run that ends before it has linearised anything has no uncertainty, and did not look for one.
+TEST(Found, NothingLinearised) { ExpectNoViolation(32927, "levenberg_marquardt"); }
+
+// x has run to where the residuals' squares are 1e304, and Ceres' ArctanLoss has a floor of 2e-308
+// for its slope.
+TEST(Found, BeyondWhatALossHolds) { ExpectNoViolation(60523, "levenberg_marquardt"); }
 
 }  // namespace
 }  // namespace bilevel

@@ -206,7 +206,7 @@ void RandomCheck::Gradient() {
 }
 
 // Where phi has kinks or differences tell nothing: a fall that is plain to see is still a fall.
-Verdict RandomCheck::NoSideFalls(const std::string& why) {
+RandomVerdict RandomCheck::NoSideFalls(const std::string& why) {
   const int m = static_cast<int>(room_below_.size());
   std::mt19937 rng(3);
   std::normal_distribution<double> normal;
@@ -226,33 +226,33 @@ Verdict RandomCheck::NoSideFalls(const std::string& why) {
     }
   }
   if (fall > kClear * (negligible_ + noise_)) {
-    return {Verdict::kViolation,
+    return {RandomVerdict::kViolation,
             why + Format("phi falls by %.3g at a distance of %.2g; negligible is %.2g",
                          fall,
                          at,
                          negligible_)};
   }
   const bool is_kink = summary_.answer == AnswerKind::kKink || summary_.answer == AnswerKind::kJump;
-  return {is_kink ? Verdict::kVerifiedKink : Verdict::kUnclear, why};
+  return {is_kink ? RandomVerdict::kVerifiedKink : RandomVerdict::kUnclear, why};
 }
 
-Verdict RandomCheck::Stationary() {
+RandomVerdict RandomCheck::Stationary() {
   Gradient();
   if (!gradient_.allFinite() || !error_.allFinite()) {
-    return {Verdict::kUnclear, "no differences of phi"};
+    return {RandomVerdict::kUnclear, "no differences of phi"};
   }
   const double norm = gradient_.size() ? gradient_.lpNorm<Eigen::Infinity>() : 0.0;
   const double error = gradient_.size() ? error_.lpNorm<Eigen::Infinity>() : 0.0;
   const std::string figures = Format("|gradient| %.3g +- %.1g: ", norm, error);
   if (norm <= kClear * (options_.gradient_tolerance + error)) {
-    if (error < 1e-4 * (1.0 + std::abs(phi_))) return {Verdict::kVerified, figures};
+    if (error < 1e-4 * (1.0 + std::abs(phi_))) return {RandomVerdict::kVerified, figures};
     return NoSideFalls(figures);
   }
   // The promise is about a Newton step along the gradient.
   const VectorXd down = -gradient_.normalized();
   const double curvature = Curvature(down);
   const double predicted = curvature > 0.0 ? 0.5 * gradient_.squaredNorm() / curvature : kInfinity;
-  if (predicted <= kClear * negligible_) return {Verdict::kVerified, figures};
+  if (predicted <= kClear * negligible_) return {RandomVerdict::kVerified, figures};
   const double newton = curvature > 0.0 ? gradient_.norm() / curvature : 0.01 * size_;
   double fall = 0.0, at = 0.0;
   for (double way = std::min(newton, 0.1 * size_); way > 1e-3 * newton; way *= 0.5) {
@@ -268,21 +268,22 @@ Verdict RandomCheck::Stationary() {
              fall,
              at,
              negligible_);
-  if (fall > kClear * (negligible_ + noise_)) return {Verdict::kViolation, figures + more};
-  return {Verdict::kUnclear, figures + more};
+  if (fall > kClear * (negligible_ + noise_)) return {RandomVerdict::kViolation, figures + more};
+  return {RandomVerdict::kUnclear, figures + more};
 }
 
-Verdict RandomCheck::Run() {
-  if (const std::string wrong = Memory(); !wrong.empty()) return {Verdict::kViolation, wrong};
+RandomVerdict RandomCheck::Run() {
+  if (const std::string wrong = Memory(); !wrong.empty()) return {RandomVerdict::kViolation, wrong};
   if (summary_.termination_type != ceres::CONVERGENCE) return {};
   // Ceres' losses keep their slope above 2e-308, which such residuals make a force of.
   if (problem_.LargestSquare(values_) > 1e290) {
-    return {Verdict::kUnclear, "residuals that Ceres' losses cannot hold"};
+    return {RandomVerdict::kUnclear, "residuals that Ceres' losses cannot hold"};
   }
   if (const std::string wrong = LowerLevel(); !wrong.empty()) {
-    return {is_singular_ || is_unclear_ ? Verdict::kUnclear : Verdict::kViolation, wrong};
+    return {is_singular_ || is_unclear_ ? RandomVerdict::kUnclear : RandomVerdict::kViolation,
+            wrong};
   }
-  if (is_singular_) return {Verdict::kNotChecked, "the lower level is singular"};
+  if (is_singular_) return {RandomVerdict::kNotChecked, "the lower level is singular"};
   double terms = 0.0;
   phi_ = problem_.F(values_, &terms);
   noise_ = 1e-14 * terms + std::abs(Phi(VectorXd::Zero(room_below_.size())) - phi_);

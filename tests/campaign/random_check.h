@@ -13,7 +13,7 @@
 
 namespace bilevel {
 
-struct Verdict {
+struct RandomVerdict {
   enum Kind {
     kNotChecked,    // It promises nothing (no CONVERGENCE), or nothing that can be checked.
     kVerified,      // Stationary by differences.
@@ -30,7 +30,7 @@ class RandomCheck {
   RandomCheck(const RandomProblem& problem,
               const Solver::Options& options,
               const Solver::Summary& summary);
-  Verdict Run();
+  RandomVerdict Run();
 
  private:
   struct Slope {
@@ -48,8 +48,8 @@ class RandomCheck {
   double Curvature(const Eigen::VectorXd& direction);
   // With the sign of x's bounds: 0 where a step downhill leaves them.
   void Gradient();
-  Verdict Stationary();
-  Verdict NoSideFalls(const std::string& why);
+  RandomVerdict Stationary();
+  RandomVerdict NoSideFalls(const std::string& why);
 
   const RandomProblem& problem_;
   const Solver::Options& options_;

@@ -70,9 +70,10 @@ void Child(unsigned seed, const std::string& method, const Arguments& arguments,
   Solve(options, problem.problem(), &summary);
   const double seconds = Now() - start;
   Say(to, "S\n");
-  Verdict verdict = RandomCheck(problem, options, summary).Run();
-  if (seconds > 2.0 * kTimeLimit && verdict.kind != Verdict::kViolation) {
-    verdict = {Verdict::kViolation, "the time limit was exceeded: " + std::to_string(seconds)};
+  RandomVerdict verdict = RandomCheck(problem, options, summary).Run();
+  if (seconds > 2.0 * kTimeLimit && verdict.kind != RandomVerdict::kViolation) {
+    verdict = {RandomVerdict::kViolation,
+               "the time limit was exceeded: " + std::to_string(seconds)};
   }
   std::ostringstream out;
   out << summary.termination_type << '\n' << verdict.kind << '\n' << verdict.why << '\n';
@@ -142,23 +143,23 @@ void Count(const Result& result, Row* row) {
   row->convergence += converged;
   row->failures += result.termination == ceres::FAILURE;
   row->mute += result.message.size() < 10;
-  row->verified += result.verdict == Verdict::kVerified;
-  row->kink += result.verdict == Verdict::kVerifiedKink;
-  row->unclear += result.verdict == Verdict::kUnclear;
-  row->not_checked += converged && result.verdict == Verdict::kNotChecked;
-  row->violations += result.verdict == Verdict::kViolation;
+  row->verified += result.verdict == RandomVerdict::kVerified;
+  row->kink += result.verdict == RandomVerdict::kVerifiedKink;
+  row->unclear += result.verdict == RandomVerdict::kUnclear;
+  row->not_checked += converged && result.verdict == RandomVerdict::kNotChecked;
+  row->violations += result.verdict == RandomVerdict::kViolation;
 }
 
 void Print(unsigned seed, const std::string& method, const Result& r, bool verbose) {
-  const char* kind = r.hung                                ? (r.was_solved ? "SLOW CHECK" : "HANG")
-                     : r.crashed                           ? "CRASH"
-                     : r.verdict == Verdict::kViolation    ? "VIOLATION"
-                     : r.message.size() < 10               ? "MUTE"
-                     : !verbose                            ? nullptr
-                     : r.termination == ceres::FAILURE     ? "failure"
-                     : r.verdict == Verdict::kUnclear      ? "unclear"
-                     : r.termination == ceres::CONVERGENCE ? "ok"
-                                                           : "no convergence";
+  const char* kind = r.hung      ? (r.was_solved ? "SLOW CHECK" : "HANG")
+                     : r.crashed ? "CRASH"
+                     : r.verdict == RandomVerdict::kViolation ? "VIOLATION"
+                     : r.message.size() < 10                  ? "MUTE"
+                     : !verbose                               ? nullptr
+                     : r.termination == ceres::FAILURE        ? "failure"
+                     : r.verdict == RandomVerdict::kUnclear   ? "unclear"
+                     : r.termination == ceres::CONVERGENCE    ? "ok"
+                                                              : "no convergence";
   if (!kind) return;
   std::printf("%s seed %u %s: %s | %s | %s",
               kind,
@@ -216,7 +217,7 @@ int Main(const Arguments& arguments) {
       const Result result = RunChild(seed, method, arguments);
       Count(result, &rows[method]);
       Print(seed, method, result, arguments.verbose);
-      found = found || result.crashed || result.hung || result.verdict == Verdict::kViolation;
+      found = found || result.crashed || result.hung || result.verdict == RandomVerdict::kViolation;
     }
   }
   PrintTable(rows);

@@ -88,11 +88,11 @@ TEST(RandomProblems, ConvergenceIsWhatItPromises) {
       const Solver::Options options;
       const Solver::Summary summary = SolveBy(method, options, &random);
       EXPECT_FALSE(summary.message.empty()) << random.Describe();
-      const Verdict verdict = RandomCheck(random, options, summary).Run();
-      EXPECT_NE(verdict.kind, Verdict::kViolation) << random.Describe() << '\n'
-                                                   << method << ": " << verdict.why << '\n'
-                                                   << summary.FullReport();
-      num_verified += verdict.kind == Verdict::kVerified;
+      const RandomVerdict verdict = RandomCheck(random, options, summary).Run();
+      EXPECT_NE(verdict.kind, RandomVerdict::kViolation) << random.Describe() << '\n'
+                                                         << method << ": " << verdict.why << '\n'
+                                                         << summary.FullReport();
+      num_verified += verdict.kind == RandomVerdict::kVerified;
     }
   }
   EXPECT_GT(num_verified, 20);
@@ -111,9 +111,9 @@ TEST(RandomProblems, StartsAreNoAnswers) {
     if (!summary.IsSolutionUsable() || summary.final_objective < 0.0) continue;
     summary.termination_type = ceres::CONVERGENCE;
     summary.answer = AnswerKind::kStationary;
-    const Verdict verdict = RandomCheck(random, options, summary).Run();
+    const RandomVerdict verdict = RandomCheck(random, options, summary).Run();
     ++num_checked;
-    num_refused += verdict.kind == Verdict::kViolation;
+    num_refused += verdict.kind == RandomVerdict::kViolation;
   }
   EXPECT_GT(num_checked, 8);
   EXPECT_GT(num_refused, 3 * num_checked / 4);
