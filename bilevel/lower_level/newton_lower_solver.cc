@@ -19,6 +19,7 @@ namespace {
 
 // A new factorisation costs as much as about so many steps with an old one.
 constexpr double kFactorizationInSteps = 15.0;
+constexpr double kBeside = 1e-2;  // Of 1 + |y|: where a minimum of higher order is reached from.
 constexpr double kFarAway = 1e3;  // Such a growth of y is no way to a minimum.
 // So many times the iterations that Ceres may have, where Newton's were not enough.
 constexpr int kMoreIterations = 10;
@@ -124,6 +125,46 @@ bool NewtonLowerSolver::Solve(const Point& x, Point* y) {
 }
 
 bool NewtonLowerSolver::SolvePart(PerScenario* part, const double* x, bool cold) {
+  if (!Reach(part, x, cold)) return false;
+  if (part->singular && part->evaluated) ReachFromBeside(part, x);
+  return true;
+}
+
+// A minimum of d^4, met exactly, looks like a free direction. From beside it y comes back as near
+// as its tolerance, where there are derivatives.
+void NewtonLowerSolver::ReachFromBeside(PerScenario* part, const double* x) {
+  const Space& space = part->scenario->y;
+  const Point there = part->y;
+  const double flat = Factorization::kRankTolerance * part->yy.diagonal().cwiseAbs().maxCoeff();
+  double longest = 0.0;
+  for (int j = 0; j < space.tangent_size(); ++j) {
+    const int i = space.AmbientIndex(j);
+    if (i < 0 || (part->any_fixed && part->fixed[j]) || part->yy.coeff(j, j) > flat) continue;
+    const double at = there.value()[i], way = kBeside * (1.0 + std::abs(at));
+    if (at - way < space.LowerBound(j) || at + way > space.UpperBound(j)) continue;
+    const auto rises = [&](double side) {
+      double value;
+      part->trial.value() = there.value();
+      part->trial.value()[i] += side * way;
+      return part->g.Value(x, part->trial.value().data(), Batch::All(), &value) &&
+             value > part->value + RoundingOfValue(part->Summands(part->Rounding()));
+    };
+    if (!rises(1.0) || !rises(-1.0)) continue;
+    part->y.value()[i] += way;
+    longest = std::max(longest, way);
+  }
+  if (longest == 0.0) return;
+  part->singular = false;
+  if (Newton(part, x, false) && !part->singular &&
+      (part->y.value() - there.value()).norm() < 0.1 * longest) {
+    return;
+  }
+  part->y = there;
+  part->singular = true;
+  Newton(part, x, false);
+}
+
+bool NewtonLowerSolver::Reach(PerScenario* part, const double* x, bool cold) {
   part->factorized = part->evaluated = part->unconfirmed = false;
   if (cold && !RunCeres(part)) return false;
   if (Newton(part, x, !cold && options_.use_ceres)) return true;

@@ -86,6 +86,8 @@ class NewtonLowerSolver : public LowerSolver {
   friend class DampedNewton;
   struct PerScenario;
   bool SolvePart(PerScenario* part, const double* x, bool cold);
+  bool Reach(PerScenario* part, const double* x, bool cold);
+  void ReachFromBeside(PerScenario* part, const double* x);
   bool Newton(PerScenario* part, const double* x, bool may_run_ceres);
   bool Follow(PerScenario* part, const double* x);
   bool RunCeres(PerScenario* part, bool tightly = false);

@@ -99,7 +99,7 @@ struct Count {
   }
 };
 
-const char* Verdict(const Outcome& outcome) {
+const char* Word(const Outcome& outcome) {
   if (outcome.is_false) return "WRONG";
   if (!outcome.is_solved) return "no";
   if (!outcome.has_phi) return "x only";
@@ -113,7 +113,7 @@ void PrintLine(const BilevelProblem& problem, const std::string& method, const O
               problem.name.c_str(),
               problem.category.c_str(),
               method.c_str(),
-              Verdict(outcome),
+              Word(outcome),
               outcome.x_error,
               ceres::TerminationTypeToString(outcome.summary.termination_type),
               outcome.phi,

@@ -456,7 +456,7 @@ TEST(HardLowerLevel, CoordinatesOfDifferentUnits) {
 
 // The Hessian vanishes at y*, where y, value and decrement shrink together.
 TEST(HardLowerLevel, ADegenerateMinimum) {
-  for (const double start : {1.0, -0.3, 1e-3}) {
+  for (const double start : {1.0, -0.3, 1e-3, 0.0}) {
     double x = 0.0, y = start;
     Problem problem;
     problem.AddUpperParameterBlock(&x, 1);
