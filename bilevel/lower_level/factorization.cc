@@ -4,11 +4,13 @@
 #include <cmath>
 #include <limits>
 #include <new>
+#include <numeric>
 
 #include "Eigen/Cholesky"
 #include "Eigen/SparseCholesky"
 #include "bilevel/base/memory.h"
 #include "bilevel/lower_level/internal/schur_elimination.h"
+#include "bilevel/lower_level/internal/supernodal_factor.h"
 #ifdef BILEVEL_USE_CHOLMOD
 #include "Eigen/CholmodSupport"
 #include "bilevel/lower_level/internal/one_openmp_thread.h"
@@ -65,6 +67,32 @@ class Cholmod : public Eigen::CholmodDecomposition<SparseMatrix, Eigen::Lower> {
       for (int j = 0; j < columns; ++j) see(values[begin[k] + j * (stride + 1)]);
     }
     return smallest;
+  }
+
+  void CopyFactor(SupernodalFactor* to) const {
+    const cholmod_factor& factor = *m_cholmodFactor;
+    const auto* values = static_cast<const double*>(factor.x);
+    const auto* permutation = static_cast<const int*>(factor.Perm);
+    to->position.resize(factor.n);
+    for (size_t i = 0; i < factor.n; ++i) to->position[permutation[i]] = static_cast<int>(i);
+    if (!is_supernodal()) {
+      const auto* begin = static_cast<const int*>(factor.p);
+      const auto* count = static_cast<const int*>(factor.nz);
+      const auto* rows = static_cast<const int*>(factor.i);
+      to->Gather(static_cast<int>(factor.n), [=](int j) {
+        const int k = begin[j];
+        return SupernodalFactor::Column{values[k], 1.0, count[j] - 1, rows + k + 1, values + k + 1};
+      });
+      return;
+    }
+    const auto* super = static_cast<const int*>(factor.super);
+    const auto* row_begin = static_cast<const int*>(factor.pi);
+    const auto* rows = static_cast<const int*>(factor.s);
+    for (size_t k = 0; k < factor.nsuper; ++k) {
+      to->Append(super[k + 1] - super[k], rows + row_begin[k], rows + row_begin[k + 1]);
+    }
+    to->Allocate();
+    std::copy_n(values, to->values.size(), to->values.data());
   }
 };
 #endif
@@ -152,6 +180,32 @@ struct Factorization::Implementation {
     }
   }
 
+  void CopyFactor(SupernodalFactor* factor) const {
+#ifdef BILEVEL_USE_CHOLMOD
+    if (cholmod) return cholmod->CopyFactor(factor);
+#endif
+    const int n = static_cast<int>(dense ? dense->rows() : simplicial->rows());
+    factor->position.resize(n);
+    std::iota(factor->position.begin(), factor->position.end(), 0);
+    if (dense) {
+      if (n == 0) return;
+      const std::vector<int> rows = factor->position;
+      factor->Append(n, rows.data(), rows.data() + n);
+      factor->Allocate();
+      Eigen::Map<Matrix>(factor->values.data(), n, n) = dense->matrixLLT();
+      return;
+    }
+    const auto& permutation = simplicial->permutationP().indices();
+    if (permutation.size() > 0) std::copy_n(permutation.data(), n, factor->position.begin());
+    const SparseMatrix& l = simplicial->matrixL().nestedExpression();
+    factor->Gather(n, [&](int j) {
+      const int begin = l.outerIndexPtr()[j], end = l.outerIndexPtr()[j + 1];
+      const double root = std::sqrt(simplicial->vectorD()[j]);
+      return SupernodalFactor::Column{
+          root, root, end - begin, l.innerIndexPtr() + begin, l.valuePtr() + begin};
+    });
+  }
+
   std::unique_ptr<SchurElimination> schur;
   std::unique_ptr<Dense> dense;
   std::unique_ptr<Simplicial> simplicial;
@@ -219,6 +273,12 @@ Factorization::Status Factorization::Factorize(const SparseMatrix& lower,
   return smallest_pivot_ > kRankTolerance ? Status::kPositiveDefinite
                                           : Status::kNotPositiveDefinite;
 }
+
+void Factorization::CopyFactor(SupernodalFactor* factor) const {
+  implementation_->CopyFactor(factor);
+}
+
+const SchurElimination* Factorization::elimination() const { return implementation_->schur.get(); }
 
 void Factorization::Remember(Memory* memory) {
   memory->KeepRange("scaled", scaled_.valuePtr(), scaled_.nonZeros());

@@ -9,6 +9,9 @@
 
 namespace bilevel {
 
+class SchurElimination;
+struct SupernodalFactor;
+
 /// Cholesky factorisation of a sparse symmetric matrix H, scaled to a unit diagonal: analysed once,
 /// factorised often.
 ///
@@ -39,11 +42,17 @@ class Factorization {
   void Solve(const Matrix& b, Matrix* x) const;
   void Solve(const Vector& b, Vector* x) const;
 
+  /// For SelectedInverse: the last factor, of the scaled matrix; and what was eliminated before it,
+  /// or nullptr.
+  void CopyFactor(SupernodalFactor* factor) const;
+  const SchurElimination* elimination() const;
+
   /// For checkpoints: the last matrix, which is factorised again.
   void Remember(Memory* memory);
 
   /// The scaling D of the last factorisation.
   const Vector& scale() const { return scale_; }
+  bool is_fixed(int i) const { return !fixed_.empty() && fixed_[i]; }
   /// Its smallest pivot, where it succeeded.
   double smallest_pivot() const { return smallest_pivot_; }
   /// "supernodal Cholesky (CHOLMOD)", and what was eliminated before.

@@ -1,41 +1,14 @@
 #include "bilevel/lower_level/factorization.h"
 
-#include <cmath>
 #include <limits>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "lower_level/matrices.h"
 
 namespace bilevel {
 namespace {
-
-// L L' + diagonal, of about `share` of the entries.
-SparseMatrix RandomLower(int n, double share) {
-  std::mt19937 generator(n);
-  std::uniform_real_distribution<double> uniform(-1.0, 1.0);
-  SparseMatrix factor(n, n);
-  for (int j = 0; j < n; ++j) {
-    factor.insert(j, j) = 3.0 + uniform(generator);
-    for (int i = j + 1; i < n; ++i) {
-      if (std::abs(uniform(generator)) < share) factor.insert(i, j) = uniform(generator);
-    }
-  }
-  const SparseMatrix product = factor * factor.transpose();
-  return product.triangularView<Eigen::Lower>();
-}
-
-// A chain: nearly diagonal.
-SparseMatrix Chain(int n) {
-  SparseMatrix chain(n, n);
-  for (int j = 0; j < n; ++j) {
-    chain.insert(j, j) = 2.1;
-    if (j + 1 < n) chain.insert(j + 1, j) = -1.0;
-  }
-  chain.makeCompressed();
-  return chain;
-}
 
 void ExpectSolves(const SparseMatrix& lower, const std::string& by) {
   SCOPED_TRACE(by);

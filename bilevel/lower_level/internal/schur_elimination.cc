@@ -333,4 +333,35 @@ void SchurElimination::Back(const Vector& v, Vector* rhs) const {
   }
 }
 
+// What was eliminated is E^-1 W' v away from where it would be alone: T = -E^-1 W', E^-1 = R'R.
+void SchurElimination::Express(int first, int count, Expression* e) const {
+  const auto kept = std::lower_bound(kept_.begin(), kept_.end(), first);
+  if (kept != kept_.end() && *kept == first) {
+    e->eliminated = -1;
+    e->columns.resize(count);
+    std::iota(e->columns.begin(), e->columns.end(), static_cast<int>(kept - kept_.begin()));
+    e->t.setIdentity(count, count);
+    return;
+  }
+  const auto after = std::upper_bound(
+      eliminated_.begin(), eliminated_.end(), first, [](int i, const Eliminated& block) {
+        return i < block.offset;
+      });
+  const Eliminated& block = *(after - 1);
+  using RowMatrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  const int n = block.size;
+  const double* const values = &values_[block.first_value];
+  const Eigen::Map<const RowMatrix> l(values, n, n), z(values + n * n, n, block.num_columns);
+  e->eliminated = static_cast<int>(after - 1 - eliminated_.begin());
+  e->r.setZero(n, count);
+  for (int j = 0; j < count; ++j) e->r(first - block.offset + j, j) = 1.0;
+  l.triangularView<Eigen::Lower>().solveInPlace(e->r);
+  e->t.noalias() = -e->r.transpose() * z;
+  e->columns.clear();
+  for (int p = 0; p < block.num_neighbours; ++p) {
+    const Neighbour& w = neighbours_[block.first_neighbour + p];
+    for (int i = 0; i < w.size; ++i) e->columns.push_back(w.first + i);
+  }
+}
+
 }  // namespace bilevel

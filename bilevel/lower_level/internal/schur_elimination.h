@@ -33,6 +33,17 @@ class SchurElimination {
   /// From the solution v of S to the whole one, in place.
   void Back(const Vector& v, Vector* rhs) const;
 
+  /// Some coordinates of the whole matrix A by those of S, after Reduce: with two such ranges
+  ///
+  ///     A^-1's block = T_1 (S^-1)_{columns_1, columns_2} T_2' (+ R_1' R_2 of one eliminated block)
+  struct Expression {
+    int eliminated;            ///< The block eliminated; -1: it was kept.
+    std::vector<int> columns;  ///< Of S.
+    Matrix t, r;
+  };
+  /// Coordinates first, ..., first + count - 1, all of one block.
+  void Express(int first, int count, Expression* expression) const;
+
  private:
   static constexpr int kMostRows = 6;  // Of a block to eliminate.
   struct Neighbour {

@@ -1,72 +1,17 @@
 #include "bilevel/lower_level/internal/schur_elimination.h"
 
-#include <random>
 #include <vector>
 
 #include "bilevel/base/internal/decompositions.h"
 #include "bilevel/lower_level/factorization.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "lower_level/matrices.h"
 
 namespace bilevel {
 namespace {
 
 using ::testing::HasSubstr;
-
-// J'J + I of random observations of points (3 coordinates) by cameras (6), which also see their
-// successors; points come before, between and after the cameras that see them.
-struct Network {
-  Network(int num_cameras, int num_points) : memory(6 * num_cameras + 3 * num_points) {
-    std::mt19937 generator(1);
-    std::vector<int> cameras, points;
-    double* next = memory.data();
-    const auto add = [&](int size) {
-      const int block = space.Add(next, size, nullptr, "block");
-      next += size;
-      return block;
-    };
-    for (int p = 0, c = 0; p < num_points; ++p) {
-      points.push_back(add(3));
-      if (c < num_cameras && p % (num_points / num_cameras) == 0) cameras.push_back(add(6)), ++c;
-    }
-    dense = Matrix::Identity(space.tangent_size(), space.tangent_size());
-    pattern = Matrix::Identity(space.tangent_size(), space.tangent_size());
-    for (const Space::Block& b : space.blocks()) Touch(b, b);
-    std::normal_distribution<double> normal;
-    const auto observe = [&](int a, int b) {
-      const Space::Block &first = space.blocks()[a], &second = space.blocks()[b];
-      Matrix j = Matrix::Zero(2, space.tangent_size());
-      for (const Space::Block* block : {&first, &second}) {
-        for (int k = 0; k < block->tangent_size; ++k) {
-          j(0, block->tangent_offset + k) = normal(generator);
-          j(1, block->tangent_offset + k) = normal(generator);
-        }
-      }
-      dense += j.transpose() * j;
-      Touch(first, second);
-    };
-    for (const int p : points) {
-      for (int k = 0; k < 3; ++k) observe(p, cameras[generator() % cameras.size()]);
-    }
-    for (size_t c = 1; c < cameras.size(); ++c) observe(cameras[c - 1], cameras[c]);
-    std::vector<Eigen::Triplet<double>> entries;
-    for (int j = 0; j < dense.cols(); ++j) {
-      for (int i = j; i < dense.rows(); ++i) {
-        if (pattern(i, j) != 0.0) entries.emplace_back(i, j, dense(i, j));
-      }
-    }
-    lower.resize(dense.rows(), dense.cols());
-    lower.setFromTriplets(entries.begin(), entries.end());
-  }
-  void Touch(const Space::Block& a, const Space::Block& b) {
-    pattern.block(a.tangent_offset, b.tangent_offset, a.tangent_size, b.tangent_size).setOnes();
-    pattern.block(b.tangent_offset, a.tangent_offset, b.tangent_size, a.tangent_size).setOnes();
-  }
-  std::vector<double> memory;
-  Space space;
-  Matrix dense, pattern;
-  SparseMatrix lower;
-};
 
 TEST(SchurElimination, SolvesAsADenseFactorizationDoes) {
   Network network(8, 120);
