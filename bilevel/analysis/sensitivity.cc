@@ -88,6 +88,7 @@ bool Sensitivity::Compute(Problem* problem, const std::vector<const double*>& up
   if (!problem) return s.Fail("the problem is null");
   if (!s.options.IsValid(&error)) return s.Fail(error);
   s.last_observation = nullptr;
+  s.inverses.clear();
   s.owner.clear();
   if (!s.Prepare(problem)) return false;
   for (size_t i = 0; i < s.program->scenarios.size(); ++i) {
@@ -291,6 +292,13 @@ std::string Sensitivity::FullReport() const {
   if (num_free_directions() > 0) {
     out << "  free directions           " << num_free_directions() << ", in " << free_directions()
         << "\n";
+  }
+  if (!implementation_->inverses.empty()) {
+    const bool is_exact = implementation_->options.hessian == HessianKind::kExact;
+    out << "  covariance of y           inverse of the " << (is_exact ? "exact" : "Gauss-Newton")
+        << " Hessian";
+    if (num_free_directions() > 0) out << ", of minimal norm in the free directions";
+    out << "\n";
   }
   if (num_active_bounds() > 0) out << "  active bounds             " << num_active_bounds() << "\n";
   if (!weakly_active().empty()) {

@@ -108,6 +108,32 @@ class Sensitivity {
                  const std::vector<ceres::ResidualBlockId>& residual_blocks,
                  double* changes) const;
 
+  /// The covariance of y*, of two lower blocks: H^-1 with H = d^2g/dy^2, which is Laplace's
+  /// approximation of exp(-g) over y, g being half a sum of squares of residuals divided by their
+  /// standard deviations. Shaped like ceres::Covariance: row-major, in ambient coordinates
+  /// (PlusJacobian from both sides). H is what Options::hessian names. kGaussNewton gives
+  /// ceres::Covariance's numbers with apply_loss_function, but for losses with rho'' > 0, whose
+  /// curvature Ceres takes along; kExact is the curvature of g, and differs by the residuals' and
+  /// the losses': with a robust loss it may be half of the other.
+  ///
+  /// Zero for constant and fixed blocks, for coordinates that a bound holds (ceres::Covariance
+  /// knows no bounds), and between scenarios. With a free gauge it is the pseudo-inverse, which has
+  /// no part along the free directions and depends on the units of rotation against translation:
+  /// that of DENSE_SVD with null_space_rank = -1. Other free directions are refused with a
+  /// sentence: where one moves a single block; where a residual block that would see it is beyond
+  /// its loss's scale; and under SingularHandling::kDampingWithRefinement, which does not look for
+  /// them. kMinimumNorm asks for the pseudo-inverse of whatever it is.
+  ///
+  /// The first call inverts what Compute factorised on the pattern of its factor (see
+  /// SelectedInverse), once for all pairs that share a residual block and more. Other pairs cost
+  /// solves, one for each coordinate of a block, which are kept for the next pair with it. Not for
+  /// several threads at once. False: message().
+  bool GetCovarianceBlock(const double* lower1, const double* lower2, double* block) const;
+  /// The same in tangent coordinates.
+  bool GetCovarianceBlockInTangentSpace(const double* lower1,
+                                        const double* lower2,
+                                        double* block) const;
+
   /// Why something returned false.
   const std::string& message() const;
 

@@ -40,6 +40,13 @@ class HessianSystem {
   bool Solve(const Matrix& b, Matrix* x);
   bool Solve(const Vector& b, Vector* x);
 
+  /// What Prepare was given.
+  const SparseMatrix& lower() const { return *lower_; }
+  const std::vector<char>& fixed() const { return fixed_; }  ///< Empty: none.
+  SingularHandling handling() const { return handling_; }
+  /// Whether the factorisation is a damped one, since H's own is not positive definite.
+  bool is_singular() const { return singular_; }
+
   /// Orthonormal basis of the null space (tangent coordinates); no columns where H is regular.
   const Matrix& null_space() const { return null_space_; }
   /// Directions of small curvature that are not free.

@@ -65,6 +65,8 @@ class NewtonLowerSolver : public LowerSolver {
   /// After Differentiate: (d^2g/dy^2)^-1 b of one scenario, in the coordinates that no bound holds;
   /// b in its y's tangent space, any number of columns.
   bool SolveHessian(int scenario, const Matrix& b, Matrix* x);
+  /// After Differentiate, until the next call of it or of Solve: one scenario's Hessian.
+  HessianSystem& system(int scenario);
   /// After Differentiate: the decrement there, relative as Options::tolerance.
   double MeasureDecrement();
   /// Whether that decrement is as small as rounding of y allows.

@@ -93,6 +93,8 @@ bool NewtonLowerSolver::SolveHessian(int scenario, const Matrix& b, Matrix* x) {
   return FailSystem(*parts_[scenario]);
 }
 
+HessianSystem& NewtonLowerSolver::system(int scenario) { return parts_[scenario]->system; }
+
 double NewtonLowerSolver::MeasureDecrement() {
   for (auto& part : parts_) {
     part->decrement = part->MeasuredDecrement();

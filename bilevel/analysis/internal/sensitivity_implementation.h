@@ -12,6 +12,7 @@
 #include "bilevel/analysis/sensitivity.h"
 #include "bilevel/internal/prepared_problem.h"
 #include "bilevel/learnable/losses.h"
+#include "bilevel/lower_level/internal/inverse_hessian.h"
 #include "bilevel/lower_level/newton_lower_solver.h"
 #include "bilevel/program/program.h"
 
@@ -51,6 +52,20 @@ struct Sensitivity::Implementation {
   // The last residual block asked for, and dy*/dr.
   mutable ceres::ResidualBlockId last_observation = nullptr;
   mutable Matrix last_sensitivity;
+
+  // Of the scenarios' Hessians, from the first covariance on that was asked for.
+  mutable std::vector<std::unique_ptr<InverseHessian>> inverses;
+
+  // A block of some lower level.
+  struct LowerBlock {
+    int scenario = -1, block = -1;  // block: of the scenario's y; -1: constant.
+    int size = 0, tangent_size = 0;
+  };
+  bool FindLower(const double* user, const char* which, LowerBlock* found) const;
+  bool CheckLosses(int scenario) const;
+  bool GetInverse(int scenario, InverseHessian** inverse) const;
+  bool Covariance(const LowerBlock& rows, const LowerBlock& columns, Matrix* block) const;
+  bool ToAmbient(const LowerBlock& rows, Matrix* block) const;
 
   bool Prepare(Problem* problem);
   bool Polish();

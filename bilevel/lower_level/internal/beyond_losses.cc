@@ -36,6 +36,15 @@ bool IsBeyondItsLoss(const LevelFunction& g,
 
 }  // namespace
 
+std::vector<int> ResidualsBeyondLosses(const LevelFunction& g, const double* x, const double* y) {
+  std::vector<int> beyond;
+  if (g.callback()) return beyond;
+  for (size_t r = 0; r < g.residuals().size(); ++r) {
+    if (IsBeyondItsLoss(g, g.residuals()[r], x, y)) beyond.push_back(static_cast<int>(r));
+  }
+  return beyond;
+}
+
 std::string BlocksBeyondLosses(const LevelFunction& g, const double* x, const double* y) {
   if (g.callback() || g.num_terms() > 0) return "";
   enum Status : char { kUnknown, kBeyond, kHeld };
