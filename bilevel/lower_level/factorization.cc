@@ -49,24 +49,23 @@ class Cholmod : public Eigen::CholmodDecomposition<SparseMatrix, Eigen::Lower> {
 
   bool is_supernodal() const { return m_cholmodFactor->is_super; }
 
-  double SmallestPivot() const {
+  template <typename See>
+  void ForEachPivot(const See& see) const {
     const cholmod_factor& factor = *m_cholmodFactor;
     const auto* values = static_cast<const double*>(factor.x);
-    double smallest = std::numeric_limits<double>::infinity();
-    const auto see = [&](double diagonal) { smallest = std::min(smallest, diagonal * diagonal); };
+    const auto see_root = [&](double root) { see(root * root); };
     if (!is_supernodal()) {
       const auto* begin = static_cast<const int*>(factor.p);
-      for (size_t j = 0; j < factor.n; ++j) see(values[begin[j]]);
-      return smallest;
+      for (size_t j = 0; j < factor.n; ++j) see_root(values[begin[j]]);
+      return;
     }
     const auto* super = static_cast<const int*>(factor.super);
     const auto* rows = static_cast<const int*>(factor.pi);
     const auto* begin = static_cast<const int*>(factor.px);
     for (size_t k = 0; k < factor.nsuper; ++k) {
       const int columns = super[k + 1] - super[k], stride = rows[k + 1] - rows[k];
-      for (int j = 0; j < columns; ++j) see(values[begin[k] + j * (stride + 1)]);
+      for (int j = 0; j < columns; ++j) see_root(values[begin[k] + j * (stride + 1)]);
     }
-    return smallest;
   }
 
   void CopyFactor(SupernodalFactor* to) const {
@@ -132,7 +131,6 @@ struct Factorization::Implementation {
       if (matrix.rows() == 0) return smallest;
       dense->compute(matrix);
       if (dense->info() != Eigen::Success) return 0.0;
-      return std::min(smallest, dense->matrixLLT().diagonal().cwiseAbs2().minCoeff());
     }
 #ifdef BILEVEL_USE_CHOLMOD
     if (cholmod) {
@@ -140,12 +138,26 @@ struct Factorization::Implementation {
       cholmod->factorize(matrix);
       cholmod->ThrowIfOutOfMemory();
       if (cholmod->info() != Eigen::Success) return 0.0;
-      return std::min(smallest, cholmod->SmallestPivot());
     }
 #endif
-    simplicial->factorize(matrix);
-    if (simplicial->info() != Eigen::Success) return 0.0;
-    return std::min(smallest, simplicial->vectorD().minCoeff());
+    if (simplicial) {
+      simplicial->factorize(matrix);
+      if (simplicial->info() != Eigen::Success) return 0.0;
+    }
+    ForEachReducedPivot([&](double pivot) { smallest = std::min(smallest, pivot); });
+    return smallest;
+  }
+
+  template <typename See>
+  void ForEachReducedPivot(const See& see) const {
+#ifdef BILEVEL_USE_CHOLMOD
+    if (cholmod) return cholmod->ForEachPivot(see);
+#endif
+    if (dense && dense->rows() > 0) {
+      for (int j = 0; j < dense->rows(); ++j) see(std::pow(dense->matrixLLT()(j, j), 2));
+    } else if (simplicial) {
+      for (int j = 0; j < simplicial->rows(); ++j) see(simplicial->vectorD()[j]);
+    }
   }
 
   template <typename T>
@@ -184,26 +196,15 @@ struct Factorization::Implementation {
 #ifdef BILEVEL_USE_CHOLMOD
     if (cholmod) return cholmod->CopyFactor(factor);
 #endif
-    const int n = static_cast<int>(dense ? dense->rows() : simplicial->rows());
+    if (simplicial) return factor->GatherLdlt(*simplicial);
+    const int n = static_cast<int>(dense->rows());
     factor->position.resize(n);
     std::iota(factor->position.begin(), factor->position.end(), 0);
-    if (dense) {
-      if (n == 0) return;
-      const std::vector<int> rows = factor->position;
-      factor->Append(n, rows.data(), rows.data() + n);
-      factor->Allocate();
-      Eigen::Map<Matrix>(factor->values.data(), n, n) = dense->matrixLLT();
-      return;
-    }
-    const auto& permutation = simplicial->permutationP().indices();
-    if (permutation.size() > 0) std::copy_n(permutation.data(), n, factor->position.begin());
-    const SparseMatrix& l = simplicial->matrixL().nestedExpression();
-    factor->Gather(n, [&](int j) {
-      const int begin = l.outerIndexPtr()[j], end = l.outerIndexPtr()[j + 1];
-      const double root = std::sqrt(simplicial->vectorD()[j]);
-      return SupernodalFactor::Column{
-          root, root, end - begin, l.innerIndexPtr() + begin, l.valuePtr() + begin};
-    });
+    if (n == 0) return;
+    const std::vector<int> rows = factor->position;
+    factor->Append(n, rows.data(), rows.data() + n);
+    factor->Allocate();
+    Eigen::Map<Matrix>(factor->values.data(), n, n) = dense->matrixLLT();
   }
 
   std::unique_ptr<SchurElimination> schur;
@@ -276,6 +277,12 @@ Factorization::Status Factorization::Factorize(const SparseMatrix& lower,
 
 void Factorization::CopyFactor(SupernodalFactor* factor) const {
   implementation_->CopyFactor(factor);
+}
+
+double Factorization::LogDeterminant() const {
+  double sum = implementation_->schur ? implementation_->schur->LogDeterminant() : 0.0;
+  implementation_->ForEachReducedPivot([&](double pivot) { sum += std::log(pivot); });
+  return sum + 2.0 * scale_.array().log().sum();
 }
 
 const SchurElimination* Factorization::elimination() const { return implementation_->schur.get(); }

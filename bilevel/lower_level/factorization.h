@@ -55,6 +55,8 @@ class Factorization {
   bool is_fixed(int i) const { return !fixed_.empty() && fixed_[i]; }
   /// Its smallest pivot, where it succeeded.
   double smallest_pivot() const { return smallest_pivot_; }
+  /// log det A over the coordinates that are not fixed, where it succeeded.
+  double LogDeterminant() const;
   /// "supernodal Cholesky (CHOLMOD)", and what was eliminated before.
   std::string Describe() const;
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "bilevel/lower_level/factorization.h"
@@ -41,7 +42,11 @@ class Inversion {
           std::lower_bound(rows + begin, rows + h, above.first + above.num_columns) - rows);
       SubtractProduct(above, rows, begin, end, h, below);
     }
-    own.noalias() = triangle_.transpose() * triangle_;
+    if (f_.signs.size() > 0) {
+      own.noalias() = triangle_.transpose() * f_.signs.segment(s.first, w).asDiagonal() * triangle_;
+    } else {
+      own.noalias() = triangle_.transpose() * triangle_;
+    }
     own.noalias() -= m_.transpose() * below;
     // Both triangles of later products are to be the same.
     for (int j = 0; j < w; ++j) own.row(j).tail(w - j - 1) = own.col(j).tail(w - j - 1).transpose();
@@ -89,8 +94,8 @@ class Inversion {
 }  // namespace
 
 struct SelectedInverse::Implementation {
-  explicit Implementation(const Factorization& of) : factorization(of), schur(of.elimination()) {
-    factorization.CopyFactor(&inverse);
+  Implementation(SupernodalFactor factor, const Vector& of_scale)
+      : scale(of_scale), inverse(std::move(factor)) {
     Inversion(&inverse).Run();
   }
 
@@ -144,16 +149,25 @@ struct SelectedInverse::Implementation {
     return true;
   }
 
-  const Factorization& factorization;
-  const SchurElimination* schur;
+  Vector scale;
+  const Factorization* factorization = nullptr;  // None: nothing is fixed.
+  const SchurElimination* schur = nullptr;
   SupernodalFactor inverse;
   // Scratch.
   mutable SchurElimination::Expression left, right;
   mutable Matrix kept, product;
 };
 
-SelectedInverse::SelectedInverse(const Factorization& factorization)
-    : implementation_(std::make_unique<Implementation>(factorization)) {}
+SelectedInverse::SelectedInverse(const Factorization& factorization) {
+  SupernodalFactor factor;
+  factorization.CopyFactor(&factor);
+  implementation_ = std::make_unique<Implementation>(std::move(factor), factorization.scale());
+  implementation_->factorization = &factorization;
+  implementation_->schur = factorization.elimination();
+}
+
+SelectedInverse::SelectedInverse(SupernodalFactor factor, const Vector& scale)
+    : implementation_(std::make_unique<Implementation>(std::move(factor), scale)) {}
 
 SelectedInverse::~SelectedInverse() = default;
 
@@ -161,13 +175,12 @@ bool SelectedInverse::GetBlock(
     int row, int num_rows, int column, int num_columns, Matrix* block) const {
   const Implementation& s = *implementation_;
   if (!s.GetBlock(row, num_rows, column, num_columns, block)) return false;
-  const Vector& scale = s.factorization.scale();
   for (int j = 0; j < num_columns; ++j) {
     for (int i = 0; i < num_rows; ++i) {
       double& entry = (*block)(i, j);
-      const bool is_fixed =
-          s.factorization.is_fixed(row + i) || s.factorization.is_fixed(column + j);
-      entry = is_fixed ? 0.0 : entry / (scale[row + i] * scale[column + j]);
+      const bool is_fixed = s.factorization && (s.factorization->is_fixed(row + i) ||
+                                                s.factorization->is_fixed(column + j));
+      entry = is_fixed ? 0.0 : entry / (s.scale[row + i] * s.scale[column + j]);
     }
   }
   return true;

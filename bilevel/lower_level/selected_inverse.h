@@ -8,6 +8,7 @@
 namespace bilevel {
 
 class Factorization;
+struct SupernodalFactor;
 
 /// The entries of A^-1 on the pattern of A's Cholesky factor, from a Factorization, without those
 /// of the rest: about as many operations as the factorisation has, once more or twice (Takahashi,
@@ -29,6 +30,8 @@ class SelectedInverse {
   /// Of the matrix that was factorised last, with success. The factorisation must outlive this, and
   /// not be made anew. Memory: that of the factor, once more.
   explicit SelectedInverse(const Factorization& factorization);
+  /// Of A = D P' L E L' P D, with D diagonal: an indefinite matrix.
+  SelectedInverse(SupernodalFactor factor, const Vector& scale);
   ~SelectedInverse();
 
   /// Rows row, ..., row + num_rows - 1 of the columns from `column` on; both ranges within a block

@@ -28,15 +28,14 @@ namespace bilevel {
 ///
 /// Adds to all scenarios with a lower level: its residual blocks above, and a general term for the
 /// log-determinant. Call it once the lower levels and the declaration of x are complete; x must be
-/// without manifolds, the lower levels the problem's own and without general terms. False: nothing
-/// was added.
+/// without manifolds, the lower levels the problem's own, without general terms and evaluation
+/// callbacks. False: nothing was added.
 ///
-/// The log-determinant's derivative is that along y*(x), by central differences of fourth order
-/// (relative errors of about 1e-9): a value costs a Hessian and a simplicial factorisation, a
-/// gradient four of each for every entry of x. It counts all as x's share: it is for methods that
-/// evaluate f at y*(x) (auto, levenberg_marquardt, the line searches, gradient_descent and its
-/// kin), and not for those that let y lag behind. ComputeUncertainty (kExact) then gives standard
-/// errors.
+/// The log-determinant's gradient in x and y costs one factorisation and one selected inverse of
+/// d^2g/dy^2, however long x is. The derivatives of the residual blocks' second derivatives that go
+/// with the inverse are central differences of fourth order, block by block, with relative errors
+/// of about 1e-9: four Hessians for each coordinate of x and y that a single residual block has.
+/// ComputeUncertainty (kExact) then gives standard errors.
 bool AddMarginalLikelihood(Problem* problem, std::string* error);
 
 }  // namespace bilevel

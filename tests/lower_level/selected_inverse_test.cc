@@ -1,10 +1,15 @@
 #include "bilevel/lower_level/selected_inverse.h"
 
+#include <algorithm>
+#include <cmath>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "Eigen/SparseCholesky"
 #include "bilevel/base/internal/decompositions.h"
 #include "bilevel/lower_level/factorization.h"
+#include "bilevel/lower_level/internal/supernodal_factor.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "lower_level/matrices.h"
@@ -29,6 +34,12 @@ Matrix DenseInverse(const SparseMatrix& lower, double damping, const std::vector
   return inverse;
 }
 
+double DenseLogDeterminant(const Matrix& inverse) {
+  Matrix l;
+  EXPECT_TRUE(Cholesky(inverse, &l));
+  return -2.0 * l.diagonal().array().log().sum();
+}
+
 // Entry by entry where there are no blocks; returns the share of entries that are inside.
 double ExpectInverse(const SparseMatrix& lower,
                      double damping,
@@ -42,6 +53,9 @@ double ExpectInverse(const SparseMatrix& lower,
   EXPECT_THAT(factorization.Describe(), HasSubstr(by));
   const SelectedInverse selected(factorization);
   const Matrix expected = DenseInverse(lower, damping, fixed);
+  if (!fixed) {
+    EXPECT_NEAR(factorization.LogDeterminant(), DenseLogDeterminant(expected), 1e-11 * n);
+  }
   Matrix entry;
   long inside = 0;
   for (int i = 0; i < n; ++i) {
@@ -79,6 +93,30 @@ TEST(SelectedInverse, KnowsDampingAndFixedCoordinates) {
   }
 }
 
+// This also is the way of a factor by Eigen's simplicial method.
+TEST(SelectedInverse, KnowsSigns) {
+  for (const bool is_definite : {true, false}) {
+    SparseMatrix lower = Grid(7, 2, 5);
+    const int n = static_cast<int>(lower.rows());
+    for (int i = 0; i < n && !is_definite; i += 3) lower.coeffRef(i, i) *= -1.0;
+    const Eigen::SimplicialLDLT<SparseMatrix, Eigen::Lower, Eigen::AMDOrdering<int>> ldlt(lower);
+    SupernodalFactor factor;
+    factor.GatherLdlt(ldlt);
+    EXPECT_EQ(factor.signs.size() == 0, is_definite);
+    const SelectedInverse selected(std::move(factor), Vector::Ones(n));
+    const Matrix full = Matrix(lower).selfadjointView<Eigen::Lower>();
+    const Matrix expected = SolveSquare(full, Matrix::Identity(n, n));
+    Matrix entry;
+    for (int j = 0; j < n; ++j) {
+      for (SparseMatrix::InnerIterator a(lower, j); a; ++a) {
+        const int i = static_cast<int>(a.row());
+        ASSERT_TRUE(selected.GetBlock(i, 1, j, 1, &entry));
+        EXPECT_NEAR(entry(0, 0), expected(i, j), 1e-11 * expected.norm()) << i << ", " << j;
+      }
+    }
+  }
+}
+
 // Units that differ by ten orders of magnitude.
 TEST(SelectedInverse, UndoesTheScaling) {
   SparseMatrix lower = Grid(8, 3, 0);
@@ -110,6 +148,9 @@ TEST(SelectedInverse, GoesThroughSchurElimination) {
                 Factorization::Status::kPositiveDefinite);
       const SelectedInverse selected(factorization);
       const Matrix expected = DenseInverse(network.lower, 0.0, fix ? &fixed : nullptr);
+      if (!fix) {
+        EXPECT_NEAR(factorization.LogDeterminant(), DenseLogDeterminant(expected), 1e-9);
+      }
       Matrix block;
       int num_inside = 0;
       for (const Space::Block& a : network.space.blocks()) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <complex>
 #include <random>
 #include <vector>
 
@@ -10,6 +11,8 @@
 #include "bilevel/learnable/noise.h"
 #include "glog/logging.h"
 #include "gtest/gtest.h"
+#include "pose_graph.h"
+#include "sphere.h"
 #include "test_problems.h"
 
 namespace bilevel {
@@ -107,6 +110,94 @@ TEST(MarginalLikelihood, IsThatOfAKalmanFiltersInnovations) {
   }
 }
 
+// y_k+1 = a y_k + q-noise, z_k = y_k + r-noise, with a, log q and log r (variances) to be learned:
+// everything is known, by the filter, to rounding.
+struct Transition {
+  template <typename T>
+  bool operator()(const T* x, const T* now, const T* next, T* r) const {
+    using std::exp;
+    r[0] = (next[0] - x[0] * now[0]) * exp(-0.5 * x[1]);
+    return true;
+  }
+};
+struct Measurement {
+  template <typename T>
+  bool operator()(const T* x, const T* y, T* r) const {
+    using std::exp;
+    r[0] = (z - y[0]) * exp(-0.5 * x[2]);
+    return true;
+  }
+  double z;
+};
+struct Prior {
+  template <typename T>
+  bool operator()(const T* y, T* r) const {
+    r[0] = y[0];
+    return true;
+  }
+};
+
+// -log p(z) without its log(2 pi), x complex for derivatives by the imaginary part of its step.
+template <typename T>
+T FilteredStateSpace(const std::vector<double>& z, const T* x) {
+  const T q = std::exp(x[1]), r = std::exp(x[2]);
+  T mean = 0.0, variance = 1.0, sum = 0.0;
+  for (size_t k = 0; k < z.size(); ++k) {
+    if (k > 0) {
+      mean *= x[0];
+      variance = x[0] * x[0] * variance + q;
+    }
+    const T s = variance + r, innovation = z[k] - mean;
+    sum += 0.5 * (innovation * innovation / s + std::log(s));
+    mean += variance / s * innovation;
+    variance *= r / s;
+  }
+  return sum;
+}
+
+TEST(MarginalLikelihood, GradientOfAStateSpaceIsTheFiltersToRounding) {
+  constexpr int kSteps = 400;
+  double x[3] = {0.9, -1.0, 0.4};
+  std::vector<double> y(kSteps), z(kSteps);
+  std::mt19937 random(2);
+  std::normal_distribution<double> gauss;
+  double truth = gauss(random);
+  Problem problem;
+  problem.AddUpperParameterBlock(x, 3);
+  for (int k = 0; k < kSteps; ++k) {
+    z[k] = truth + 1.5 * gauss(random);
+    truth = 0.8 * truth + 0.7 * gauss(random);
+    problem.lower()->AddResidualBlock(
+        new AutoDiffCostFunction<Measurement, 1, 3, 1>(new Measurement{z[k]}), nullptr, x, &y[k]);
+    if (k == 0) {
+      problem.lower()->AddResidualBlock(
+          new AutoDiffCostFunction<Prior, 1, 1>(new Prior), nullptr, &y[0]);
+    } else {
+      problem.lower()->AddResidualBlock(
+          new AutoDiffCostFunction<Transition, 1, 3, 1, 1>(new Transition),
+          nullptr,
+          x,
+          &y[k - 1],
+          &y[k]);
+    }
+  }
+  std::string error;
+  ASSERT_TRUE(AddMarginalLikelihood(&problem, &error)) << error;
+  const auto check = HypergradientChecker::Check(&problem);
+  ASSERT_TRUE(check.ok) << check.Report();
+  // The normalisation of the noise: log-variances.
+  const double objective = check.objective + 0.5 * (kSteps - 1) * x[1] + 0.5 * kSteps * x[2];
+  const double expected = FilteredStateSpace(z, x);
+  EXPECT_NEAR(objective, expected, 1e-12 * expected);
+  for (int i = 0; i < 3; ++i) {
+    std::complex<double> moved[3] = {x[0], x[1], x[2]};
+    moved[i] += std::complex<double>(0.0, 1e-30);
+    const double slope = FilteredStateSpace(z, moved).imag() / 1e-30;
+    const double ours = check.gradient[i] + (i == 0 ? 0.0 : 0.5 * (kSteps - (i == 1)));
+    EXPECT_NEAR(ours, slope, 1e-12 * kSteps) << i;
+  }
+}
+
 // Positions in the plane: odometry between them and ranges to beacons, nonlinear and with a loss.
 constexpr double kBeacons[3][2] = {{-15.0, -10.0}, {18.0, -12.0}, {2.0, 20.0}};
 
@@ -128,6 +219,21 @@ struct Range {
   }
   int beacon;
   double range;
+};
+
+// A direction is seen, by a curved function of itself, and of where it is seen from.
+struct Sight {
+  template <typename T>
+  bool operator()(const T* direction, const T* log_sharpness, const T* from, T* r) const {
+    using std::exp;
+    const T sharpness = exp(log_sharpness[0]);
+    for (int k = 0; k < 3; ++k) {
+      r[k] = sharpness * (direction[k] * (1.0 + 0.3 * direction[(k + 1) % 3]) - seen[k] +
+                          0.01 * from[k] * direction[0]);
+    }
+    return true;
+  }
+  std::array<double, 3> seen;
 };
 
 constexpr double kSigmaStep = 0.05, kSigmaRange = 0.3;
@@ -220,6 +326,31 @@ TEST(MarginalLikelihood, FindsTheNoiseOfAChainFromAfar) {
     RecordProperty("lower_solves", static_cast<int>(solves));
     EXPECT_LE(solves, 40) << summary.FullReport();
   }
+}
+
+// Rotations, whose Hessian is that of their own tangent frames, and a direction on a sphere, whose
+// frames do not turn with the point.
+TEST(MarginalLikelihood, ItsGradientIsExactOnManifolds) {
+  double log_weights[2] = {1.0, 1.5}, direction[3] = {0.6, 0.0, 0.8}, log_sharpness = 0.5;
+  auto graph = MakeHelix(6, 2, 0.2, 9);
+  Problem problem;
+  problem.AddUpperParameterBlock(log_weights, 2);
+  problem.AddUpperParameterBlock(&log_sharpness, 1);
+  graph->AddEdges(problem.lower(), log_weights, new ceres::CauchyLoss(1.0));
+  graph->AddPrior(problem.lower(), 0, 2.0);
+  problem.lower()->AddParameterBlock(direction, 3, NewSphere());
+  for (const auto& seen : {std::array{0.5, 0.2, 0.9}, {0.1, -0.7, 0.8}, {0.9, 0.1, -0.2}}) {
+    problem.lower()->AddResidualBlock(new AutoDiffCostFunction<Sight, 3, 3, 1, 3>(new Sight{seen}),
+                                      nullptr,
+                                      direction,
+                                      &log_sharpness,
+                                      graph->poses[2].t.data());
+  }
+  std::string error;
+  ASSERT_TRUE(AddMarginalLikelihood(&problem, &error)) << error;
+  const auto check = HypergradientChecker::Check(&problem);
+  ASSERT_TRUE(check.ok) << check.Report();
+  EXPECT_LT(check.max_relative_error, 1e-7) << check.Report();
 }
 
 TEST(MarginalLikelihood, RefusesWhatItCannotDo) {

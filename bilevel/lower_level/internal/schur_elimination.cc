@@ -293,6 +293,14 @@ double SchurElimination::Reduce(const SparseMatrix& lower) {
   return smallest_pivot;
 }
 
+double SchurElimination::LogDeterminant() const {
+  double sum = 0.0;
+  for (const Eliminated& e : eliminated_) {
+    for (int k = 0; k < e.size; ++k) sum += std::log(values_[e.first_value + k * (e.size + 1)]);
+  }
+  return 2.0 * sum;
+}
+
 void SchurElimination::Forward(Vector* rhs, Vector* reduced_rhs) const {
   reduced_rhs->resize(static_cast<int>(kept_.size()));
   for (size_t i = 0; i < kept_.size(); ++i) (*reduced_rhs)[i] = (*rhs)[kept_[i]];

@@ -28,6 +28,9 @@ class SchurElimination {
   /// is not positive.
   double Reduce(const SparseMatrix& lower);
 
+  /// log det E, after Reduce.
+  double LogDeterminant() const;
+
   /// The right-hand side b - W E^-1 a of S; `rhs` becomes what Back wants.
   void Forward(Vector* rhs, Vector* reduced_rhs) const;
   /// From the solution v of S to the whole one, in place.

@@ -1,6 +1,7 @@
 #ifndef BILEVEL_LOWER_LEVEL_INTERNAL_SUPERNODAL_FACTOR_H_
 #define BILEVEL_LOWER_LEVEL_INTERNAL_SUPERNODAL_FACTOR_H_
 
+#include <cmath>
 #include <functional>
 #include <vector>
 
@@ -9,8 +10,9 @@
 
 namespace bilevel {
 
-/// A symmetric matrix's Cholesky factor, P A P' = L L', or what is computed in its place: columns
-/// whose rows below are the same stand together as a dense block, whatever back end they are from.
+/// A symmetric matrix's Cholesky factor, P A P' = L L', or L E L' with E of signs, or what is
+/// computed in its place: columns whose rows below are the same stand together as a dense block,
+/// whatever back end they are from.
 struct SupernodalFactor {
   struct Supernode {
     int first, num_columns;
@@ -28,6 +30,7 @@ struct SupernodalFactor {
   std::vector<int> supernode_of;  ///< By column.
   std::vector<int> rows;          ///< Ascending within a supernode.
   Vector values;
+  Vector signs;  ///< E; empty: the identity.
 
   Block block(const Supernode& s) {
     return Block(
@@ -53,10 +56,29 @@ struct SupernodalFactor {
   };
   /// From such columns; the permutation is the caller's to set.
   void Gather(int size, const std::function<Column(int)>& column);
+  /// From an Eigen::SimplicialLDLT, its permutation and signs included.
+  template <typename Ldlt>
+  void GatherLdlt(const Ldlt& ldlt);
 
  private:
   long num_values_ = 0;
 };
+
+template <typename Ldlt>
+void SupernodalFactor::GatherLdlt(const Ldlt& ldlt) {
+  const int n = static_cast<int>(ldlt.rows());
+  const Vector d = ldlt.vectorD();
+  if ((d.array() < 0.0).any()) signs = d.cwiseSign();
+  position.resize(n);
+  const auto& permutation = ldlt.permutationP().indices();
+  for (int i = 0; i < n; ++i) position[i] = permutation.size() > 0 ? permutation[i] : i;
+  const auto& l = ldlt.matrixL().nestedExpression();
+  Gather(n, [&](int j) {
+    const int begin = l.outerIndexPtr()[j], end = l.outerIndexPtr()[j + 1];
+    const double root = std::sqrt(std::abs(d[j]));
+    return Column{root, root, end - begin, l.innerIndexPtr() + begin, l.valuePtr() + begin};
+  });
+}
 
 }  // namespace bilevel
 
