@@ -34,12 +34,14 @@ class ManyStartsLowerSolver : public LowerSolver {
 
   std::string CheckOptions() const override;
   std::string WhyNoDerivative() const override { return main_->WhyNoDerivative(); }
+  std::string WhyNoSecondDerivative() const override { return main_->WhyNoSecondDerivative(); }
   bool Solve(const Point& x, Point* y) override;
   void SetTolerance(double tolerance) override { main_->SetTolerance(tolerance); }
   bool has_tolerance() const override { return main_->has_tolerance(); }
   bool Differentiate(const Point& x, const Point& y) override { return main_->Differentiate(x, y); }
   const Matrix& dy_dx() override { return main_->dy_dx(); }
   bool Adjoint(const Vector& fy, Vector* product) override { return main_->Adjoint(fy, product); }
+  bool AdjointVector(const Vector& fy, Vector* z) override { return main_->AdjointVector(fy, z); }
   bool Tangent(const Vector& direction, Vector* motion) override {
     return main_->Tangent(direction, motion);
   }

@@ -315,6 +315,15 @@ bool NewtonCgLowerSolver::IsDetermined(const Vector& fy) {
   });
 }
 
+bool NewtonCgLowerSolver::AdjointVector(const Vector& fy, Vector* z) {
+  if (!IsDetermined(fy)) return false;
+  z->resize(program_->y.tangent_size());
+  for (const auto& part : parts_) {
+    z->segment(part->scenario->tangent_offset, part->adjoint.size()) = part->adjoint;
+  }
+  return true;
+}
+
 bool NewtonCgLowerSolver::FillColumns(PerScenario* part) {
   const double h = 1e-3 * std::max(1.0, x_.value().lpNorm<Eigen::Infinity>());
   Point probe = x_;

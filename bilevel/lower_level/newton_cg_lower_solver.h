@@ -44,6 +44,8 @@ class NewtonCgLowerSolver : public LowerSolver {
   const Matrix& dy_dx() override;
   /// Starts at the last adjoint, which is close where x has moved little.
   bool Adjoint(const Vector& fy, Vector* product) override;
+  bool AdjointVector(const Vector& fy, Vector* z) override;
+  std::string WhyNoSecondDerivative() const override { return ""; }
   bool IsDetermined(const Vector& fy) override;
   std::unique_ptr<LowerSolver> Fork() const override;
   bool Remember(Memory* memory) override;

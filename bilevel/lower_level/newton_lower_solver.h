@@ -44,12 +44,14 @@ class NewtonLowerSolver : public LowerSolver {
   NewtonLowerSolver(Program* program, const Options& options);
   ~NewtonLowerSolver() override;
 
+  std::string WhyNoSecondDerivative() const override;
   bool Solve(const Point& x, Point* y) override;
   void SetTolerance(double tolerance) override;
   bool has_tolerance() const override { return true; }
   bool Differentiate(const Point& x, const Point& y) override;
   const Matrix& dy_dx() override;
   bool Adjoint(const Vector& fy, Vector* product) override;
+  bool AdjointVector(const Vector& fy, Vector* z) override;
   bool Tangent(const Vector& direction, Vector* motion) override;
   bool IsDetermined(const Vector& fy) override;
   bool AnyFreeDirection(Vector* direction) override;
@@ -104,6 +106,7 @@ class NewtonLowerSolver : public LowerSolver {
   bool solved_before_ = false;
   bool have_dy_dx_ = false;
   Matrix dy_dx_;
+  Vector z_;
   std::string message_;
   LowerSolverCounts counts_;
 };

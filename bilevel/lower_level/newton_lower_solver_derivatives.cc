@@ -109,15 +109,30 @@ bool NewtonLowerSolver::at_rounding() const {
   });
 }
 
-bool NewtonLowerSolver::Adjoint(const Vector& fy, Vector* product) {
-  *product = Vector::Zero(program_->x.tangent_size());
-  Vector own, z;
+std::string NewtonLowerSolver::WhyNoSecondDerivative() const {
+  if (options_.hessian == HessianKind::kExact) return "";
+  return "a Gauss-Newton Hessian of the lower level has no second derivative of phi; "
+         "HessianKind::kExact has";
+}
+
+bool NewtonLowerSolver::AdjointVector(const Vector& fy, Vector* z) {
+  z->resize(program_->y.tangent_size());
+  Vector own, solution;
   for (auto& part : parts_) {
     own = fy.segment(part->scenario->tangent_offset, part->scenario->y.tangent_size());
-    if (!part->system.Solve(own, &z)) {
+    if (!part->system.Solve(own, &solution)) {
       return FailSystem(*part);
     }
-    *product -= part->yx.transpose() * z;
+    z->segment(part->scenario->tangent_offset, solution.size()) = solution;
+  }
+  return true;
+}
+
+bool NewtonLowerSolver::Adjoint(const Vector& fy, Vector* product) {
+  *product = Vector::Zero(program_->x.tangent_size());
+  if (!AdjointVector(fy, &z_)) return false;
+  for (auto& part : parts_) {
+    *product -= part->yx.transpose() * z_.segment(part->scenario->tangent_offset, part->yx.rows());
   }
   return true;
 }

@@ -152,6 +152,18 @@ bool OptimisticLowerSolver::Adjoint(const Vector& fy, Vector* product) {
   return true;
 }
 
+bool OptimisticLowerSolver::AdjointVector(const Vector& fy, Vector* z) {
+  z->resize(program_->y.tangent_size());
+  Vector own, u;
+  for (auto& part : parts_) {
+    own = fy.segment(part->scenario->tangent_offset, part->space.tangent_size());
+    part->Hold(&own);
+    part->eigen.Solve(own, &u);
+    z->segment(part->scenario->tangent_offset, u.size()) = u;
+  }
+  return true;
+}
+
 bool OptimisticLowerSolver::IsDetermined(const Vector& fy) {
   Vector t;
   for (auto& part : parts_) {

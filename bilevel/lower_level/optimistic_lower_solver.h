@@ -60,6 +60,9 @@ class OptimisticLowerSolver : public LowerSolver {
   bool Differentiate(const Point& x, const Point& y) override;
   const Matrix& dy_dx() override;
   bool Adjoint(const Vector& fy, Vector* product) override;
+  /// By the least-norm multiplier -lambda: psi_y = N N'f_y, which is 0.
+  bool AdjointVector(const Vector& fy, Vector* z) override;
+  std::string WhyNoSecondDerivative() const override { return ""; }
   bool IsDetermined(const Vector& fy) override;
   std::unique_ptr<LowerSolver> Fork() const override;
   bool Remember(Memory* memory) override;

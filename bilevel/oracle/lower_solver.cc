@@ -31,4 +31,9 @@ LowerSolverCounts LowerSolverCounts::operator-(const LowerSolverCounts& other) c
   return difference;
 }
 
+std::string LowerSolver::WhyNoSecondDerivative() const {
+  const std::string why = WhyNoDerivative();
+  return why.empty() ? "the lower solver has no second derivative of phi: no AdjointVector" : why;
+}
+
 }  // namespace bilevel

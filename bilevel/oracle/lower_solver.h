@@ -32,6 +32,9 @@ class LowerSolver {
   /// Why there is no derivative, for methods that need one; empty where there is.
   virtual std::string WhyNoDerivative() const { return ""; }
 
+  /// Why phi has no second derivative by AdjointVector and dy_dx; empty where it has one.
+  virtual std::string WhyNoSecondDerivative() const;
+
   /// From the start in *y to a stationary point. False, with message() saying why and *y
   /// untouched, where there is none to be had.
   virtual bool Solve(const Point& x, Point* y) = 0;
@@ -50,6 +53,9 @@ class LowerSolver {
 
   /// (dy*/dx)' fy for a gradient fy in y: one solve for any number of x.
   virtual bool Adjoint(const Vector& fy, Vector* product) = 0;
+
+  /// z with (d^2g/dy^2) z = fy, zero where a bound holds y: Adjoint's product is -(d^2g/dxdy) z.
+  virtual bool AdjointVector(const Vector& /*fy*/, Vector* /*z*/) { return false; }
 
   /// (dy*/dx) direction, by one solve, where the solver can: false otherwise.
   virtual bool Tangent(const Vector& /*direction*/, Vector* /*motion*/) { return false; }

@@ -72,6 +72,7 @@ struct OptimisticLowerSolver::PerScenario {
   bool SolveReduced(const Vector& v, Vector* t);
   // (f_yx + D^2_y D_x g[lambda])'v - g_yx' H^+ W v.
   void PullBack(const Vector& v, Vector* product) const;
+  void Hold(Vector* v) const;  // 0 in coordinates that are held.
   std::string FreeBlocks() const;
   // Those that hold y, and those that only touch it.
   void NameBounds(LowerSolverReport* report) const;
@@ -117,7 +118,6 @@ struct OptimisticLowerSolver::PerScenario {
   // Bounds; in optimistic_lower_solver_bounds.cc.
   void FindHeld();
   void Hold(SparseMatrix* yy, SparseMatrix* yx) const;
-  void Hold(Vector* v) const;
   bool Move(const Vector& direction, Point* point);
   bool CheckHeld();
 

@@ -1,0 +1,290 @@
+#include "bilevel/oracle/hyper_hessian.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/internal/rounding.h"
+#include "bilevel/base/internal/thrown.h"
+#include "bilevel/oracle/internal/frame_transport.h"
+#include "bilevel/oracle/internal/richardson.h"
+#include "bilevel/oracle/lower_solver.h"
+
+namespace bilevel {
+namespace {
+
+// The first step moves no coordinate by more than this, relative to 1 + its size.
+constexpr double kFirstStep = 4e-3;
+// Errors that are good enough, and of what is no derivative, relative to the largest entry.
+constexpr double kGood = 1e-11, kUseless = 1e-2;
+// Steps are halved at most so often, and no longer where so many have gained nothing.
+constexpr int kMostLevels = 12, kMostInVain = 3;
+// Where an evaluation fails a step away, it is tried so much nearer, so often.
+constexpr double kNearer = 1.0 / 16.0;
+constexpr int kMostApproaches = 4;
+// Shares of the largest entry, or of the parts of D psi, that are not rounding.
+constexpr double kVisible = 1e-6, kVisibleInParts = 1e-10;
+
+// The longest coordinate of a tangent vector, relative to 1 + the point's.
+double RelativeLength(const Point& point, const Vector& direction) {
+  double longest = 0.0;
+  for (const Space::Block& block : point.space().blocks()) {
+    if (block.tangent_size == 0) continue;
+    const auto own = direction.segment(block.tangent_offset, block.tangent_size).array();
+    const auto values = point.value().segment(block.offset, block.size).array();
+    longest = std::max(longest,
+                       block.manifold ? own.matrix().norm() / (1.0 + values.matrix().norm())
+                                      : (own.abs() / (1.0 + values.abs())).maxCoeff());
+  }
+  return longest;
+}
+
+// How many times the direction leads from a point to its bounds.
+double Room(const Point& point, const Vector& direction, double side) {
+  const Space& space = point.space();
+  double room = kInfinity;
+  for (int j = 0; space.has_bounds() && j < point.dim(); ++j) {
+    const int i = space.AmbientIndex(j);
+    const double slope = side * direction[j];
+    if (i < 0 || slope == 0.0) continue;
+    const double bound = slope > 0.0 ? space.UpperBound(j) : space.LowerBound(j);
+    room = std::min(room, std::max(0.0, (bound - point.value()[i]) / slope));
+  }
+  return room;
+}
+
+}  // namespace
+
+class HyperHessian::Implementation {
+ public:
+  explicit Implementation(Oracle* oracle)
+      : oracle_(*oracle),
+        moved_x_(&oracle->program().x),
+        moved_y_(&oracle->program().y),
+        x_frames_(&oracle->program().x),
+        y_frames_(&oracle->program().y) {}
+
+  bool Evaluate(const Point& x, const Point& y, const std::vector<char>& held, Matrix* hessian) {
+    x_ = &x;
+    y_ = &y;
+    message.clear();
+    error_ = along_free_ = 0.0;
+    if (!SetBase()) return false;
+    const int m = x.dim();
+    hessian->setZero(m, m);
+    for (int a = 0; a < m; ++a) {
+      if (!held.empty() && held[a]) continue;
+      if (oracle_.program().IsLate()) return Fail(Program::kTimeIsOver);
+      if (!DifferentiateAlong(a) || !AddCurvature(a)) return false;
+      hessian->col(a) = column_.head(m);
+    }
+    for (int b = 0; b < m; ++b) {
+      if (!held.empty() && held[b]) hessian->row(b).setZero();
+    }
+    return Judge(hessian);
+  }
+
+  Matrix dy_dx;
+  double relative_error = 0.0;
+  std::string message;
+
+ private:
+  bool Fail(const std::string& what) {
+    message = what;
+    return false;
+  }
+
+  // Y, z, and D psi at the point itself.
+  bool SetBase() {
+    LowerSolver& lower = oracle_.lower();
+    const std::string why = lower.WhyNoSecondDerivative();
+    if (!why.empty()) return Fail(why);
+    const std::string weak = lower.Report().weakly_active;
+    if (!weak.empty()) return Fail("phi has a kink: bounds of y are only weakly active, " + weak);
+    oracle_.f.Gradient(*x_, *y_, &fx_, &fy_);
+    if (!oracle_.ok()) return Fail(oracle_.error());
+    if (!lower.AdjointVector(fy_, &z_)) return Fail(lower.message());
+    dy_dx = lower.dy_dx();
+    if (!dy_dx.allFinite()) return Fail(lower.message());
+    if (!lower.AnyFreeDirection(&free_)) free_.setZero(y_->dim());
+    if (!x_frames_.SetBase(*x_)) return Fail(x_frames_.message());
+    if (!y_frames_.SetBase(*y_)) return Fail(y_frames_.message());
+    step_.setZero(x_->dim());
+    if (!GradientOfPsi(0, 0.0, &base_)) return Fail(oracle_.error());
+    SetSteps();
+    return true;
+  }
+
+  // Of each direction, and what the parts of D psi are along it.
+  void SetSteps() {
+    const int m = x_->dim();
+    const Vector parts_in_y = fy_.cwiseAbs() + hz_.cwiseAbs();
+    steps_.setOnes(m + 1);
+    parts_ = 0.0;
+    for (int a = 0; a < m; ++a) {
+      step_[a] = 1.0;
+      const Vector motion = dy_dx.col(a);
+      steps_[a] = kFirstStep / std::max(RelativeLength(*x_, step_), RelativeLength(*y_, motion));
+      step_[a] = 0.0;
+      const double part = std::abs(fx_[a]) + std::abs(jz_[a]) + motion.cwiseAbs().dot(parts_in_y);
+      parts_ = std::max(parts_, steps_[a] * part);
+    }
+    const double length = RelativeLength(*y_, free_);
+    if (length > 0.0) steps_[m] = kFirstStep / length;
+  }
+
+  // column_ <- the derivative, along the a-th of the columns of [I; Y], of D psi along all of them
+  // and along a free direction.
+  bool DifferentiateAlong(int a) {
+    bool is_central;
+    double first;
+    if (!ChooseStep(a, &is_central, &first)) return false;
+    for (int approach = 0;; ++approach, first *= kNearer) {
+      if (Extrapolate(a, is_central, first)) break;
+      if (approach == kMostApproaches) return Fail(oracle_.error());
+      oracle_.Clear();
+    }
+    column_ = richardson_.limit();
+    error_ = std::max(error_, steps_[a] * richardson_.error());
+    const int m = x_->dim();
+    along_free_ = std::max(along_free_, steps_[a] * steps_[m] * std::abs(column_[m]));
+    return true;
+  }
+
+  // Within the bounds of x and y: to both sides, or to the one where there is more room.
+  bool ChooseStep(int a, bool* is_central, double* first) {
+    double room[2];
+    for (const int i : {0, 1}) {
+      const double side = i == 0 ? 1.0 : -1.0;
+      step_[a] = 1.0;
+      room[i] = std::min(Room(*x_, step_, side), Room(*y_, dy_dx.col(a), side));
+      step_[a] = 0.0;
+    }
+    const double both = std::min(room[0], room[1]), one = std::max(room[0], room[1]);
+    *is_central = both >= 0.25 * steps_[a];
+    *first = std::min(steps_[a], *is_central ? both : one);
+    if (!*is_central && room[1] > room[0]) *first = -*first;
+    return *first != 0.0 || Fail(x_->space().BlockOf(a).name +
+                                 " cannot move: bounds, of it or of y, are in the way of both "
+                                 "sides, and phi has no second derivative there");
+  }
+
+  // False: an evaluation failed, and the oracle has latched.
+  bool Extrapolate(int a, bool is_central, double step) {
+    richardson_.Begin(is_central, steps_);
+    for (int level = 0; level < kMostLevels; ++level, step *= 0.5) {
+      if (!GradientOfPsi(a, step, &there_)) return false;
+      if (is_central) {
+        if (!GradientOfPsi(a, -step, &opposite_)) return false;
+        richardson_.Add((there_ - opposite_) / (2.0 * step));
+      } else {
+        richardson_.Add((there_ - base_) / step);
+      }
+      const double good = kGood * richardson_.size() + 4.0 * kEpsilon * parts_ / std::abs(step);
+      if (richardson_.error() <= good || richardson_.num_in_vain() >= kMostInVain) break;
+    }
+    return true;
+  }
+
+  // D psi with z held, `step` along the a-th column of [I; Y], along all of these columns and the
+  // free direction. z, the columns and D psi go from frame to frame by projection: which way does
+  // not count, since psi_y and the change of g_y along the columns are 0 at the point.
+  bool GradientOfPsi(int a, double step, Vector* along) {
+    moved_x_ = *x_;
+    moved_y_ = *y_;
+    step_[a] = step;
+    const bool moved = moved_x_.Move(step_) && moved_y_.Move(step * dy_dx.col(a));
+    step_[a] = 0.0;
+    if (!moved) oracle_.Fail("x or y cannot move: a manifold failed");
+    for (FrameTransport* frames : {&x_frames_, &y_frames_}) {
+      if (oracle_.ok() && !frames->SetTarget(frames == &x_frames_ ? moved_x_ : moved_y_)) {
+        oracle_.Fail(frames->message());
+      }
+    }
+    moved_z_ = z_;
+    y_frames_.ToTarget(&moved_z_);
+    oracle_.f.Gradient(moved_x_, moved_y_, &fx_, &fy_);
+    oracle_.g.HessianProduct(moved_x_, moved_y_, moved_z_, &hz_, &jz_);
+    if (!oracle_.ok()) return false;
+    psi_x_ = fx_ - jz_;
+    psi_y_ = fy_ - hz_;
+    x_frames_.ToBase(&psi_x_);
+    y_frames_.ToBase(&psi_y_);
+    along->resize(x_->dim() + 1);
+    along->head(x_->dim()) = psi_x_;
+    along->head(x_->dim()).noalias() += dy_dx.transpose() * psi_y_;
+    (*along)[x_->dim()] = free_.dot(psi_y_);
+    return true;
+  }
+
+  // Of the retraction of x, where its gradient is not 0.
+  bool AddCurvature(int a) {
+    const Space& space = x_->space();
+    const Space::Block& block = space.BlockOf(a);
+    const int b = static_cast<int>(&block - space.blocks().data());
+    if (space.curvature(b).is_zero()) return true;
+    const Vector ambient = x_frames_.AmbientAtBase(b, base_);
+    Vector direction = Vector::Zero(block.tangent_size), product = direction;
+    direction[a - block.tangent_offset] = 1.0;
+    const auto who = [&] { return "the manifold of " + block.name; };
+    const auto add = [&] {
+      return space.curvature(b).AddProduct(
+          x_->value().data() + block.offset, ambient.data(), direction.data(), product.data());
+    };
+    if (!NameThrown(who, add)) return Fail(who() + " could not be differentiated twice");
+    column_.segment(block.tangent_offset, block.tangent_size) += product;
+    return true;
+  }
+
+  // Symmetrises it, and says whether it is what it should be.
+  bool Judge(Matrix* hessian) {
+    const auto steps = steps_.head(x_->dim()).asDiagonal();
+    const double largest = (steps * *hessian * steps).cwiseAbs().maxCoeff();
+    const Matrix skew = 0.5 * (*hessian - hessian->transpose());
+    *hessian -= skew;
+    error_ = std::max(error_, (steps * skew * steps).cwiseAbs().maxCoeff());
+    const double rounding = kVisibleInParts * parts_;
+    relative_error = error_ > 0.0 ? error_ / std::max(largest, rounding) : 0.0;
+    if (along_free_ > kVisible * largest + rounding) {
+      return Fail(
+          "the second derivative of f depends on directions of y that the lower level leaves free");
+    }
+    if (!(error_ <= kUseless * largest + rounding)) {
+      return Fail("differences of phi's exact gradients do not agree on a second derivative (to " +
+                  Scientific(relative_error) + "): there is a kink beside x, or noise");
+    }
+    return true;
+  }
+
+  Oracle& oracle_;
+  const Point* x_ = nullptr;
+  const Point* y_ = nullptr;
+  Point moved_x_, moved_y_;
+  FrameTransport x_frames_, y_frames_;
+  Vector z_, moved_z_, free_, step_;
+  Vector fx_, fy_, jz_, hz_, psi_x_, psi_y_;  // Where it was evaluated last.
+  Vector base_, there_, opposite_, column_;
+  Vector steps_;        // The first ones.
+  double parts_ = 0.0;  // The largest part of D psi along a first step.
+  Richardson richardson_;
+  // In first steps: the error, and how f's derivative along a free direction changes.
+  double error_ = 0.0, along_free_ = 0.0;
+};
+
+HyperHessian::HyperHessian(Oracle* oracle)
+    : implementation_(std::make_unique<Implementation>(oracle)) {}
+
+HyperHessian::~HyperHessian() = default;
+
+bool HyperHessian::Evaluate(const Point& x,
+                            const Point& y,
+                            const std::vector<char>& held,
+                            Matrix* hessian) {
+  return implementation_->Evaluate(x, y, held, hessian);
+}
+
+const Matrix& HyperHessian::dy_dx() const { return implementation_->dy_dx; }
+double HyperHessian::relative_error() const { return implementation_->relative_error; }
+const std::string& HyperHessian::message() const { return implementation_->message; }
+
+}  // namespace bilevel
