@@ -238,8 +238,8 @@ void SolveSimpleBilevel(const Solver::Options& options, Problem* problem, Solver
 /// The uncertainty of x at the current x, an optimum found by any method or means; the lower level
 /// is solved with `options`, and nothing of the user's is changed.
 ///   kGaussNewton: (J'J)^-1, for an upper level of least squares; one factorisation.
-///   kExact: the inverse of d^2 phi/dx^2, by differences of the exact gradient: four lower solves a
-///       coordinate of x. Without least squares above, phi is taken for a negative log-likelihood.
+///   kExact: the inverse of d^2 phi/dx^2 by that factorisation, without further lower solves, see
+///       HyperHessian. Without least squares above, phi is taken for a negative log-likelihood.
 /// False: *message (may be nullptr) says why, for instance that x is no minimum of phi.
 bool ComputeUncertainty(const Solver::Options& options,
                         HessianKind kind,

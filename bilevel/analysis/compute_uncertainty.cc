@@ -1,11 +1,9 @@
-#include <algorithm>
-#include <cmath>
-#include <exception>
+#include <vector>
 
 #include "bilevel/base/internal/bookkeeping.h"
-#include "bilevel/base/internal/finite_differences.h"
 #include "bilevel/base/internal/thrown.h"
 #include "bilevel/internal/prepared_problem.h"
+#include "bilevel/oracle/hyper_hessian.h"
 #include "bilevel/oracle/hyper_objective.h"
 #include "bilevel/program/program.h"
 #include "bilevel/solver.h"
@@ -46,35 +44,12 @@ std::string Compute(const Solver::Options& options,
            "without learned losses; HessianKind::kExact takes any";
   }
   if (kind == HessianKind::kExact) {
-    // Central differences of the gradient, of fourth order.
-    constexpr double kStep = 1e-3;
-    const int m = x.dim();
-    second = Matrix::Zero(m, m);
-    const Space& space = x.space();
-    for (int i = 0; i < m; ++i) {
-      if (space.IsHeld(x.value().data(), i, gradient[i])) continue;
-      double step = kStep;
-      if (const int k = space.AmbientIndex(i); k >= 0) {
-        step *= std::max(1.0, std::abs(x.value()[k]));
-        step = std::min({step,
-                         0.5 * (x.value()[k] - space.LowerBound(i)),
-                         0.5 * (space.UpperBound(i) - x.value()[k])});
-        if (!(step > 0.0)) {
-          return space.BlockOf(i).name +
-                 " stands at a bound that does not hold it: phi has no "
-                 "second derivative there";
-        }
-      }
-      for (const DifferencePoint& point : kFourthOrder) {
-        Point moved = x;
-        Vector own;
-        if (!moved.Move(point.at * step * Vector::Unit(m, i)))
-          return "x cannot move: its manifold failed";
-        if (!phi.Evaluate(moved, &value, &own)) return phi.message();
-        second.col(i) += point.Weight(step) * own;
-      }
+    std::vector<char> held(x.dim());
+    for (int i = 0; i < x.dim(); ++i) {
+      held[i] = x.space().IsHeld(x.value().data(), i, gradient[i]);
     }
-    second = 0.5 * (second + second.transpose()).eval();
+    HyperHessian hessian(&oracle);
+    if (!hessian.Evaluate(x, phi.y(), held, &second)) return hessian.message();
   }
   uncertainty->Compute(x, second, gradient, kind, squared_residuals, num_residuals);
   return uncertainty->message();

@@ -11,7 +11,7 @@ namespace bilevel {
 namespace {
 
 // Eigenvalues of the second derivative, scaled to a unit diagonal, below these shares of the
-// largest are rounding: of a product of Jacobians, and of differenced gradients.
+// largest are rounding: of a product of Jacobians, and of HyperHessian's differences.
 constexpr double kFlat = 1e-12, kFlatDifferenced = 1e-6;
 // A combination with less than this share along a flat direction does not see it.
 constexpr double kUnseen = 1e-6;
@@ -243,8 +243,8 @@ bool Uncertainty::GetStandardError(
 std::vector<std::pair<std::string, std::string>> Uncertainty::Rows(int most) const {
   std::vector<std::pair<std::string, std::string>> rows;
   if (!available_) return rows;
-  std::string what = kind_ == HessianKind::kExact ? "s^2 (d^2 phi/dx^2)^-1, differenced"
-                                                  : "s^2 (J'J)^-1, Gauss-Newton";
+  std::string what =
+      kind_ == HessianKind::kExact ? "s^2 (d^2 phi/dx^2)^-1" : "s^2 (J'J)^-1, Gauss-Newton";
   if (degrees_of_freedom_ == 0) {
     what += "; s is not known: no more residuals than parameters";
   } else {
