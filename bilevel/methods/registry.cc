@@ -13,6 +13,7 @@
 #include "bilevel/methods/hyper_objective/ia_gm.h"
 #include "bilevel/methods/hyper_objective/levenberg_marquardt.h"
 #include "bilevel/methods/hyper_objective/line_search.h"
+#include "bilevel/methods/hyper_objective/newton.h"
 #include "bilevel/methods/hyper_objective/optimistic.h"
 #include "bilevel/methods/hyper_objective/projected_lbfgs.h"
 #include "bilevel/methods/stochastic/alset.h"
@@ -98,6 +99,7 @@ const std::vector<std::pair<std::string, Factory>>& Methods() {
       {"ncg", [] { return std::make_unique<LineSearch>(ceres::NONLINEAR_CONJUGATE_GRADIENT); }},
       {"steepest_descent", [] { return std::make_unique<LineSearch>(ceres::STEEPEST_DESCENT); }},
       {"projected_lbfgs", [] { return std::make_unique<ProjectedLbfgs>(); }},
+      {"newton", [] { return std::make_unique<Newton>(); }},
       {"gradient_sampling", [] { return std::make_unique<GradientSampling>(); }},
       {"optimistic", [] { return std::make_unique<Optimistic>(std::make_unique<Auto>()); }},
       {"gradient_descent", [] { return Exact("gradient_descent", StepRule::kGradient); }},

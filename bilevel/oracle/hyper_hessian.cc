@@ -15,8 +15,8 @@ namespace {
 
 // The first step moves no coordinate by more than this, relative to 1 + its size.
 constexpr double kFirstStep = 4e-3;
-// Errors that are good enough, and of what is no derivative, relative to the largest entry.
-constexpr double kGood = 1e-11, kUseless = 1e-2;
+// The error of what is no derivative, relative to the largest entry.
+constexpr double kUseless = 1e-2;
 // Steps are halved at most so often, and no longer where so many have gained nothing.
 constexpr int kMostLevels = 12, kMostInVain = 3;
 // Where an evaluation fails a step away, it is tried so much nearer, so often.
@@ -57,8 +57,9 @@ double Room(const Point& point, const Vector& direction, double side) {
 
 class HyperHessian::Implementation {
  public:
-  explicit Implementation(Oracle* oracle)
+  Implementation(Oracle* oracle, double tolerance)
       : oracle_(*oracle),
+        tolerance_(tolerance),
         moved_x_(&oracle->program().x),
         moved_y_(&oracle->program().y),
         x_frames_(&oracle->program().x),
@@ -180,8 +181,10 @@ class HyperHessian::Implementation {
       } else {
         richardson_.Add((there_ - base_) / step);
       }
-      const double good = kGood * richardson_.size() + 4.0 * kEpsilon * parts_ / std::abs(step);
-      if (richardson_.error() <= good || richardson_.num_in_vain() >= kMostInVain) break;
+      const double rounding = 4.0 * kEpsilon * parts_ / std::abs(step);
+      if (richardson_.error() <= tolerance_ * richardson_.size() + rounding ||
+          richardson_.num_in_vain() >= kMostInVain)
+        break;
     }
     return true;
   }
@@ -257,6 +260,7 @@ class HyperHessian::Implementation {
   }
 
   Oracle& oracle_;
+  const double tolerance_;
   const Point* x_ = nullptr;
   const Point* y_ = nullptr;
   Point moved_x_, moved_y_;
@@ -271,8 +275,8 @@ class HyperHessian::Implementation {
   double error_ = 0.0, along_free_ = 0.0;
 };
 
-HyperHessian::HyperHessian(Oracle* oracle)
-    : implementation_(std::make_unique<Implementation>(oracle)) {}
+HyperHessian::HyperHessian(Oracle* oracle, double tolerance)
+    : implementation_(std::make_unique<Implementation>(oracle, tolerance)) {}
 
 HyperHessian::~HyperHessian() = default;
 

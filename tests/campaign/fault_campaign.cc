@@ -3,7 +3,7 @@
 //
 //     fault_campaign [--positions=40] [--seconds=1e9] [--verbose]
 //
-// So many calls of each site, spread over a solve, in every way, once and for ever, by eight
+// So many calls of each site, spread over a solve, in every way, once and for ever, by nine
 // methods, on one and two threads. Each method has a process of its own; one that dies is counted,
 // and goes on after the point that killed it.
 #include <sys/mman.h>
@@ -27,6 +27,7 @@ const char* const kMethods[] = {"auto",
                                 "levenberg_marquardt",
                                 "lbfgs",
                                 "projected_lbfgs",
+                                "newton",
                                 "adam",
                                 "bome",
                                 "igfm",

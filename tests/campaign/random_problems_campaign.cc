@@ -38,7 +38,7 @@ struct Arguments {
   double tolerance = 0.0;  // 0: the defaults.
   bool verbose = false;
   std::string methods =
-      "auto,levenberg_marquardt,lbfgs,projected_lbfgs,bfgs,gradient_descent,hoag,bome,igfm,"
+      "auto,levenberg_marquardt,lbfgs,projected_lbfgs,newton,bfgs,gradient_descent,hoag,bome,igfm,"
       "pattern_search,optimistic,adam";
 };
 

@@ -1,0 +1,256 @@
+#include "bilevel/methods/hyper_objective/newton.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/internal/rounding.h"
+#include "bilevel/base/memory.h"
+#include "bilevel/methods/estimators/internal/active_bounds.h"
+#include "bilevel/methods/hyper_objective/internal/cubic_model.h"
+#include "bilevel/oracle/hyper_hessian.h"
+#include "bilevel/oracle/hyper_objective.h"
+#include "bilevel/oracle/lower_solver.h"
+
+namespace bilevel {
+namespace {
+
+// Of D^2 phi.
+constexpr double kTolerance = 1e-6;
+// The first sigma is this small a share of phi's curvature, unless a step is then too long.
+constexpr double kFirstSigma = 1e-6;
+// No step is so many times as long as the one before.
+constexpr double kMostGrowth = 10.0;
+
+}  // namespace
+
+// The run of one solve.
+class Newton::Run {
+ public:
+  Run(const Options& options, Oracle& oracle, State& state, Monitor* monitor, std::string* message)
+      : options_(options),
+        oracle_(oracle),
+        state_(state),
+        monitor_(*monitor),
+        message_(*message),
+        phi_(&oracle, state.y),
+        hessian_(&oracle, kTolerance),
+        held_(state.x.dim()),
+        longest_(options.longest_first_step) {
+    phi_.set_use_tangent(false);  // dy*/dx is there.
+  }
+
+  Outcome Minimize() {
+    const Monitor::Remember remember = [this](Memory* memory) { return Remember(memory); };
+    if (!monitor_.Resume(&state_, remember)) {
+      if (!phi_.Evaluate(state_.x, &value_, &gradient_)) {
+        message_ = phi_.message();
+        return Outcome::kFailure;
+      }
+      Report();
+      if (!outcome_) Differentiate();
+    }
+    while (!outcome_) {
+      if (!monitor_.Rest(&state_, remember)) return Outcome::kNoConvergence;
+      if (!Step()) break;
+      Report();
+      if (!outcome_ && !WasLastStep()) Differentiate();
+    }
+    return *outcome_;
+  }
+
+ private:
+  // The run ends.
+  void End(Outcome outcome, const std::string& message) {
+    outcome_ = outcome;
+    message_ = message;
+  }
+
+  bool Remember(Memory* memory) {
+    memory->Keep("value", &value_);
+    memory->Keep("gradient", &gradient_);
+    memory->Keep("held", &held_);
+    memory->Keep("second_derivative", &b_);
+    memory->Keep("dy_dx", &dy_dx_);
+    memory->Keep("sigma", &sigma_);
+    memory->Keep("longest", &longest_);
+    phi_.Remember(memory);
+    if (memory->recalls()) MakeModel();
+    return true;
+  }
+
+  void Report() {
+    phi_.Accept();
+    state_.y = phi_.y();
+    Progress progress;
+    progress.objective = value_;
+    progress.gradient_max_norm = ProjectedMaxNorm(state_.x, gradient_);
+    progress.step_norm = step_norm_;
+    if (is_hidden_) progress.keep = Progress::kAlways;  // phi is rounding: the gradient has told.
+    if (!monitor_.Report(state_, progress)) outcome_ = Outcome::kNoConvergence;
+    ++oracle_.iteration;
+  }
+
+  // B at x, and whether x is where the run is to end.
+  void Differentiate() {
+    const bool is_small = ProjectedMaxNorm(state_.x, gradient_) <= monitor_.gradient_tolerance();
+    for (int j = 0; j < state_.x.dim(); ++j) {
+      held_[j] = state_.x.space().IsHeld(state_.x.value().data(), j, gradient_[j]);
+    }
+    if (!hessian_.Evaluate(state_.x, state_.y, held_, &b_)) {
+      oracle_.Clear();
+      const std::string why = "there is no second derivative of phi: " + hessian_.message();
+      return is_small ? End(Outcome::kConverged,
+                            "the projected gradient is below the gradient tolerance; " + why)
+                      : End(Outcome::kFailure, why);
+    }
+    dy_dx_ = hessian_.dy_dx();
+    MakeModel();
+    if (is_small && (free_.empty() || model_->is_convex())) {
+      End(Outcome::kConverged,
+          "the projected gradient is below the gradient tolerance, and phi curves nowhere down");
+    }
+  }
+
+  // m, of the coordinates that no bound holds.
+  void MakeModel() {
+    free_.clear();
+    for (int j = 0; j < state_.x.dim(); ++j) {
+      if (!held_[j]) free_.push_back(j);
+    }
+    if (!free_.empty()) model_.emplace(gradient_(free_), b_(free_, free_));
+  }
+
+  // Its minimiser of a length up to `longest`, by as large a sigma as that takes.
+  Vector Minimize(double longest) {
+    if (!(sigma_ > 0.0)) {
+      sigma_ = kFirstSigma * std::max(model_->largest_curvature() / longest,
+                                      gradient_(free_).norm() / (longest * longest));
+    }
+    Vector s = model_->Minimize(sigma_);
+    for (; s.norm() > longest; s = model_->Minimize(sigma_)) sigma_ *= options_.gamma;
+    return s;
+  }
+
+  // One that decreases phi. False: the run ends.
+  bool Step() {
+    std::string refusal;
+    double longest = longest_;
+    for (int trial = 0; trial < options_.max_num_trials; ++trial) {
+      const Vector full = Minimize(longest);
+      longest = 0.5 * full.norm();
+      Point x = state_.x, y = state_.y;
+      Vector step = Vector::Zero(x.dim());
+      step(free_) = full;
+      if (!x.Move(step) ||
+          !x.space().Minus(x.value().data(), state_.x.value().data(), step.data())) {
+        continue;
+      }
+      const double expected = -model_->Change(step(free_), sigma_);
+      if (!(step.norm() > 0.0) || !(expected > 0.0)) continue;  // Bounds have made it another.
+      y.Move(dy_dx_ * step);
+      double value;
+      Vector gradient;
+      if (!phi_.Evaluate(x, &value, &gradient, &y.value())) {
+        refusal = phi_.message();
+        monitor_.Reject(refusal);
+        continue;
+      }
+      const double rho = (value_ - value) / expected;
+      is_hidden_ = expected < kHiddenInPhi * std::abs(value_) &&
+                   std::abs(value - value_) < kRoundingOfPhi * std::abs(value_);
+      if (is_hidden_ &&
+          !(ProjectedMaxNorm(x, gradient) < 0.5 * ProjectedMaxNorm(state_.x, gradient_))) {
+        End(Outcome::kConverged, "further steps are lost in the rounding of phi");
+        return false;
+      }
+      if (!is_hidden_ && !(rho >= options_.eta_1)) continue;
+      if (is_hidden_ || rho > options_.eta_2) sigma_ /= options_.gamma;
+      promised_ = model_->is_convex() ? model_->NewtonDecrease() : kInfinity;
+      is_newtons_ = expected >= 0.5 * promised_;
+      step_norm_ = step.norm();
+      longest_ = kMostGrowth * step_norm_;
+      state_.x = x;
+      value_ = value;
+      std::swap(gradient_, gradient);
+      return true;
+    }
+    GiveUp(refusal);
+    return false;
+  }
+
+  void GiveUp(const std::string& refusal) {
+    const double promised = model_->is_convex() ? model_->NewtonDecrease() : kInfinity;
+    if (promised <= kRoundingOfPhi * std::abs(value_)) {
+      End(Outcome::kConverged,
+          "no step decreases phi, and Newton's was expected to by a relative " +
+              Scientific(promised / std::abs(value_)) + " only");
+    } else {
+      End(Outcome::kFailure,
+          refusal.empty() ? "no step along phi's model decreases it"
+                          : "no trial could be evaluated: " + refusal);
+    }
+  }
+
+  // By what Newton's step has promised: one that sigma or a bound has kept short says little.
+  bool WasLastStep() {
+    const double tolerance = monitor_.parameter_tolerance();
+    if (promised_ <= monitor_.function_tolerance() * std::abs(value_)) {
+      End(Outcome::kConverged,
+          "the relative change of phi that Newton's step promised was below the function "
+          "tolerance");
+    } else if (is_newtons_ && step_norm_ <= tolerance * (state_.x.value().norm() + tolerance)) {
+      End(Outcome::kConverged, "the relative step is below the parameter tolerance");
+    }
+    return outcome_.has_value();
+  }
+
+  const Options& options_;
+  Oracle& oracle_;
+  State& state_;
+  Monitor& monitor_;
+  std::string& message_;
+  HyperObjective phi_;
+  HyperHessian hessian_;
+
+  double value_ = 0.0;  // At state_.x, as all these.
+  Vector gradient_;
+  std::vector<char> held_;  // By bounds that the gradient pushes against.
+  Matrix b_, dy_dx_;
+  std::vector<int> free_;  // The other coordinates, and phi's model in them.
+  std::optional<CubicModel> model_;
+
+  double sigma_ = 0.0;                                            // Not known yet.
+  double longest_;                                                // Step to come.
+  double step_norm_ = Progress::kUnknown, promised_ = kInfinity;  // Of the last step.
+  bool is_newtons_ = false;                                       // But for a little.
+  bool is_hidden_ = false;          // phi could not tell it from rounding.
+  std::optional<Outcome> outcome_;  // Once the run has ended.
+};
+
+std::string Newton::Check(const Oracle& oracle) {
+  const std::string wrong =
+      FirstNotPositive({{"newton.longest_first_step", options_.longest_first_step},
+                        {"newton.eta_1", options_.eta_1},
+                        {"newton.eta_2", options_.eta_2},
+                        {"newton.max_num_trials", options_.max_num_trials}});
+  if (!wrong.empty()) return wrong;
+  if (!(options_.gamma > 1.0)) return "newton.gamma must be larger than 1";
+  if (!(options_.eta_1 <= options_.eta_2 && options_.eta_2 < 1.0)) {
+    return "newton.eta_1 must be at most newton.eta_2, and that less than 1";
+  }
+  return oracle.lower().WhyNoSecondDerivative();
+}
+
+Method::Outcome Newton::Minimize(Oracle& oracle,
+                                 State& state,
+                                 Monitor* monitor,
+                                 std::string* message) {
+  return Run(options_, oracle, state, monitor, message).Minimize();
+}
+
+}  // namespace bilevel
