@@ -15,10 +15,10 @@ namespace {
 
 // The first step moves no coordinate by more than this, relative to 1 + its size.
 constexpr double kFirstStep = 4e-3;
-// The error of what is no derivative, relative to the largest entry.
-constexpr double kUseless = 1e-2;
-// Steps are halved at most so often, and no longer where so many have gained nothing.
-constexpr int kMostLevels = 12, kMostInVain = 3;
+// Steps are halved at most so often, to come nearer than a kink; and no longer where so many have
+// gained nothing, if the error is no larger than noise may be, relative to the largest entry.
+constexpr int kMostLevels = 16, kMostInVain = 3;
+constexpr double kNoise = 1e-5;
 // Where an evaluation fails a step away, it is tried so much nearer, so often.
 constexpr double kNearer = 1.0 / 16.0;
 constexpr int kMostApproaches = 4;
@@ -57,9 +57,9 @@ double Room(const Point& point, const Vector& direction, double side) {
 
 class HyperHessian::Implementation {
  public:
-  Implementation(Oracle* oracle, double tolerance)
+  Implementation(Oracle* oracle, const Options& options)
       : oracle_(*oracle),
-        tolerance_(tolerance),
+        options_(options),
         moved_x_(&oracle->program().x),
         moved_y_(&oracle->program().y),
         x_frames_(&oracle->program().x),
@@ -181,10 +181,10 @@ class HyperHessian::Implementation {
       } else {
         richardson_.Add((there_ - base_) / step);
       }
+      const double size = richardson_.size(), error = richardson_.error();
       const double rounding = 4.0 * kEpsilon * parts_ / std::abs(step);
-      if (richardson_.error() <= tolerance_ * richardson_.size() + rounding ||
-          richardson_.num_in_vain() >= kMostInVain)
-        break;
+      if (error <= options_.tolerance * size + rounding) break;
+      if (error <= kNoise * size && richardson_.num_in_vain() >= kMostInVain) break;
     }
     return true;
   }
@@ -252,7 +252,7 @@ class HyperHessian::Implementation {
       return Fail(
           "the second derivative of f depends on directions of y that the lower level leaves free");
     }
-    if (!(error_ <= kUseless * largest + rounding)) {
+    if (!(error_ <= rounding) && error_ > options_.largest_error * largest) {
       return Fail("differences of phi's exact gradients do not agree on a second derivative (to " +
                   Scientific(relative_error) + "): there is a kink beside x, or noise");
     }
@@ -260,7 +260,7 @@ class HyperHessian::Implementation {
   }
 
   Oracle& oracle_;
-  const double tolerance_;
+  const Options options_;
   const Point* x_ = nullptr;
   const Point* y_ = nullptr;
   Point moved_x_, moved_y_;
@@ -275,8 +275,8 @@ class HyperHessian::Implementation {
   double error_ = 0.0, along_free_ = 0.0;
 };
 
-HyperHessian::HyperHessian(Oracle* oracle, double tolerance)
-    : implementation_(std::make_unique<Implementation>(oracle, tolerance)) {}
+HyperHessian::HyperHessian(Oracle* oracle, const Options& options)
+    : implementation_(std::make_unique<Implementation>(oracle, options)) {}
 
 HyperHessian::~HyperHessian() = default;
 

@@ -31,9 +31,17 @@ namespace bilevel {
 /// do not depend on the number of threads.
 class HyperHessian {
  public:
-  /// The oracle is not owned. tolerance: of relative_error(), where extrapolating ends; with 1e-6
-  /// it is most often four evaluations a column, and the result much better.
-  explicit HyperHessian(Oracle* oracle, double tolerance = 1e-11);
+  struct Options {
+    /// Of relative_error(), where extrapolating ends. With 1e-6 a column takes four evaluations
+    /// most often, and is much better than that.
+    double tolerance = 1e-11;
+    /// A larger relative_error() is refused: that of a kink nearby is about 1.
+    double largest_error = 1e-2;
+  };
+
+  /// The oracle is not owned.
+  explicit HyperHessian(Oracle* oracle) : HyperHessian(oracle, Options()) {}
+  HyperHessian(Oracle* oracle, const Options& options);
   ~HyperHessian();
 
   /// At a solved (x, y) that the lower solver was last differentiated at (Oracle::Differentiate).

@@ -83,7 +83,8 @@ TEST(RandomProblems, GradientsAgreeWithDifferences) {
 TEST(RandomProblems, ConvergenceIsWhatItPromises) {
   int num_verified = 0;
   for (unsigned seed = 1; seed <= kNumSolved; ++seed) {
-    for (const std::string method : {"auto", "levenberg_marquardt", "projected_lbfgs", "bfgs"}) {
+    for (const std::string method :
+         {"auto", "levenberg_marquardt", "projected_lbfgs", "newton", "bfgs"}) {
       RandomProblem random(seed);
       const Solver::Options options;
       const Solver::Summary summary = SolveBy(method, options, &random);

@@ -245,6 +245,24 @@ TEST(HyperHessian, CostFunctionsWithoutSecondDerivatives) {
   EXPECT_LT(off, 10.0 * of_opaque.hessian->relative_error());
 }
 
+struct Twice {
+  template <typename T>
+  bool operator()(const T* y, T* value) const {
+    *value = 2.0 * y[0];
+    return true;
+  }
+};
+
+TEST(HyperHessian, NoneOfALinearPhi) {
+  double x = 0.7, y = 0.0;
+  Problem problem;
+  problem.AddUpperParameterBlock(&x, 1);
+  problem.lower()->AddResidualBlock(DifferenceCost(), nullptr, &y, &x);
+  problem.AddTerm(Level::kUpper, std::make_unique<AutoDiffObjective<Twice, 1>>(), {{&y, 1}});
+  Phi phi(&problem);
+  EXPECT_NEAR(phi.Hessian()(0, 0), 0.0, 1e-12);
+}
+
 TEST(HyperHessian, ByConjugateGradients) {
   Fit fit;
   const Matrix expected = Phi(&fit.problem).Hessian();
@@ -642,14 +660,18 @@ TEST(HyperHessian, RefusalsSayWhy) {
     EXPECT_THAT(phi.hessian->message(), HasSubstr("weakly active"));
     EXPECT_TRUE(phi.oracle->ok());
   }
-  {  // At Huber's kink y* bends: phi'' is 1/4 and 1 on its sides.
-    double x = 2.0, y = 0.5;
+  for (const double beside : {0.0, 1e-5}) {  // At Huber's kink y* bends: phi'' is 1/4 and 1.
+    double x = 2.0 + beside, y = 0.5;
     Problem problem;
     problem.AddUpperParameterBlock(&x, 1);
     problem.lower()->AddResidualBlock(DifferenceCost(), nullptr, &y, &x);
     problem.lower()->AddResidualBlock(TargetCost(0.0), new ceres::HuberLoss(1.0), &y);
     problem.upper()->AddResidualBlock(TargetCost(0.0), nullptr, &y);
     Phi phi(&problem);
+    if (beside > 0.0) {
+      EXPECT_NEAR(phi.Hessian()(0, 0), 1.0, 1e-8);
+      continue;
+    }
     EXPECT_FALSE(phi.Evaluate(&unused));
     EXPECT_THAT(phi.hessian->message(), HasSubstr("kink"));
   }

@@ -19,8 +19,8 @@
 namespace bilevel {
 namespace {
 
-// Of D^2 phi.
-constexpr double kTolerance = 1e-6;
+// Digits enough for a step. It is phi that judges a step: beside a kink what there is will do.
+constexpr HyperHessian::Options kForSteps = {1e-6, kInfinity};
 // The first sigma is this small a share of phi's curvature, unless a step is then too long.
 constexpr double kFirstSigma = 1e-6;
 // No step is so many times as long as the one before.
@@ -38,7 +38,7 @@ class Newton::Run {
         monitor_(*monitor),
         message_(*message),
         phi_(&oracle, state.y),
-        hessian_(&oracle, kTolerance),
+        hessian_(&oracle, kForSteps),
         held_(state.x.dim()),
         longest_(options.longest_first_step) {
     phi_.set_use_tangent(false);  // dy*/dx is there.

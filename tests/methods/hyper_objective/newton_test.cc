@@ -194,6 +194,19 @@ TEST(Newton, LeastEigenvectorOnTheSphere) {
   }
 }
 
+// phi' is that of y* = x up to x = 1, and bends there, where the least is.
+TEST(Newton, EndsAtAKinkOfTheGradient) {
+  double x = 6.0, y = 0.5;
+  Problem problem;
+  problem.AddUpperParameterBlock(&x, 1);
+  problem.lower()->AddResidualBlock(DifferenceCost(), nullptr, &y, &x);
+  problem.lower()->AddResidualBlock(TargetCost(0.0), new ceres::HuberLoss(1.0), &y);
+  problem.upper()->AddResidualBlock(TargetCost(1.0), nullptr, &y);
+  const Solver::Summary summary = SolveBy(CreateMethod("newton"), &problem);
+  EXPECT_NEAR(x, 2.0, 1e-8);
+  EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.FullReport();
+}
+
 TEST(Newton, SaysWhatItCannotDo) {
   {  // y* = max(x, 0) at x = 0.
     double x = 0.0, y = 0.0;
