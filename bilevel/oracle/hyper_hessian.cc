@@ -247,6 +247,7 @@ class HyperHessian::Implementation {
     *hessian -= skew;
     error_ = std::max(error_, (steps * skew * steps).cwiseAbs().maxCoeff());
     const double rounding = kVisibleInParts * parts_;
+    if (!hessian->allFinite()) return Fail("the second derivative of phi is not finite");
     relative_error = error_ > 0.0 ? error_ / std::max(largest, rounding) : 0.0;
     if (along_free_ > kVisible * largest + rounding) {
       return Fail(

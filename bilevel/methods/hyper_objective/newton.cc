@@ -122,7 +122,15 @@ class Newton::Run {
     for (int j = 0; j < state_.x.dim(); ++j) {
       if (!held_[j]) free_.push_back(j);
     }
-    if (!free_.empty()) model_.emplace(gradient_(free_), b_(free_, free_));
+    state_.flat_directions.clear();
+    if (free_.empty()) return;
+    model_.emplace(gradient_(free_), b_(free_, free_));
+    const Matrix flat = model_->flat_directions();
+    for (int i = 0; i < flat.cols(); ++i) {
+      Vector direction = Vector::Zero(state_.x.dim());
+      direction(free_) = flat.col(i);
+      state_.flat_directions.push_back(NameDirection(state_.x.space(), direction));
+    }
   }
 
   // Its minimiser of a length up to `longest`, by as large a sigma as that takes.
@@ -132,7 +140,9 @@ class Newton::Run {
                                       gradient_(free_).norm() / (longest * longest));
     }
     Vector s = model_->Minimize(sigma_);
-    for (; s.norm() > longest; s = model_->Minimize(sigma_)) sigma_ *= options_.gamma;
+    for (; s.norm() > longest && std::isfinite(sigma_); s = model_->Minimize(sigma_)) {
+      sigma_ *= options_.gamma;
+    }
     return s;
   }
 

@@ -24,7 +24,8 @@ namespace bilevel {
 /// A trial costs a lower solve, begun at y plus dy*/dx s, a gradient of f and an adjoint solve; an
 /// iteration besides dy*/dx and most often four gradients of f and joint Hessian products of g a
 /// coordinate of x, and no more factorisations. Coordinates held by a bound of x stay, steps are
-/// projected. Manifolds on x are honoured.
+/// projected. Manifolds on x are honoured. A direction that phi does not see is left unmoved, and
+/// named.
 ///
 /// It ends without an answer where phi has no second derivative; "lbfgs" wants none.
 class Newton : public Method {

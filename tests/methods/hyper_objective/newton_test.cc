@@ -194,6 +194,24 @@ TEST(Newton, LeastEigenvectorOnTheSphere) {
   }
 }
 
+// y* = sum of e^{2 x_i} t_i / sum of e^{2 x_i}: the common scale of the weights is flat.
+TEST(Newton, LeavesFlatDirectionsAlone) {
+  double x[2] = {0.8, -0.9}, y = 0.0;
+  Problem problem;
+  for (int i = 0; i < 2; ++i) {
+    problem.AddUpperParameterBlock(&x[i], 1);
+    problem.lower()->AddResidualBlock(WeightedCost(1.0 + 2.0 * i), nullptr, &y, &x[i]);
+  }
+  for (const double t : {1.4, 1.5, 1.7}) {
+    problem.upper()->AddResidualBlock(TargetCost(t), nullptr, &y);
+  }
+  const Solver::Summary summary = SolveBy(CreateMethod("newton"), &problem);
+  EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.FullReport();
+  EXPECT_NEAR(y, (1.4 + 1.5 + 1.7) / 3.0, 1e-9);
+  EXPECT_NEAR(x[0] + x[1], -0.1, 1e-9);
+  EXPECT_EQ(summary.flat_upper_directions.size(), 1u);
+}
+
 // phi' is that of y* = x up to x = 1, and bends there, where the least is.
 TEST(Newton, EndsAtAKinkOfTheGradient) {
   double x = 6.0, y = 0.5;

@@ -2,14 +2,18 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 namespace bilevel {
 namespace {
 
 // A curvature below this share of the largest is none.
 constexpr double kFlat = 1e-6;
+// And slopes and curvatures below this are rounding.
+constexpr double kRounding = 1e-9;
 // |s| is found to this accuracy.
 constexpr double kRoot = 1e-10;
+constexpr double kHuge = 1e300;  // No curvature is so large.
 
 }  // namespace
 
@@ -18,10 +22,24 @@ CubicModel::CubicModel(const Vector& g, const Matrix& b) : g_(g), b_(b) {
   values_ = eigen.eigenvalues();
   vectors_ = eigen.eigenvectors();
   slopes_ = vectors_.transpose() * g;
+  const double rounding = kRounding * largest_curvature();
+  for (int i = 0; i < values_.size(); ++i) {
+    if (std::abs(values_[i]) <= rounding && std::abs(slopes_[i]) <= rounding) {
+      values_[i] = slopes_[i] = 0.0;
+    }
+  }
+}
+
+Matrix CubicModel::flat_directions() const {
+  std::vector<int> flat;
+  for (int i = 0; i < values_.size(); ++i) {
+    if (values_[i] == 0.0 && slopes_[i] == 0.0) flat.push_back(i);
+  }
+  return vectors_(Eigen::all, flat);
 }
 
 Vector CubicModel::Minimize(double sigma) const {
-  const double base = std::max(0.0, -values_[0]);
+  const double base = std::max(0.0, -values_.minCoeff());
   // s(base + shift); where slope and curvature both vanish, so does its part.
   const auto step = [&](double shift) -> Vector {
     Vector s = Vector::Zero(values_.size());
@@ -36,7 +54,7 @@ Vector CubicModel::Minimize(double sigma) const {
   // |s| falls with the shift and mu / sigma grows: the logarithm of their root is bisected.
   const double scale = std::max(largest_curvature(), std::sqrt(sigma * slopes_.norm()));
   double low = 1e-16 * scale, high = scale;
-  while (is_too_long(high)) high *= 4.0;
+  while (high < kHuge && is_too_long(high)) high *= 4.0;
   while (low > 0.0 && high > low * (1.0 + kRoot)) {
     const double middle = std::sqrt(low * high);
     (is_too_long(middle) ? low : high) = middle;
@@ -55,7 +73,7 @@ double CubicModel::Change(const Vector& s, double sigma) const {
   return g_.dot(s) + 0.5 * s.dot(b_ * s) + sigma / 3.0 * std::pow(s.norm(), 3);
 }
 
-bool CubicModel::is_convex() const { return values_[0] >= -kFlat * largest_curvature(); }
+bool CubicModel::is_convex() const { return values_.minCoeff() >= -kFlat * largest_curvature(); }
 
 double CubicModel::NewtonDecrease() const {
   const double least = kFlat * largest_curvature();

@@ -6,7 +6,9 @@
 
 namespace bilevel {
 
-/// The model g's + s'Bs/2 + sigma/3 |s|^3 of a function around s = 0, B symmetric.
+/// The model g's + s'Bs/2 + sigma/3 |s|^3 of a function around s = 0, B symmetric. Along flat
+/// directions, eigenvectors whose slope and curvature are rounding of the largest curvature, it is
+/// 0, and s too.
 class CubicModel {
  public:
   CubicModel(const Vector& g, const Matrix& b);
@@ -19,6 +21,8 @@ class CubicModel {
   /// Its change by s, negative where it falls.
   double Change(const Vector& s, double sigma) const;
 
+  /// Orthonormal columns.
+  Matrix flat_directions() const;
   double largest_curvature() const { return values_.cwiseAbs().maxCoeff(); }
   /// Whether there is none of negative curvature, but for rounding.
   bool is_convex() const;

@@ -1,5 +1,6 @@
 #include "bilevel/methods/hyper_objective/internal/cubic_model.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "bilevel/base/internal/decompositions.h"
@@ -58,6 +59,19 @@ TEST(CubicModel, IsNewtonsWithoutMuchSigma) {
   EXPECT_NEAR(model.NewtonDecrease(), 0.5 * s.dot(b * s), 1e-12);
   EXPECT_NEAR(model.Change(s, 0.0), -model.NewtonDecrease(), 1e-12);
   EXPECT_TRUE(model.is_convex());
+}
+
+TEST(CubicModel, LeavesFlatDirectionsAlone) {
+  const Vector values = (Vector(4) << -1e-11, 2e-12, 3.0, 5.0).finished();
+  const Matrix b = WithEigenvalues(values);
+  const SymmetricEigen eigen(b);
+  const Matrix flat = eigen.eigenvectors().leftCols(2);
+  const Vector g = eigen.eigenvectors().rightCols(2) * Vector::Ones(2) + 1e-11 * flat.col(0);
+  const CubicModel model(g, b);
+  EXPECT_EQ(model.flat_directions().cols(), 2);
+  EXPECT_LT((flat.transpose() * model.Minimize(1e-8)).norm(), 1e-12);
+  // But not where it falls.
+  EXPECT_EQ(CubicModel(g + 1e-3 * flat.col(1), b).flat_directions().cols(), 1);
 }
 
 TEST(CubicModel, LinearAndConstant) {
