@@ -56,9 +56,10 @@ bool AddMarginalLikelihood(Problem* problem, std::string* error) {
   }
   for (const auto& scenario : program->scenarios) {
     if (!scenario->g->callback()) continue;
-    return Refuse(scenario->g->name() +
-                      " has an evaluation callback, and its residual blocks are looked at one by one",
-                  error);
+    return Refuse(
+        scenario->g->name() +
+            " has an evaluation callback, and its residual blocks are looked at one by one",
+        error);
   }
   for (int s = 0; s < problem->num_scenarios(); ++s) {
     Scenario* scenario = problem->scenario(s);
