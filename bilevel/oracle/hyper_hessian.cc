@@ -18,7 +18,7 @@ constexpr double kFirstStep = 4e-3;
 // Steps are halved at most so often, to come nearer than a kink; and no longer where so many have
 // gained nothing, if the error is no larger than noise may be, relative to the largest entry.
 constexpr int kMostLevels = 16, kMostInVain = 3;
-constexpr double kNoise = 1e-5;
+constexpr double kNoise = 1e-3;
 // Where an evaluation fails a step away, it is tried so much nearer, so often.
 constexpr double kNearer = 1.0 / 16.0;
 constexpr int kMostApproaches = 4;
@@ -69,10 +69,11 @@ class HyperHessian::Implementation {
     x_ = &x;
     y_ = &y;
     message.clear();
-    error_ = along_free_ = 0.0;
-    if (!SetBase()) return false;
+    relative_error = error_ = along_free_ = 0.0;
     const int m = x.dim();
     hessian->setZero(m, m);
+    if (m == 0) return true;
+    if (!SetBase()) return false;
     for (int a = 0; a < m; ++a) {
       if (!held.empty() && held[a]) continue;
       if (oracle_.program().IsLate()) return Fail(Program::kTimeIsOver);
