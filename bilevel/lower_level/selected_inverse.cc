@@ -14,6 +14,8 @@ namespace {
 
 using Supernode = SupernodalFactor::Supernode;
 
+constexpr int kWide = 24;  // Triangles as such are a gain from here on.
+
 // Takes the place of a factor by the inverse's entries, supernode by supernode from the last one;
 // the blocks on the diagonal become whole.
 class Inversion {
@@ -30,10 +32,12 @@ class Inversion {
     SupernodalFactor::Block all = f_.block(s);
     auto own = all.topRows(w);
     Eigen::Ref<Matrix> below = all.bottomRows(h);
-    // L_ss^-1, then M.
-    triangle_.setIdentity(w, w);
-    own.triangularView<Eigen::Lower>().solveInPlace(triangle_);
-    m_.noalias() = below * triangle_.triangularView<Eigen::Lower>();
+    InvertTriangle(own);
+    if (w < kWide || h == 0) {
+      m_.noalias() = below * triangle_;
+    } else {
+      m_.noalias() = below * triangle_.triangularView<Eigen::Lower>();
+    }
     below.setZero();
     for (int begin = 0, end; begin < h; begin = end) {
       const int* const rows = &f_.rows[s.first_row + w];
@@ -50,6 +54,21 @@ class Inversion {
     own.noalias() -= m_.transpose() * below;
     // Both triangles of later products are to be the same.
     for (int j = 0; j < w; ++j) own.row(j).tail(w - j - 1) = own.col(j).tail(w - j - 1).transpose();
+  }
+
+  // L_ss^-1. Eigen's solver is slow on narrow ones, and wide ones are rare.
+  template <typename Derived>
+  void InvertTriangle(const Eigen::MatrixBase<Derived>& l) {
+    const int w = static_cast<int>(l.cols());
+    triangle_.setZero(w, w);
+    for (int j = 0; j < w; ++j) {
+      triangle_(j, j) = 1.0;
+      for (int k = j; k < w; ++k) {
+        const double x = triangle_(k, j) / l(k, k);
+        triangle_(k, j) = x;
+        for (int i = k + 1; i < w; ++i) triangle_(i, j) -= l(i, k) * x;
+      }
+    }
   }
 
   // The part of Z_ps -= Z_pp M that is from columns begin to end - 1 of Z_pp's lower triangle, and

@@ -366,6 +366,13 @@ TEST(MarginalLikelihood, RefusesWhatItCannotDo) {
   walk.step.AddHalfLogDeterminant(1, &walk.problem, Level::kLower);
   EXPECT_FALSE(AddMarginalLikelihood(&walk.problem, &error));
   EXPECT_NE(error.find("general terms"), std::string::npos) << error;
+  struct Callback : ceres::EvaluationCallback {
+    void PrepareForEvaluation(bool, bool) override {}
+  } callback;
+  Walk watched(5, 0.0, 0.0);
+  watched.problem.scenario(0)->SetEvaluationCallback(Level::kLower, &callback);
+  EXPECT_FALSE(AddMarginalLikelihood(&watched.problem, &error));
+  EXPECT_NE(error.find("evaluation callback"), std::string::npos) << error;
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 namespace bilevel {
 namespace {
 
-constexpr int kPanel = 96;  // Columns.
+constexpr int kPanel = 64;  // Columns.
 
 }  // namespace
 
