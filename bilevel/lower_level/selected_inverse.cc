@@ -44,7 +44,7 @@ class Inversion {
       const Supernode& above = f_.supernodes[f_.supernode_of[rows[begin]]];
       end = static_cast<int>(
           std::lower_bound(rows + begin, rows + h, above.first + above.num_columns) - rows);
-      SubtractProduct(above, rows, begin, end, h, below);
+      SubtractProduct(above, rows, begin, end, h, &below);
     }
     if (f_.signs.size() > 0) {
       own.noalias() = triangle_.transpose() * f_.signs.segment(s.first, w).asDiagonal() * triangle_;
@@ -73,8 +73,12 @@ class Inversion {
 
   // The part of Z_ps -= Z_pp M that is from columns begin to end - 1 of Z_pp's lower triangle, and
   // from their mirror image: they stand in one supernode above.
-  void SubtractProduct(
-      const Supernode& above, const int* rows, int begin, int end, int h, Eigen::Ref<Matrix> z_ps) {
+  void SubtractProduct(const Supernode& above,
+                       const int* rows,
+                       int begin,
+                       int end,
+                       int h,
+                       Eigen::Ref<Matrix>* z_ps) {
     const int count = end - begin, height = h - begin;
     const int* const first = &f_.rows[above.first_row];
     const int* const last = first + above.num_rows;
@@ -98,10 +102,10 @@ class Inversion {
   }
 
   template <typename Derived>
-  void Subtract(const Eigen::MatrixBase<Derived>& z, int begin, Eigen::Ref<Matrix> z_ps) {
+  void Subtract(const Eigen::MatrixBase<Derived>& z, int begin, Eigen::Ref<Matrix>* z_ps) {
     const int count = static_cast<int>(z.cols()), below = static_cast<int>(z.rows()) - count;
-    z_ps.bottomRows(count + below).noalias() -= z * m_.middleRows(begin, count);
-    z_ps.middleRows(begin, count).noalias() -=
+    z_ps->bottomRows(count + below).noalias() -= z * m_.middleRows(begin, count);
+    z_ps->middleRows(begin, count).noalias() -=
         z.bottomRows(below).transpose() * m_.bottomRows(below);
   }
 

@@ -90,6 +90,50 @@ TEST(SensitivityCovariance, IsZeroWhereABoundHolds) {
   }
 }
 
+struct Combination {
+  template <typename T>
+  bool operator()(const T* a, const T* b, T* r) const {
+    r[0] = factor_a * a[0] + factor_b * b[0];
+    return true;
+  }
+  double factor_a, factor_b;
+};
+
+// H is singular in double precision, and J is not: beside a free direction, and without.
+TEST(SensitivityCovariance, OfWeakDirectionsIsByTheJacobian) {
+  for (const bool is_free : {false, true}) {
+    double y[2] = {0.0, 0.0}, z[2] = {0.0, 0.0};
+    ceres::Problem lower;
+    const auto add = [&](double factor_a, double factor_b, double* a, double* b) {
+      lower.AddResidualBlock(
+          new AutoDiffCostFunction<Combination, 1, 1, 1>(new Combination{factor_a, factor_b}),
+          nullptr,
+          a,
+          b);
+    };
+    add(2e6, -2e6, &y[0], &y[1]);
+    add(1.0, 1.0, &y[0], &y[1]);
+    if (is_free) add(-2.0, 2.0, &z[0], &z[1]);
+    Problem problem(nullptr, &lower);
+    Sensitivity sensitivity(Polished(HessianKind::kExact));
+    ASSERT_TRUE(sensitivity.Compute(&problem, {})) << sensitivity.message();
+    EXPECT_EQ(sensitivity.num_free_directions(), is_free ? 1 : 0);
+    double entry;
+    for (int i = 0; i < 2; ++i) {
+      for (int j = 0; j < 2; ++j) {
+        ASSERT_TRUE(sensitivity.GetCovarianceBlock(&y[i], &y[j], &entry)) << sensitivity.message();
+        EXPECT_NEAR(entry, 0.25, 1e-11);
+        if (!is_free) continue;
+        // The pseudo-inverse of 4 [1, -1; -1, 1].
+        ASSERT_TRUE(sensitivity.GetCovarianceBlock(&z[i], &z[j], &entry));
+        EXPECT_NEAR(entry, i == j ? 1.0 / 16.0 : -1.0 / 16.0, 1e-11);
+        ASSERT_TRUE(sensitivity.GetCovarianceBlock(&y[i], &z[j], &entry));
+        EXPECT_NEAR(entry, 0.0, 1e-11);
+      }
+    }
+  }
+}
+
 // A random walk of 400 steps, both ends measured: far pairs by solves, some asked for one way and
 // some the other.
 TEST(SensitivityCovariance, OfFarPairsIsByTheBridgesFormula) {
