@@ -33,7 +33,7 @@ class Scenario {
   ceres::Problem* upper() { return upper_; }
   const std::string& name() const { return name_; }
   double weight() const { return weight_; }
-  /// 0: the scenario is left out, as if it were not there.
+  /// 0: the scenario is left out, but for what its problems say of x's bounds and manifolds.
   void set_weight(double weight) { weight_ = weight; }
   /// Whether that level's ceres::Problem is the user's own.
   bool is_wrapped(Level level) const { return level == Level::kUpper ? !own_upper_ : !own_lower_; }

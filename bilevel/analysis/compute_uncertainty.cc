@@ -32,6 +32,7 @@ std::string Compute(const Solver::Options& options,
   double squared_residuals = kNaN;
   int num_residuals = -1;
   Matrix second;
+  double relative_error = 0.0;
   if (oracle.f.IsLeastSquares()) {
     Matrix jacobian;
     oracle.f.Linearize(x, phi.y(), oracle.lower().dy_dx(), &residuals, &jacobian);
@@ -50,8 +51,9 @@ std::string Compute(const Solver::Options& options,
     }
     HyperHessian hessian(&oracle);
     if (!hessian.Evaluate(x, phi.y(), held, &second)) return hessian.message();
+    relative_error = hessian.relative_error();
   }
-  uncertainty->Compute(x, second, gradient, kind, squared_residuals, num_residuals);
+  uncertainty->Compute(x, second, gradient, kind, squared_residuals, num_residuals, relative_error);
   return uncertainty->message();
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/base/internal/rounding.h"
@@ -13,8 +14,12 @@
 namespace bilevel {
 namespace {
 
-// The first step moves no coordinate by more than this, relative to 1 + its size.
-constexpr double kFirstStep = 4e-3;
+// The first step moves no coordinate by more than this, relative to 1 + a share of its size: far
+// from 0, where coordinates of maps are, phi bends within a unit all the same.
+constexpr double kFirstStep = 4e-3, kShareOfSize = 1e-3;
+// At a kink the slopes of both sides differ, and do so at half the step: by this share of a size
+// and by so much of what it was before.
+constexpr double kBreak = 1e-2, kStays = 0.7;
 // Steps are halved at most so often, to come nearer than a kink; and no longer where so many have
 // gained nothing, if the error is no larger than noise may be, relative to the largest entry.
 constexpr int kMostLevels = 16, kMostInVain = 3;
@@ -25,7 +30,7 @@ constexpr int kMostApproaches = 4;
 // Shares of the largest entry, or of the parts of D psi, that are not rounding.
 constexpr double kVisible = 1e-6, kVisibleInParts = 1e-10;
 
-// The longest coordinate of a tangent vector, relative to 1 + the point's.
+// The longest coordinate of a tangent vector, relative to 1 + that share of the point's.
 double RelativeLength(const Point& point, const Vector& direction) {
   double longest = 0.0;
   for (const Space::Block& block : point.space().blocks()) {
@@ -33,8 +38,9 @@ double RelativeLength(const Point& point, const Vector& direction) {
     const auto own = direction.segment(block.tangent_offset, block.tangent_size).array();
     const auto values = point.value().segment(block.offset, block.size).array();
     longest = std::max(longest,
-                       block.manifold ? own.matrix().norm() / (1.0 + values.matrix().norm())
-                                      : (own.abs() / (1.0 + values.abs())).maxCoeff());
+                       block.manifold
+                           ? own.matrix().norm() / (1.0 + kShareOfSize * values.matrix().norm())
+                           : (own.abs() / (1.0 + kShareOfSize * values.abs())).maxCoeff());
   }
   return longest;
 }
@@ -147,7 +153,7 @@ class HyperHessian::Implementation {
       oracle_.Clear();
     }
     column_ = richardson_.limit();
-    error_ = std::max(error_, steps_[a] * richardson_.error());
+    error_ = std::max(error_, steps_[a] * std::max(richardson_.error(), break_));
     const int m = x_->dim();
     along_free_ = std::max(along_free_, steps_[a] * steps_[m] * std::abs(column_[m]));
     return true;
@@ -174,11 +180,18 @@ class HyperHessian::Implementation {
   // False: an evaluation failed, and the oracle has latched.
   bool Extrapolate(int a, bool is_central, double step) {
     richardson_.Begin(is_central, steps_);
+    break_ = 0.0;
+    double bend = 0.0;
     for (int level = 0; level < kMostLevels; ++level, step *= 0.5) {
       if (!GradientOfPsi(a, step, &there_)) return false;
       if (is_central) {
         if (!GradientOfPsi(a, -step, &opposite_)) return false;
         richardson_.Add((there_ - opposite_) / (2.0 * step));
+        const double before = std::exchange(
+            bend, richardson_.Size((there_ + opposite_ - 2.0 * base_) / std::abs(step)));
+        const bool stays =
+            level > 0 && bend > kStays * before && bend > kBreak * richardson_.size();
+        break_ = stays ? bend : 0.0;
       } else {
         richardson_.Add((there_ - base_) / step);
       }
@@ -273,6 +286,7 @@ class HyperHessian::Implementation {
   Vector steps_;        // The first ones.
   double parts_ = 0.0;  // The largest part of D psi along a first step.
   Richardson richardson_;
+  double break_ = 0.0;  // By how much the slopes of both sides differ at the last column.
   // In first steps: the error, and how f's derivative along a free direction changes.
   double error_ = 0.0, along_free_ = 0.0;
 };

@@ -10,9 +10,9 @@
 namespace bilevel {
 namespace {
 
-// Eigenvalues of the second derivative, scaled to a unit diagonal, below these shares of the
-// largest are rounding: of a product of Jacobians, and of HyperHessian's differences.
-constexpr double kFlat = 1e-12, kFlatDifferenced = 1e-6;
+// Eigenvalues of the second derivative, scaled to a unit diagonal, below this share of the largest
+// are rounding: of a product of Jacobians, and of differences, of which so many errors are noise.
+constexpr double kFlat = 1e-12, kErrors = 100.0;
 // A combination with less than this share along a flat direction does not see it.
 constexpr double kUnseen = 1e-6;
 
@@ -64,13 +64,14 @@ bool Uncertainty::Compute(const Point& x,
                           const Vector& gradient,
                           HessianKind kind,
                           double squared_residuals,
-                          int num_residuals) {
+                          int num_residuals,
+                          double relative_error) {
   *this = Uncertainty();
   kind_ = kind;
   if (!second_derivative.allFinite()) return Fail("the second derivative of f is not finite");
   if (!AddBlocks(x)) return false;
   const std::vector<int> free = HoldAtBounds(x, gradient);
-  if (!Invert(x.space(), second_derivative, free)) return false;
+  if (!Invert(x.space(), second_derivative, relative_error, free)) return false;
   const int rank = static_cast<int>(free.size() - flat_.cols());
   double variance = 1.0;
   if (num_residuals >= 0) {
@@ -122,6 +123,7 @@ std::vector<int> Uncertainty::HoldAtBounds(const Point& x, const Vector& gradien
 // The pseudo-inverse of the second derivative A over the free coordinates, and what is flat.
 bool Uncertainty::Invert(const Space& space,
                          const Matrix& second_derivative,
+                         double relative_error,
                          const std::vector<int>& free) {
   const int m = space.tangent_size(), n = static_cast<int>(free.size());
   unit_ = Matrix::Zero(m, m);
@@ -136,7 +138,7 @@ bool Uncertainty::Invert(const Space& space,
   const SymmetricEigen eigen(s);
   const Vector& values = eigen.eigenvalues();
   const double largest = values.cwiseAbs().maxCoeff();
-  const double cut = (kind_ == HessianKind::kExact ? kFlatDifferenced : kFlat) * largest;
+  const double cut = std::max(kFlat, kErrors * relative_error) * largest;
   if (values[0] < -cut) {
     Vector direction = Vector::Zero(m);
     direction(free) = eigen.eigenvectors().col(0).cwiseQuotient(d);

@@ -32,13 +32,15 @@ class Uncertainty {
   /// From the second derivative of f along y*(x), in tangent coordinates of x: J'J
   /// (kGaussNewton), or that of phi (kExact). gradient: of phi, tells which bounds are active.
   /// num_residuals: N; negative where f is a negative log-likelihood, without a variance to
-  /// estimate. The manifolds of x are needed only until this returns. False: message().
+  /// estimate. relative_error: of the second derivative, beyond rounding. The manifolds of x are
+  /// needed only until this returns. False: message().
   bool Compute(const Point& x,
                const Matrix& second_derivative,
                const Vector& gradient,
                HessianKind kind,
                double squared_residuals,
-               int num_residuals);
+               int num_residuals,
+               double relative_error = 0.0);
 
   bool available() const { return available_; }
   /// Why it is not.
@@ -85,7 +87,10 @@ class Uncertainty {
   // The steps of Compute.
   bool AddBlocks(const Point& x);
   std::vector<int> HoldAtBounds(const Point& x, const Vector& gradient);
-  bool Invert(const Space& space, const Matrix& second_derivative, const std::vector<int>& free);
+  bool Invert(const Space& space,
+              const Matrix& second_derivative,
+              double relative_error,
+              const std::vector<int>& free);
   void AddFlatDirections(const Space& space, const std::vector<int>& free, const Matrix& basis);
 
   bool available_ = false;

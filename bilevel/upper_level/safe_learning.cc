@@ -11,6 +11,8 @@
 #include "bilevel/base/internal/thrown.h"
 #include "bilevel/learnable/noise.h"
 #include "bilevel/program/program.h"
+#include "bilevel/upper_level/internal/coordinate_prior.h"
+#include "bilevel/upper_level/internal/gain_by_chance.h"
 
 namespace bilevel {
 namespace {
@@ -19,38 +21,13 @@ constexpr int kFewestToLeaveOut = 3;
 constexpr int kMostRounds = 20;
 constexpr double kRoundTolerance = 1e-4;  // Of F.
 constexpr double kShownShare = 0.1;       // Of the prior's information: the data show a coordinate.
+constexpr double kVanished = 1e-12;       // Of f at the start: no more is left.
 constexpr double kFrozenShare = 1e-4;     // Of the prior's sigma, where a coordinate is held.
-constexpr double kNormalQuantile = 1.2815515655446004;  // 90 %.
-
-double ChiSquaredQuantile(int degrees) {
-  const double a = 2.0 / (9.0 * degrees);
-  return degrees * std::pow(1.0 - a + kNormalQuantile * std::sqrt(a), 3.0);
-}
-
 std::string Format(const char* format, double a, double b) {
   char text[300];
   std::snprintf(text, sizeof(text), format, a, b);
   return text;
 }
-
-// The prior on a block of x, of a sigma for each coordinate that may be changed.
-class Prior final : public LinearPrior {
- public:
-  Prior(const double* mean, const double* sigma, int size)
-      : LinearPrior(size, size), mean_(mean), sigma_(sigma) {}
-  bool Evaluate(double const* const* x, double* residuals, double** jacobians) const override {
-    const int n = num_residuals();
-    for (int i = 0; i < n; ++i) residuals[i] = (x[0][i] - mean_[i]) / sigma_[i];
-    if (jacobians && jacobians[0]) {
-      std::fill_n(jacobians[0], n * n, 0.0);
-      for (int i = 0; i < n; ++i) jacobians[0][i * n + i] = 1.0 / sigma_[i];
-    }
-    return true;
-  }
-
- private:
-  const double *mean_, *sigma_;
-};
 
 using Values = std::vector<double>;
 
@@ -85,6 +62,12 @@ class Learner {
   // f of recordings at x, each by a lower solve from the user's y.
   bool Score(const Values& x, const std::vector<int>& recordings, Values* f);
   double LogF(const Values& f) const;
+  // n / (2 f), for an f that may have vanished.
+  double Weight(int recording, double f) const {
+    const double least = f_base_.empty() ? 0.0 : kVanished * f_base_[recording];
+    return 0.5 * options_.num_errors_a_recording / std::max(f, least);
+  }
+  bool SeesY(ceres::Problem* upper) const;
   double LogPrior(const Values& x) const;
   // The maximum a posteriori of recordings, from the centre, and f there.
   bool Maximize(const std::vector<int>& recordings, Values* x, Values* f);
@@ -104,7 +87,7 @@ class Learner {
   Scenario* prior_ = nullptr;
   Values *centre_ = nullptr, *sigma_ = nullptr;  // Of the prior, owned by the problem.
   std::vector<char> is_held_;
-  Values f_before_, f_centre_, f_learned_;
+  Values f_before_, f_centre_, f_base_, f_learned_;  // f_base_: the better of the first two.
   SafeLearning result_;
 };
 
@@ -119,13 +102,17 @@ bool Learner::Prepare() {
   for (int s = 0; s < problem_.num_scenarios(); ++s) {
     Scenario* scenario = problem_.scenario(s);
     weights_before_.push_back(scenario->weight());
+    if (scenario->weight() == 0.0) continue;
     if (scenario->num_terms(Level::kUpper) > 0) {
       return Fail("a recording's upper level has general terms: its scale is not known");
     }
-    if (scenario->weight() > 0.0 && scenario->upper()->NumResidualBlocks() > 0) {
-      all_.push_back(static_cast<int>(recordings_.size()));
-      recordings_.push_back(scenario);
+    if (scenario->upper()->NumResidualBlocks() == 0) continue;
+    if (!SeesY(scenario->upper())) {
+      return Fail("scenario '" + scenario->name() +
+                  "' has x alone above: a prior is said by centre and prior_sigma");
     }
+    all_.push_back(static_cast<int>(recordings_.size()));
+    recordings_.push_back(scenario);
   }
   if (recordings_.empty()) return Fail("no recording has an upper level of residual blocks");
   result_.before.resize(program_->x.size());
@@ -141,6 +128,14 @@ bool Learner::Prepare() {
   NameCoordinates();
   AddPrior();
   return true;
+}
+
+bool Learner::SeesY(ceres::Problem* upper) const {
+  std::vector<double*> blocks;
+  upper->GetParameterBlocks(&blocks);
+  return std::any_of(blocks.begin(), blocks.end(), [&](const double* block) {
+    return !problem_.IsUpperParameterBlock(block) && !upper->IsParameterBlockConstant(block);
+  });
 }
 
 void Learner::NameCoordinates() {
@@ -162,7 +157,8 @@ void Learner::AddPrior() {
   prior_->lower()->AddResidualBlock(new NormalPrior({0.0}, 1.0), nullptr, nothing);
   for (const Space::Block& block : program_->x.blocks()) {
     prior_->upper()->AddResidualBlock(
-        new Prior(centre_->data() + block.offset, sigma_->data() + block.offset, block.size),
+        new CoordinatePrior(
+            centre_->data() + block.offset, sigma_->data() + block.offset, block.size),
         nullptr,
         block.user);
   }
@@ -180,6 +176,7 @@ bool Learner::SolveWith(int max_num_iterations) {
   Solver::Options options = options_.solver;
   options.max_num_iterations = max_num_iterations;
   options.checkpoint = {};
+  options.keep_own_y = false;
   Solver::Summary summary;
   Solve(options, &problem_, &summary);
   if (max_num_iterations > 0) result_.summary = summary;
@@ -225,7 +222,7 @@ bool Learner::Maximize(const std::vector<int>& recordings, Values* x, Values* f)
   // Where a recording has no error left, there is nothing more to learn from it.
   for (int round = 0; round < kMostRounds && std::isfinite(least); ++round) {
     Values weights, there(x->size()), f_there;
-    for (const double value : *f) weights.push_back(0.5 * options_.num_errors_a_recording / value);
+    for (size_t k = 0; k < f->size(); ++k) weights.push_back(Weight(recordings[k], (*f)[k]));
     SetWeights(recordings, weights);
     if (!SolveWith(options_.solver.max_num_iterations)) return false;
     program_->x.ReadUser(there.data());
@@ -244,9 +241,7 @@ bool Learner::Maximize(const std::vector<int>& recordings, Values* x, Values* f)
 
 bool Learner::FindNotShown(bool* any) {
   Values weights;
-  for (const double value : f_learned_) {
-    weights.push_back(0.5 * options_.num_errors_a_recording / value);
-  }
+  for (const int r : all_) weights.push_back(Weight(r, f_learned_[r]));
   program_->x.WriteUser(result_.learned.data());
   SetWeights(all_, weights);
   Uncertainty uncertainty;
@@ -260,7 +255,8 @@ bool Learner::FindNotShown(bool* any) {
   result_.standard_errors.clear();
   std::vector<int> free;  // At no bound.
   for (int j = 0; j < covariance.cols(); ++j) {
-    result_.standard_errors.push_back(std::sqrt(std::max(0.0, covariance(j, j))));
+    result_.standard_errors.push_back(is_held_[j] ? options_.prior_sigma
+                                                  : std::sqrt(std::max(0.0, covariance(j, j))));
     if (covariance(j, j) > 0.0) free.push_back(j);
   }
   Matrix part(free.size(), free.size());
@@ -274,6 +270,7 @@ bool Learner::FindNotShown(bool* any) {
     const double of_prior = 1.0 / ((*sigma_)[j] * (*sigma_)[j]);
     if (is_held_[j] || information(a, a) - of_prior >= kShownShare * of_prior) continue;
     is_held_[j] = 1;
+    result_.standard_errors[j] = options_.prior_sigma;
     (*sigma_)[j] *= kFrozenShare;
     result_.not_shown.push_back(names_[j]);
     *any = true;
@@ -289,7 +286,7 @@ bool Learner::LeaveEachOut() {
     }
     Values x, f;
     if (!Maximize(others, &x, &f) || !Score(x, {r}, &f)) return false;
-    result_.log_ratios.push_back(std::log(f[0] / f_centre_[r]));
+    result_.log_ratios.push_back(std::log(f[0] / f_base_[r]));
   }
   return true;
 }
@@ -302,8 +299,9 @@ bool Learner::Passes() {
   }
   const size_t n = result_.log_ratios.size();
   if (n == 0) {
-    result_.gain = LogF(f_centre_) - LogF(f_learned_) - LogPrior(result_.learned);
-    result_.needed_gain = 0.5 * ChiSquaredQuantile(num_moving);
+    const double num_errors = options_.num_errors_a_recording * static_cast<double>(all_.size());
+    result_.gain = LogF(f_base_) - LogF(f_learned_) - LogPrior(result_.learned);
+    result_.needed_gain = GainByChance(num_errors, num_moving);
     const bool passes = result_.gain > result_.needed_gain;
     result_.kind = passes ? Verdict::kUseLearned : Verdict::kNotEnoughData;
     result_.message = (passes ? "Use the learned values: the log-posterior gains "
@@ -317,9 +315,10 @@ bool Learner::Passes() {
   const double error =
       std::sqrt((ratios.array() - mean).square().sum() / double(n - 1) / double(n));
   const std::string figures =
-      Format("f of a recording left out changes by %+.1f %%, two standard errors %.1f %%",
-             100.0 * std::expm1(mean),
-             200.0 * error);
+      Format("f of a recording left out changes by %+.1f %%", 100.0 * std::expm1(mean), 0.0) +
+      Format(", within two standard errors by %+.1f %% to %+.1f %%",
+             100.0 * std::expm1(mean - 2.0 * error),
+             100.0 * std::expm1(mean + 2.0 * error));
   const bool passes = mean + 2.0 * error < 0.0;
   result_.kind = passes               ? Verdict::kUseLearned
                  : mean + error < 0.0 ? Verdict::kNotEnoughData
@@ -336,7 +335,10 @@ std::string Learner::DescribeMoves() const {
     if (is_held_[j]) continue;
     const double move = result_.learned[j] - result_.centre[j];
     text += (text.empty() ? ". The maximum a posteriori moves " : ", ") + names_[j] + " by " +
-            Format("%+.3g (%.1f standard errors)", move, move / result_.standard_errors[j]);
+            Format("%+.3g", move, 0.0);
+    if (const double error = result_.standard_errors[j]; error > 0.0) {
+      text += Format(" (%.1f standard errors)", move / error, 0.0);
+    }
   }
   for (size_t k = 0; k < result_.not_shown.size(); ++k) {
     text += (k == 0 ? ". What the data do not show stays: " : ", ") + result_.not_shown[k];
@@ -348,6 +350,12 @@ bool Learner::Learn() {
   if (!Score(result_.before, all_, &f_before_) || !Score(result_.centre, all_, &f_centre_)) {
     return false;
   }
+  const bool centre_loses = LogF(f_before_) < LogF(f_centre_);
+  f_base_ = centre_loses ? f_before_ : f_centre_;
+  for (const int r : all_) {
+    if (f_base_[r] > 0.0) continue;
+    return Fail("f of scenario '" + recordings_[r]->name() + "' is 0 already: none is better");
+  }
   bool any = true;
   while (any) {
     if (!Maximize(all_, &result_.learned, &f_learned_) || !FindNotShown(&any)) return false;
@@ -357,11 +365,10 @@ bool Learner::Learn() {
   Values answer = result_.learned;
   if (!passes) {
     // A centre that was given is the answer, unless it loses.
-    const double loss = LogF(f_centre_) - LogF(f_before_);
-    const bool loses = loss > 0.5 * ChiSquaredQuantile(static_cast<int>(names_.size()));
-    answer = loses ? result_.before : result_.centre;
+    answer = centre_loses ? result_.before : result_.centre;
     if (!options_.centre.empty()) {
-      result_.message += loses ? ". The centre loses: x is what it was" : ". x is the centre";
+      result_.message +=
+          centre_loses ? ". The centre loses: x is what it was" : ". x is the centre";
     }
   }
   result_.message += DescribeMoves() + ".";
@@ -378,23 +385,16 @@ void Learner::Restore() {
     problem_.scenario(static_cast<int>(s))->set_weight(weights_before_[s]);
   }
   prior_->set_weight(0.0);
+  if (result_.ok) SolveWith(0);  // y of what has no upper level, too.
 }
 
 }  // namespace
 
-bool SafeLearningOptions::IsValid(std::string* error) const {
-  if (!(prior_sigma > 0.0) || !std::isfinite(prior_sigma)) {
-    *error = "prior_sigma must be positive";
-  } else if (!(num_errors_a_recording > 0.0)) {
-    *error = "num_errors_a_recording must be positive";
-  } else {
-    return solver.IsValid(error);
-  }
-  return false;
-}
-
 SafeLearning LearnSafely(const SafeLearningOptions& options, Problem* problem) {
-  return Learner(options, problem).Run();
+  if (problem) return Learner(options, problem).Run();
+  SafeLearning nothing;
+  nothing.message = "there is no problem: null";
+  return nothing;
 }
 
 }  // namespace bilevel

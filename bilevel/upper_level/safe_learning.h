@@ -39,7 +39,8 @@ struct SafeLearning {
   std::vector<double> standard_errors;          ///< Of learned; the prior's where it alone tells.
   std::vector<std::string>
       not_shown;  ///< Coordinates that the data do not move: left at the centre.
-  /// log of f by what was learned from the other recordings over f at the centre, for each.
+  /// log of f by what was learned from the other recordings over what it is compared with, for
+  /// each.
   std::vector<double> log_ratios;
   /// With fewer than three recordings: of the log-posterior beyond the centre's, and what is asked.
   double gain = 0.0, needed_gain = 0.0;
@@ -57,15 +58,19 @@ struct SafeLearning {
 ///
 ///   three recordings or more   each is left out once; the mean of log_ratios is below zero by two
 ///                              standard errors
-///   fewer                      F gains more than half the 90 % quantile of chi^2 (Wilson and
-///                              Hilferty), a degree of freedom for each coordinate that moves
+///   fewer                      F gains more than a fit of as many coordinates as move does by
+///                              chance in one case of ten, the scale of the errors unknown
+///
+/// both beside the centre or x as it was, whichever has less log f.
 ///
 /// The promise is for recordings like those learned from; nothing in them tells of others. Scores
 /// are by lower solves from the y that the user's memory holds, as the user's program will start.
 ///
-/// Recordings are the scenarios whose upper ceres::Problem has residual blocks: ground truth, or
-/// what is held out; general terms above and manifolds of x are refused. Adds a scenario that holds
-/// the prior, and leaves it with weight 0.
+/// Recordings are the scenarios whose upper ceres::Problem has residual blocks that see y: ground
+/// truth, or what is held out, in units that x does not change. They count alike, whatever their
+/// weights. Learned losses and general terms above, x alone above and manifolds of x are refused;
+/// the solver's checkpoints are not written. Adds a scenario that holds the prior, and leaves it
+/// with weight 0.
 SafeLearning LearnSafely(const SafeLearningOptions& options, Problem* problem);
 
 }  // namespace bilevel

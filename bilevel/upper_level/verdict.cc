@@ -8,6 +8,13 @@
 namespace bilevel {
 namespace {
 
+constexpr size_t kFewestBlocks = 5;
+
+size_t BlockLength(const VerdictOptions& options, size_t num_errors) {
+  if (options.num_errors_a_block > 0) return static_cast<size_t>(options.num_errors_a_block);
+  return std::max<size_t>(1, num_errors / 10);
+}
+
 // Sums of squares up to each error.
 std::vector<double> Accumulate(const std::vector<double>& errors) {
   std::vector<double> sums = {0.0};
@@ -34,6 +41,11 @@ std::string WhyNoInterval(const VerdictOptions& options,
   }
   if (!AreFinite(before)) return "an error before is not finite";
   if (!AreFinite(learned)) return "an error with the learned values is not finite";
+  const size_t block = BlockLength(options, before.size());
+  if (kFewestBlocks * block > before.size() && block > 1) {
+    return std::to_string(before.size()) + " errors in blocks of " + std::to_string(block) +
+           " do not tell: fewer than " + std::to_string(kFewestBlocks) + " blocks";
+  }
   if (before.size() >= static_cast<size_t>(options.fewest_errors)) return "";
   return std::to_string(before.size()) + " errors do not tell, of the " +
          std::to_string(options.fewest_errors) + " that it takes at least";
@@ -69,8 +81,7 @@ Verdict JudgeLearned(const VerdictOptions& options,
   verdict.before = Rms(before[n], n);
   verdict.learned = Rms(learned[n], n);
 
-  const size_t given = static_cast<size_t>(options.num_errors_a_block);
-  const size_t block = std::clamp<size_t>(given > 0 ? given : n / 10, 1, n);
+  const size_t block = BlockLength(options, n);
   const size_t num_blocks = (n + block - 1) / block;
   std::mt19937 generator(options.seed);
   std::vector<double> differences;
@@ -111,7 +122,7 @@ std::string Verdict::ToString() const {
                   num_errors,
                   before,
                   learned,
-                  100.0 * (learned / before - 1.0),
+                  before > 0.0 ? 100.0 * (learned / before - 1.0) : 0.0,
                   low,
                   high,
                   low > 0.0 ? ": it is worse" : "");

@@ -354,7 +354,7 @@ int Run() {
   // Learned, with the truth and without; then the absolute level. And by the likelihood.
   bool ok = true;
   bilevel::Solver::Summary summaries[3];
-  double learned_phi[3], learned[3][2], standard_errors[2] = {};
+  double learned_phi[3] = {}, learned[3][2] = {}, standard_errors[2] = {};
   std::string paste;
   Fusion* const fusions[] = {&with_truth, &without, &by_likelihood};
   const char* const names[] = {"learned", "learned without truth", "learned by likelihood"};

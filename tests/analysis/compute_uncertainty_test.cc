@@ -245,6 +245,45 @@ TEST(Uncertainty, FlatDirectionIsInfiniteAndRatiosAreNot) {
   EXPECT_THAT(summary.Json(), HasSubstr("\"standard_errors\": [null, null, "));
 }
 
+// A sum that is known a hundred thousand times better than the difference hides none of it.
+struct SumAndDifference {
+  template <typename T>
+  bool operator()(const T* y, T* r) const {
+    r[0] = weight * (y[0] + y[1] - 1.0);
+    r[1] = y[0] - y[1] - 2.0;
+    return true;
+  }
+  double weight;
+};
+struct SameTwo {
+  template <typename T>
+  bool operator()(const T* x, const T* y, T* r) const {
+    for (int i = 0; i < 2; ++i) r[i] = y[i] - x[i];
+    return true;
+  }
+};
+TEST(Uncertainty, OfCorrelatedX) {
+  for (const double weight : {1.0, 1e3, 1e5}) {
+    for (const HessianKind kind : {HessianKind::kGaussNewton, HessianKind::kExact}) {
+      double x[2] = {1.5, -0.5}, y[2] = {1.5, -0.5};
+      Problem problem;
+      problem.AddUpperParameterBlock(x, 2);
+      problem.lower()->AddResidualBlock(
+          new AutoDiffCostFunction<SameTwo, 2, 2, 2>(new SameTwo), nullptr, x, y);
+      problem.upper()->AddResidualBlock(
+          new AutoDiffCostFunction<SumAndDifference, 2, 2>(new SumAndDifference{weight}),
+          nullptr,
+          y);
+      Uncertainty uncertainty;
+      std::string message;
+      ASSERT_TRUE(ComputeUncertainty({}, kind, &problem, &uncertainty, &message)) << message;
+      uncertainty.SetNoiseVariance(1.0);
+      EXPECT_TRUE(uncertainty.flat_directions().empty());
+      EXPECT_NEAR(uncertainty.covariance()(0, 0), 0.25 * (1.0 + 1.0 / (weight * weight)), 1e-5);
+    }
+  }
+}
+
 TEST(Uncertainty, ActiveBoundIsHeld) {
   Smoothing smoothing(3);
   smoothing.problem.SetParameterUpperBound(&smoothing.x[1], 0, -0.6);  // The truth is -0.1.

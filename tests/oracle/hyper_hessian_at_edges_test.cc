@@ -143,6 +143,59 @@ struct FirstOfTwo {
   int which;
 };
 
+// y* = x; f bends within a unit around `centre`, by itself or with a break.
+struct BendAt {
+  template <typename T>
+  bool operator()(const T* y, T* value) const {
+    using std::log;
+    const T a = y[0] - centre;
+    *value = 0.05 * a * a + log(1.0 + a * a);
+    return true;
+  }
+  double centre;
+};
+struct BreakAt {
+  template <typename T>
+  bool operator()(const T* y, T* value) const {
+    const T a = y[0] - centre;
+    *value = 0.5 * a * a;
+    if (a > 0.0) *value += a * a;
+    return true;
+  }
+  double centre;
+};
+template <typename F>
+struct Copy {
+  Copy(double at, F f) : x(at), y(at) {
+    problem.AddUpperParameterBlock(&x, 1);
+    problem.lower()->AddResidualBlock(DifferenceCost(), nullptr, &y, &x);
+    problem.AddTerm(Level::kUpper, std::make_unique<AutoDiffObjective<F, 1>>(f), {{&y, 1}});
+  }
+  double x, y;
+  Problem problem;
+};
+
+// Coordinates of maps are far from 0, and what is learned of them is not.
+TEST(HyperHessian, FarFromZero) {
+  for (const double centre : {0.0, 1e3, 1e5, 5e5, 5e6}) {
+    Copy<BendAt> copy(centre, BendAt{centre});
+    Phi phi(&copy.problem);
+    EXPECT_NEAR(phi.Hessian()(0, 0), 2.1, 1e-6) << centre;
+  }
+}
+
+TEST(HyperHessian, ABreakAtThePointIsSeen) {
+  for (const double off : {0.0, 1e-9, 1e-7}) {
+    Copy<BreakAt> copy(0.3, BreakAt{0.3 + off});
+    Phi phi(&copy.problem);
+    Matrix hessian;
+    HyperHessian second(phi.oracle.get());
+    ASSERT_TRUE(phi.lower->Differentiate(phi.x, phi.y));
+    EXPECT_FALSE(second.Evaluate(phi.x, phi.y, {}, &hessian)) << off;
+    EXPECT_THAT(second.message(), HasSubstr("kink"));
+  }
+}
+
 TEST(HyperHessian, RefusalsSayWhy) {
   Matrix unused;
   {  // Weakly active: y* = max(x, 0) at x = 0.

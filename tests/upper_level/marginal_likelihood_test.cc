@@ -9,6 +9,8 @@
 
 #include "bilevel/analysis/hypergradient_checker.h"
 #include "bilevel/learnable/noise.h"
+#include "bilevel/lower_level/newton_lower_solver.h"
+#include "bilevel/oracle/hyper_objective.h"
 #include "glog/logging.h"
 #include "gtest/gtest.h"
 #include "pose_graph.h"
@@ -351,6 +353,50 @@ TEST(MarginalLikelihood, ItsGradientIsExactOnManifolds) {
   const auto check = HypergradientChecker::Check(&problem);
   ASSERT_TRUE(check.ok) << check.Report();
   EXPECT_LT(check.max_relative_error, 1e-7) << check.Report();
+}
+
+// Readings of one constant, under a sigma that is x itself, no logarithm: -log p in closed form.
+struct Reading {
+  template <typename T>
+  bool operator()(const T* y, const T* sigma, T* residual) const {
+    residual[0] = (y[0] - value) / sigma[0];
+    return true;
+  }
+  double value;
+};
+
+TEST(MarginalLikelihood, OfAnXWithoutAScaleOfItsOwn) {
+  constexpr int kReadings = 8;
+  for (double sigma : {0.1, 1e-2, 3e-3, 5e-4, 1e-5}) {
+    double y = 0.0, mean = 0.0, squares = 0.0;
+    Problem problem;
+    problem.AddUpperParameterBlock(&sigma, 1);
+    for (int k = 0; k < kReadings; ++k) {
+      const double value = 1e-2 * std::sin(5.0 * k);
+      mean += value / kReadings;
+      squares += value * value;
+      problem.lower()->AddResidualBlock(
+          new AutoDiffCostFunction<Reading, 1, 1, 1>(new Reading{value}), nullptr, &y, &sigma);
+    }
+    y = mean;
+    std::string error;
+    ASSERT_TRUE(AddMarginalLikelihood(&problem, &error)) << error;
+    const std::unique_ptr<Program> program = problem.Compile({}, &error);
+    ASSERT_TRUE(program) << error;
+    NewtonLowerSolver lower(program.get(), NewtonLowerSolver::Options());
+    Oracle oracle(program.get(), &lower, 0);
+    Point at_x(&program->x), at_y(&program->y);
+    program->x.ReadUser(at_x.value().data());
+    program->y.ReadUser(at_y.value().data());
+    HyperObjective phi(&oracle, at_y);
+    double value;
+    Vector gradient;
+    ASSERT_TRUE(phi.Evaluate(at_x, &value, &gradient)) << phi.message();
+    // phi = squares about the mean / (2 sigma^2) + log(n / sigma^2) / 2.
+    const double about = squares - kReadings * mean * mean;
+    const double expected = -about / std::pow(sigma, 3) - 1.0 / sigma;
+    EXPECT_NEAR(gradient[0], expected, 1e-6 * std::abs(expected)) << sigma;
+  }
 }
 
 TEST(MarginalLikelihood, RefusesWhatItCannotDo) {

@@ -12,6 +12,7 @@
 
 #include "Eigen/Dense"
 #include "bilevel/bilevel.h"
+#include "bilevel/upper_level/internal/gain_by_chance.h"
 #include "ceres/ceres.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -197,6 +198,44 @@ TEST(SafeLearning, WhatTheDataDoNotShowStays) {
   EXPECT_THAT(result.message, HasSubstr("do not show stays: 'unused'"));
 }
 
+// What is learned from a centre that is far off may be better than that, and worse than x was.
+TEST(SafeLearning, APoorCentreDoesNotLose) {
+  for (const int num_tracks : {1, 6}) {
+    Job job(num_tracks, 4, 0.1, 1.0);
+    SafeLearningOptions options;
+    options.centre = {std::log(0.1), std::log(0.02)};
+    options.prior_sigma = 0.35;
+    const SafeLearning result = LearnSafely(options, &job.problem);
+    ASSERT_TRUE(result.ok) << result.message;
+    EXPECT_NE(result.kind, Verdict::kUseLearned) << result.message;
+    EXPECT_EQ(job.log_sigmas[1], std::log(1.0));
+    EXPECT_THAT(result.message, HasSubstr("The centre loses: x is what it was"));
+  }
+}
+
+// y = x + an error, y's truth 0: x takes the error to itself, to the last digit.
+TEST(SafeLearning, AsManyCoordinatesAsErrorsShowNothing) {
+  double x = 0.0, y = 0.0;
+  Problem problem;
+  problem.AddUpperParameterBlock(&x, 1);
+  problem.lower()->AddResidualBlock(DifferenceCost(), nullptr, &y, &x);
+  problem.upper()->AddResidualBlock(TargetCost(0.4), nullptr, &y);
+  SafeLearningOptions options;
+  options.num_errors_a_recording = 1.0;
+  const SafeLearning result = LearnSafely(options, &problem);
+  ASSERT_TRUE(result.ok) << result.message;
+  EXPECT_EQ(result.kind, Verdict::kNotEnoughData);
+  EXPECT_EQ(x, 0.0);
+}
+
+// Where one coordinate is fitted to ten errors of an unknown scale, f falls by chance as Fisher's F
+// says: by a share 1 / (1 + F / 9), F = 3.360 in one case of ten.
+TEST(SafeLearning, GainByChanceIsFishers) {
+  EXPECT_NEAR(GainByChance(10.0, 1), 5.0 * std::log(1.0 + 3.36030 / 9.0), 2e-3);
+  EXPECT_NEAR(GainByChance(20.0, 4), 10.0 * std::log(1.0 + 2.33274 * 4.0 / 16.0), 2e-3);
+  EXPECT_TRUE(std::isinf(GainByChance(3.5, 4)));
+}
+
 TEST(SafeLearning, LeavesTheProblemAsItWas) {
   Job job(3, 2, 0.1, 1.0);
   job.problem.scenario(2)->set_weight(2.5);
@@ -230,6 +269,14 @@ TEST(SafeLearning, BadInput) {
     options = {};
     job.problem.scenario(1)->set_weight(0.0);
     expect(LearnSafely(options, &job.problem), "");
+    EXPECT_FALSE(LearnSafely(options, nullptr).ok);
+    double x = 0.0;
+    Scenario* prior = job.problem.AddScenario("taste");
+    prior->upper()->AddResidualBlock(TargetCost(0.0), nullptr, &job.log_sigmas[0]);
+    prior->lower()->AddResidualBlock(TargetCost(0.0), nullptr, &x);
+    job.problem.scenario(1)->set_weight(1.0);
+    expect(LearnSafely(options, &job.problem), "'taste' has x alone above");
+    prior->set_weight(0.0);
     job.problem.scenario(1)->set_weight(-1.0);
     expect(LearnSafely(options, &job.problem), "or 0 to leave the scenario out");
   }

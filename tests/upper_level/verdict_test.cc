@@ -111,6 +111,8 @@ TEST(Verdict, BadInput) {
   const std::vector<double> errors = Normals(30, 1.0, 1);
   std::vector<double> broken = errors;
   broken[3] = std::numeric_limits<double>::quiet_NaN();
+  VerdictOptions long_blocks;
+  long_blocks.num_errors_a_block = 1000;
   VerdictOptions few_draws;
   few_draws.num_draws = 3;
   const struct {
@@ -122,6 +124,7 @@ TEST(Verdict, BadInput) {
       {JudgeLearned({}, broken, errors, nullptr), "an error before is not finite"},
       {JudgeLearned({}, {}, {}, nullptr), "0 errors do not tell"},
       {JudgeLearned({}, {1.0, 2.0}, {0.5, 1.0}, nullptr), "2 errors do not tell"},
+      {JudgeLearned(long_blocks, errors, errors, nullptr), "in blocks of 1000 do not tell"},
       {JudgeLearned(few_draws, errors, errors, nullptr), "num_draws must be at least 40"},
   };
   for (const auto& c : cases) {

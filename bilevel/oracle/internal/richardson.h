@@ -50,9 +50,10 @@ class Richardson {
   /// Quotients since the last one that made the limit better.
   int num_in_vain() const { return num_rows_ - 1 - best_row_; }
 
- private:
+  /// The largest entry, weighted.
   double Size(const Vector& v) const { return v.cwiseProduct(weights_).lpNorm<Eigen::Infinity>(); }
 
+ private:
   double ratio_ = 4.0, error_ = 0.0;
   int num_rows_ = 0, best_row_ = 0;
   Vector weights_, limit_;

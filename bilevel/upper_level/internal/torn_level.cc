@@ -2,13 +2,18 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace bilevel {
 namespace {
 
-// Of x's entries, logarithms as a rule; and of y's, in deviations 1 / sqrt(H_ii), which move no
-// residual by more than this.
+// Of x's entries, at first; and of y's, in deviations 1 / sqrt(H_ii), which move no residual by
+// more than this.
 constexpr double kStep = 1e-3;
+// x has no scale of its own: steps are taken so much shorter, so often, until two agree to this
+// share of the derivative; the best two are to agree to that.
+constexpr double kShorter = 0.25, kAgree = 1e-9, kMustAgree = 1e-4;
+constexpr int kMostLevels = 14;
 // Less than this of y's own size would be lost in rounding.
 constexpr double kLeastStep = 1e-9;
 
@@ -138,24 +143,61 @@ void TornLevel::AddDifferences(const DifferencePoint& point) {
   }
 }
 
-bool TornLevel::MeasureX(const Vector& x, Vector* gx) {
-  gx->setZero(x.size());
+// By steps of that share of the first ones, in the coordinates of a colour.
+bool TornLevel::MeasureX(const Vector& x, int colour, double share, Vector* gx) {
+  const auto step = [&](int i) { return share * kStep * std::max(1.0, std::abs(x[i])); };
   moved_.resize(x.size());
+  differences_.setZero(parts_.size());
+  for (const DifferencePoint& point : kFourthOrder) {
+    for (int i = 0; i < x.size(); ++i) {
+      moved_[i] = x[i] + (colour_[i] == colour ? point.at * step(i) : 0.0);
+    }
+    if (!Evaluate(moved_, at_)) return false;
+    AddDifferences(point);
+  }
+  gx->setZero(x.size());
+  for (size_t p = 0; p < parts_.size(); ++p) {
+    for (const int i : parts_[p].x_coordinates) {
+      if (colour_[i] == colour) (*gx)[i] += differences_[p] / step(i);
+    }
+  }
+  return true;
+}
+
+bool TornLevel::MeasureX(const Vector& x, Vector* gx) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  gx->setZero(x.size());
+  Vector before, here, off = Vector::Constant(x.size(), infinity);
   for (int colour = 0; colour < num_colours_; ++colour) {
-    const auto step = [&](int i) { return kStep * std::max(1.0, std::abs(x[i])); };
-    differences_.setZero(parts_.size());
-    for (const DifferencePoint& point : kFourthOrder) {
-      for (int i = 0; i < x.size(); ++i) {
-        moved_[i] = x[i] + (colour_[i] == colour ? point.at * step(i) : 0.0);
+    before.resize(0);
+    double share = 1.0;
+    bool agree = false;
+    for (int level = 0; level < kMostLevels && !agree; ++level, share *= kShorter) {
+      // A step may lead to where g is not defined.
+      if (!MeasureX(x, colour, share, &here)) {
+        before.resize(0);
+        continue;
       }
-      if (!Evaluate(moved_, at_)) return false;
-      AddDifferences(point);
-    }
-    for (size_t p = 0; p < parts_.size(); ++p) {
-      for (const int i : parts_[p].x_coordinates) {
-        if (colour_[i] == colour) (*gx)[i] += differences_[p] / step(i);
+      agree = before.size() > 0;
+      for (int i = 0; i < x.size() && before.size() > 0; ++i) {
+        if (colour_[i] != colour) continue;
+        const double error = std::abs(here[i] - before[i]);
+        // Where they agree the longer step has less rounding.
+        if (error < off[i]) (*gx)[i] = error <= kAgree * std::abs(here[i]) ? before[i] : here[i];
+        off[i] = std::min(off[i], error);
+        agree = agree && off[i] <= kAgree * std::abs((*gx)[i]);
       }
+      before = here;
     }
+  }
+  const double largest = gx->size() > 0 ? gx->cwiseAbs().maxCoeff() : 0.0;
+  for (int i = 0; i < x.size(); ++i) {
+    if (colour_[i] < 0 || off[i] <= kMustAgree * std::max(std::abs((*gx)[i]), kAgree * largest)) {
+      continue;
+    }
+    if (std::isfinite(off[i]) && off[i] <= kAgree) continue;  // Of a log-determinant: nothing.
+    if (error_.empty()) error_ = "differences of the log-determinant do not agree on a derivative";
+    return false;
   }
   return true;
 }

@@ -42,6 +42,7 @@ class TornLevel {
   void Tear();
   void Paint();
   void Weigh(const SelectedInverse& s);
+  bool MeasureX(const Vector& x, int colour, double share, Vector* gx);
   bool MeasureX(const Vector& x, Vector* gx);
   bool MeasureY(const Vector& x, const Vector& y, const Vector& diagonal, Vector* gy);
   bool Evaluate(const Vector& x, const Vector& own_y);
