@@ -12,6 +12,7 @@
 #include "bilevel/base/memory.h"
 #include "bilevel/methods/estimators/internal/active_bounds.h"
 #include "bilevel/methods/hyper_objective/internal/cubic_model.h"
+#include "bilevel/methods/internal/evidence.h"
 #include "bilevel/oracle/hyper_hessian.h"
 #include "bilevel/oracle/hyper_objective.h"
 #include "bilevel/oracle/lower_solver.h"
@@ -51,6 +52,7 @@ class Newton::Run {
         message_ = phi_.message();
         return Outcome::kFailure;
       }
+      first_value_ = value_;
       Report();
       if (!outcome_) Differentiate();
     }
@@ -71,6 +73,7 @@ class Newton::Run {
   }
 
   bool Remember(Memory* memory) {
+    memory->Keep("first_value", &first_value_);
     memory->Keep("value", &value_);
     memory->Keep("gradient", &gradient_);
     memory->Keep("held", &held_);
@@ -153,15 +156,23 @@ class Newton::Run {
     for (int trial = 0; trial < options_.max_num_trials; ++trial) {
       const Vector full = Minimize(longest);
       longest = 0.5 * full.norm();
-      Point x = state_.x, y = state_.y;
-      Vector step = Vector::Zero(x.dim());
-      step(free_) = full;
-      if (!x.Move(step) ||
-          !x.space().Minus(x.value().data(), state_.x.value().data(), step.data())) {
-        continue;
-      }
-      const double expected = -model_->Change(step(free_), sigma_);
-      if (!(step.norm() > 0.0) || !(expected > 0.0)) continue;  // Bounds have made it another.
+      Point x, y = state_.y;
+      Vector step;
+      double expected = 0.0;
+      // Bounds make it another.
+      const auto take = [&](const Vector& s) {
+        x = state_.x;
+        step.setZero(x.dim());
+        step(free_) = s;
+        if (!x.Move(step) ||
+            !x.space().Minus(x.value().data(), state_.x.value().data(), step.data())) {
+          return false;
+        }
+        expected = -model_->Change(step(free_), sigma_);
+        return step.norm() > 0.0 && expected > 0.0;
+      };
+      // Where phi curves down without a slope, the other side will do.
+      if (!take(full) && !take(-full)) continue;
       y.Move(dy_dx_ * step);
       double value;
       Vector gradient;
@@ -195,10 +206,10 @@ class Newton::Run {
 
   void GiveUp(const std::string& refusal) {
     const double promised = model_->is_convex() ? model_->NewtonDecrease() : kInfinity;
-    if (promised <= kRoundingOfPhi * std::abs(value_)) {
+    if (promised <= Negligible(0.0, value_, first_value_)) {
       End(Outcome::kConverged,
-          "no step decreases phi, and Newton's was expected to by a relative " +
-              Scientific(promised / std::abs(value_)) + " only");
+          "no step decreases phi, and Newton's was expected to by " + Scientific(promised) +
+              " only");
     } else {
       End(Outcome::kFailure,
           refusal.empty() ? "no step along phi's model decreases it"
@@ -209,7 +220,7 @@ class Newton::Run {
   // By what Newton's step has promised: one that sigma or a bound has kept short says little.
   bool WasLastStep() {
     const double tolerance = monitor_.parameter_tolerance();
-    if (promised_ <= monitor_.function_tolerance() * std::abs(value_)) {
+    if (promised_ <= Negligible(monitor_.function_tolerance(), value_, first_value_)) {
       End(Outcome::kConverged,
           "the relative change of phi that Newton's step promised was below the function "
           "tolerance");
@@ -227,6 +238,7 @@ class Newton::Run {
   HyperObjective phi_;
   HyperHessian hessian_;
 
+  double first_value_ = 0.0;
   double value_ = 0.0;  // At state_.x, as all these.
   Vector gradient_;
   std::vector<char> held_;  // By bounds that the gradient pushes against.

@@ -269,5 +269,57 @@ TEST(Newton, SaysWhatItCannotDo) {
   }
 }
 
+// phi is 0 at its minimum, where nothing is small beside it.
+struct LogOf {
+  template <typename T>
+  bool operator()(const T* y, T* value) const {
+    using std::log;
+    *value = log(1.0 + y[0] * y[0]);
+    return true;
+  }
+};
+struct MinusSquare {
+  template <typename T>
+  bool operator()(const T* y, T* value) const {
+    *value = -y[0] * y[0];
+    return true;
+  }
+};
+template <typename F>
+Solver::Summary SolveCopy(F f, double* x, double lower, double upper) {
+  double y = *x;
+  Problem problem;
+  problem.AddUpperParameterBlock(x, 1);
+  problem.SetParameterLowerBound(x, 0, lower);
+  problem.SetParameterUpperBound(x, 0, upper);
+  problem.lower()->AddResidualBlock(DifferenceCost(), nullptr, &y, x);
+  problem.AddTerm(Level::kUpper, std::make_unique<AutoDiffObjective<F, 1>>(f), {{&y, 1}});
+  Solver::Options options;
+  options.method = CreateMethod("newton");
+  Solver::Summary summary;
+  Solve(options, &problem, &summary);
+  return summary;
+}
+
+TEST(Newton, AMinimumOfZero) {
+  for (const double start : {0.1, 0.5, 1.0, 2.0, 3.0, 5.0}) {
+    double x = start;
+    const Solver::Summary summary = SolveCopy(LogOf(), &x, -10.0, 10.0);
+    EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.FullReport();
+    EXPECT_NEAR(x, 0.0, 1e-6) << start;
+  }
+}
+
+// From the maximum, to the one side that bounds leave.
+TEST(Newton, LeavesAMaximumToEitherSide) {
+  for (const double side : {1.0, -1.0}) {
+    double x = 0.0;
+    const Solver::Summary summary =
+        SolveCopy(MinusSquare(), &x, side > 0.0 ? 0.0 : -1.0, side > 0.0 ? 1.0 : 0.0);
+    EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.FullReport();
+    EXPECT_EQ(x, side);
+  }
+}
+
 }  // namespace
 }  // namespace bilevel
