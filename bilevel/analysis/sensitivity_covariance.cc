@@ -118,42 +118,37 @@ bool Sensitivity::Implementation::ToAmbient(const LowerBlock& rows, Matrix* bloc
   return true;
 }
 
+bool Sensitivity::Implementation::WriteCovariance(const double* lower1,
+                                                  const double* lower2,
+                                                  bool is_ambient,
+                                                  double* block) const {
+  if (!ready) return false;
+  bool ok = false;
+  const std::string thrown = Thrown([&] {
+    LowerBlock rows, columns;
+    Matrix covariance;
+    ok = FindLower(lower1, "first", &rows) && FindLower(lower2, "second", &columns) &&
+         (block || Fail("there is no memory for the covariance: null")) &&
+         Covariance(rows, columns, &covariance) && (!is_ambient || ToAmbient(rows, &covariance));
+    if (!ok) return;
+    covariance.transposeInPlace();
+    ok = !is_ambient || ToAmbient(columns, &covariance);
+    // Transposed and by columns: by rows.
+    if (ok) Eigen::Map<Matrix>(block, covariance.rows(), covariance.cols()) = covariance;
+  });
+  return thrown.empty() ? ok : Fail("the covariance" + thrown);
+}
+
 bool Sensitivity::GetCovarianceBlockInTangentSpace(const double* lower1,
                                                    const double* lower2,
                                                    double* block) const {
-  const Implementation& s = *implementation_;
-  if (!s.ready) return false;
-  bool ok = false;
-  const std::string thrown = Thrown([&] {
-    Implementation::LowerBlock rows, columns;
-    Matrix covariance;
-    ok = s.FindLower(lower1, "first", &rows) && s.FindLower(lower2, "second", &columns) &&
-         (block || s.Fail("there is no memory for the covariance: null")) &&
-         s.Covariance(rows, columns, &covariance);
-    if (ok) Eigen::Map<RowMatrix>(block, rows.tangent_size, columns.tangent_size) = covariance;
-  });
-  return thrown.empty() ? ok : s.Fail("the covariance" + thrown);
+  return implementation_->WriteCovariance(lower1, lower2, false, block);
 }
 
 bool Sensitivity::GetCovarianceBlock(const double* lower1,
                                      const double* lower2,
                                      double* block) const {
-  const Implementation& s = *implementation_;
-  if (!s.ready) return false;
-  bool ok = false;
-  const std::string thrown = Thrown([&] {
-    Implementation::LowerBlock rows, columns;
-    Matrix covariance;
-    ok = s.FindLower(lower1, "first", &rows) && s.FindLower(lower2, "second", &columns) &&
-         (block || s.Fail("there is no memory for the covariance: null")) &&
-         s.Covariance(rows, columns, &covariance) && s.ToAmbient(rows, &covariance);
-    if (!ok) return;
-    covariance.transposeInPlace();
-    ok = s.ToAmbient(columns, &covariance);
-    // Transposed and by columns: by rows.
-    if (ok) Eigen::Map<Matrix>(block, columns.size, rows.size) = covariance;
-  });
-  return thrown.empty() ? ok : s.Fail("the covariance" + thrown);
+  return implementation_->WriteCovariance(lower1, lower2, true, block);
 }
 
 }  // namespace bilevel

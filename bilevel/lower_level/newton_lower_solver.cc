@@ -136,6 +136,7 @@ void NewtonLowerSolver::ReachFromBeside(PerScenario* part, const double* x) {
   const Space& space = part->scenario->y;
   const Point there = part->y;
   const double flat = Factorization::kRankTolerance * part->yy.diagonal().cwiseAbs().maxCoeff();
+  const double rounding = RoundingOfValue(part->Summands(part->Rounding()));
   double longest = 0.0;
   for (int j = 0; j < space.tangent_size(); ++j) {
     const int i = space.AmbientIndex(j);
@@ -147,7 +148,7 @@ void NewtonLowerSolver::ReachFromBeside(PerScenario* part, const double* x) {
       part->trial.value() = there.value();
       part->trial.value()[i] += side * way;
       return part->g.Value(x, part->trial.value().data(), Batch::All(), &value) &&
-             value > part->value + RoundingOfValue(part->Summands(part->Rounding()));
+             value > part->value + rounding;
     };
     if (!rises(1.0) || !rises(-1.0)) continue;
     part->y.value()[i] += way;

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstdio>
 #include <memory>
-#include <numeric>
 #include <utility>
 
 #include "bilevel/base/internal/bookkeeping.h"
@@ -17,12 +16,12 @@
 namespace bilevel {
 namespace {
 
-constexpr int kFewestToLeaveOut = 3;
-constexpr int kMostRounds = 20;
+constexpr int kFewestToLeaveOut = 3, kMostRounds = 20;
 constexpr double kRoundTolerance = 1e-4;  // Of F.
 constexpr double kShownShare = 0.1;       // Of the prior's information: the data show a coordinate.
 constexpr double kVanished = 1e-12;       // Of f at the start: no more is left.
 constexpr double kFrozenShare = 1e-4;     // Of the prior's sigma, where a coordinate is held.
+
 std::string Format(const char* format, double a, double b) {
   char text[300];
   std::snprintf(text, sizeof(text), format, a, b);
@@ -372,7 +371,8 @@ bool Learner::Learn() {
     }
   }
   result_.message += DescribeMoves() + ".";
-  return Score(answer, all_, &f_learned_);
+  Values f;
+  return Score(answer, all_, &f);
 }
 
 void Learner::Restore() {

@@ -20,9 +20,9 @@ struct SafeLearningOptions {
   /// Where the prior is centred, block after block as declared; empty: at x as it is. Residual
   /// statistics at a known truth are a good one.
   std::vector<double> centre;
-  /// As how many independent errors each recording's f counts. The position error of a trajectory
-  /// is one random curve: 3.3 to 3.6 by (tr S)^2 / tr S^2, S being the covariance of its positions,
-  /// with 4, 20 or 60 loop closures alike.
+  /// As how many independent errors each recording's f counts: (tr S)^2 / tr S^2, S being their
+  /// covariance. That is few where the error of a trajectory is one random curve, however many
+  /// poses it has.
   double num_errors_a_recording = 3.5;
 };
 

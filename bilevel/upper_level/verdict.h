@@ -34,7 +34,7 @@ struct VerdictOptions {
   bool IsValid(std::string* error) const;
 
   /// Errors of neighbours are alike: the bootstrap draws stretches of so many of them. 1: they are
-  /// independent. 0: a tenth of all.
+  /// independent. 0: a tenth of all. There must be five such stretches.
   int num_errors_a_block = 0;
   int fewest_errors = 20;
   int num_draws = 1000;

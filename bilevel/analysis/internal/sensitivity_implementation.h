@@ -66,6 +66,11 @@ struct Sensitivity::Implementation {
   bool GetInverse(int scenario, InverseHessian** inverse) const;
   bool Covariance(const LowerBlock& rows, const LowerBlock& columns, Matrix* block) const;
   bool ToAmbient(const LowerBlock& rows, Matrix* block) const;
+  // What both doors do.
+  bool WriteCovariance(const double* lower1,
+                       const double* lower2,
+                       bool is_ambient,
+                       double* block) const;
 
   bool Prepare(Problem* problem);
   bool Polish();
