@@ -62,11 +62,13 @@ class Space {
   /// d with p plus d = q, tangent coordinates at p. False where a manifold fails.
   bool Minus(const double* q, const double* p, double* d) const;
 
-  /// Whether p stands at a bound that a move along -gradient would cross.
+  /// Whether p stands at a bound that a move along -gradient would cross, or between equal ones.
   bool IsHeld(const double* p, int tangent_coordinate, double gradient) const {
     const int i = ambient_index_[tangent_coordinate];
-    return i >= 0 && ((p[i] <= lower_[tangent_coordinate] && gradient > 0.0) ||
-                      (p[i] >= upper_[tangent_coordinate] && gradient < 0.0));
+    if (i < 0) return false;
+    const bool at_lower = p[i] <= lower_[tangent_coordinate];
+    const bool at_upper = p[i] >= upper_[tangent_coordinate];
+    return (at_lower && gradient > 0.0) || (at_upper && gradient < 0.0) || (at_lower && at_upper);
   }
 
   /// The block a tangent coordinate belongs to.

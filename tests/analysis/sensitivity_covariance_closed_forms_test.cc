@@ -1,5 +1,6 @@
 // The covariance of y* where it is known, and what is refused.
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 #include <vector>
 
@@ -318,6 +319,40 @@ TEST(SensitivityCovariance, CatchesWhatAManifoldThrows) {
   EXPECT_EQ(entry, -1.0);
   ASSERT_TRUE(sensitivity.GetCovarianceBlockInTangentSpace(&y, &y, &entry));
   EXPECT_NEAR(entry, 0.25, 1e-15);
+}
+
+// Rings of points on three axes that know nothing of each other, in units as far apart as 1e10:
+// each has the pseudo-inverse of the ring's Laplacian, whatever the others' variances.
+TEST(SensitivityCovariance, OfAGaugeInUnitsFarApart) {
+  constexpr int kPoints = 8;
+  constexpr double kPi = 3.14159265358979323846;
+  const double weights[3] = {1e5, 1.0, 1e-5};
+  double y[3][kPoints] = {};
+  ceres::Problem lower;
+  for (int axis = 0; axis < 3; ++axis) {
+    for (int i = 0; i < kPoints; ++i) {
+      lower.AddResidualBlock(Affine({-weights[axis], weights[axis]}, 0.1 * i),
+                             nullptr,
+                             &y[axis][i],
+                             &y[axis][(i + 1) % kPoints]);
+    }
+  }
+  Problem problem(nullptr, &lower);
+  Sensitivity sensitivity(Polished());
+  ASSERT_TRUE(sensitivity.Compute(&problem, {})) << sensitivity.message();
+  EXPECT_EQ(sensitivity.num_free_directions(), 3);
+  for (int axis = 0; axis < 3; ++axis) {
+    for (int j = 0; j < kPoints; ++j) {
+      double expected = 0.0, entry = 0.0;
+      for (int k = 1; k < kPoints; ++k) {
+        const double angle = 2.0 * kPi * k / kPoints;
+        expected += std::cos(angle * j) / (2.0 - 2.0 * std::cos(angle)) / kPoints;
+      }
+      ASSERT_TRUE(sensitivity.GetCovarianceBlock(&y[axis][0], &y[axis][j], &entry))
+          << sensitivity.message();
+      EXPECT_NEAR(entry * weights[axis] * weights[axis], expected, 1e-5) << axis << ", " << j;
+    }
+  }
 }
 
 TEST(SensitivityCovariance, SaysWhatIsWrong) {

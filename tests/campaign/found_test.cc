@@ -243,5 +243,8 @@ TEST(Found, NothingLinearised) { ExpectNoViolation(32927, "levenberg_marquardt")
 // for its slope.
 TEST(Found, BeyondWhatALossHolds) { ExpectNoViolation(60523, "levenberg_marquardt"); }
 
+// An answer beside a fold, where one step leads to another y and ten short ones keep to this one.
+TEST(Found, BesideAFoldYKeepsToItsBranch) { ExpectNoViolation(80071, "optimistic"); }
+
 }  // namespace
 }  // namespace bilevel

@@ -1,6 +1,7 @@
 #include "bilevel/lower_level/internal/inverse_hessian.h"
 
 #include "bilevel/base/internal/decompositions.h"
+#include "bilevel/base/internal/rounding.h"
 
 namespace bilevel {
 namespace {
@@ -8,6 +9,10 @@ namespace {
 // Of a free direction's squared length, in the scaling of H to a unit diagonal: what lies outside
 // of one block is rounding.
 constexpr double kRoundingOutside = 1e-6;
+// What is smaller in such a direction, so scaled, beside its largest coordinate, is rounding too.
+constexpr double kRoundingInside = 1e-13;
+// A variance has this relative error at most.
+constexpr double kMostCancelled = 1e-6;
 
 // So many rows of an orthonormal basis, far from dependent, by Gram and Schmidt with pivots.
 std::vector<int> IndependentRows(Matrix basis) {
@@ -65,19 +70,39 @@ bool InverseHessian::CheckGauge() {
 
 // Holds as many coordinates as directions are free.
 void InverseHessian::Anchor() {
-  const Matrix& null = system_.null_space();
-  const Matrix scaled = system_.factorization().scale().asDiagonal() * null;
+  const Vector& scale = system_.factorization().scale();
+  const Matrix scaled = scale.asDiagonal() * system_.null_space();
+  const std::vector<int> rows = IndependentRows(HouseholderQ(scaled, scaled.cols()));
+  if (!SetNullSpace(scaled, rows)) return;
   std::vector<char> held = system_.fixed();
-  held.resize(null.rows(), 0);
-  for (const int i : IndependentRows(HouseholderQ(scaled, scaled.cols()))) held[i] = 1;
+  held.resize(scaled.rows(), 0);
+  for (const int i : rows) held[i] = 1;
   anchored_ = std::make_unique<Factorization>(system_.lower(), &y_);
   if (anchored_->Factorize(system_.lower(), 0.0, &held) !=
       Factorization::Status::kPositiveDefinite) {
     return;
   }
-  anchored_->Solve(null, &g_null_);
-  null_g_null_ = null.transpose() * g_null_;
+  anchored_->Solve(null_, &g_null_);
+  null_g_null_ = null_.transpose() * g_null_;
   selected_ = std::make_unique<SelectedInverse>(*anchored_);
+}
+
+// A basis whose vectors have each one of the rows for itself: where free directions do not share
+// coordinates, nor do these, and the variances of one, which may be 1e16 times those of another,
+// leave nothing in them.
+bool InverseHessian::SetNullSpace(const Matrix& scaled, const std::vector<int>& rows) {
+  null_ = SolveSquare(scaled(rows, Eigen::all).transpose(), scaled.transpose()).transpose();
+  for (int j = 0; j < null_.cols(); ++j) {
+    const double least = kRoundingInside * null_.col(j).lpNorm<Eigen::Infinity>();
+    null_.col(j) = (null_.col(j).array().abs() < least).select(0.0, null_.col(j));
+  }
+  null_ = system_.factorization().scale().cwiseInverse().asDiagonal() * null_;
+  null_.colwise().normalize();
+  // Orthonormal, by Cholesky: zeros stay zeros.
+  Matrix l;
+  if (!Cholesky(null_.transpose() * null_, &l)) return false;
+  null_ = SolveSquare(l, null_.transpose()).transpose();
+  return true;
 }
 
 // The columns of one block.
@@ -113,11 +138,18 @@ bool InverseHessian::GetBlock(int row_block, int column_block, Matrix* block) {
     const auto of_columns = [&](const Matrix& m) {
       return m.middleRows(columns.tangent_offset, columns.tangent_size).transpose();
     };
-    const Matrix& null = system_.null_space();
-    *block -= of_rows(null) * of_columns(g_null_);
-    *block -= of_rows(g_null_) * of_columns(null);
-    *block += of_rows(null) * null_g_null_ * of_columns(null);
-    return true;
+    const Matrix once = of_rows(null_) * of_columns(g_null_) + of_rows(g_null_) * of_columns(null_);
+    const Matrix twice = of_rows(null_) * null_g_null_ * of_columns(null_);
+    const Vector largest = block->diagonal() + once.diagonal().cwiseAbs() + twice.diagonal();
+    *block += twice - once;
+    if (row_block != column_block ||
+        (kEpsilon * largest.array() <= kMostCancelled * block->diagonal().array()).all()) {
+      return true;
+    }
+    message_ = rows.name +
+               " has a variance that is lost in the rounding of others: free directions differ "
+               "too much in their weights";
+    return false;
   }
   // The one of the two that is asked for again and again, where that is to be seen.
   const bool by_rows =

@@ -33,13 +33,14 @@ class InverseHessian {
  private:
   bool CheckGauge();
   void Anchor();
+  bool SetNullSpace(const Matrix& scaled, const std::vector<int>& rows);
   bool Solve(int block);
 
   HessianSystem& system_;
   const Space& y_;
   std::unique_ptr<Factorization> anchored_;    // Of H with a gauge's coordinates held.
   std::unique_ptr<SelectedInverse> selected_;  // None: all by solves.
-  Matrix g_null_, null_g_null_;                // GN, N'GN.
+  Matrix null_, g_null_, null_g_null_;         // N, GN, N'GN.
   int solved_ = -1, last_column_ = -1;         // Blocks of y.
   Matrix columns_;                             // Of the block solved_.
   Matrix unit_;

@@ -24,6 +24,8 @@ namespace {
 constexpr HyperHessian::Options kForSteps = {1e-6, kInfinity};
 // The first sigma is this small a share of phi's curvature, unless a step is then too long.
 constexpr double kFirstSigma = 1e-6;
+// Relative to 1 + |x|: how far phi itself is looked at where its curvature says nothing.
+constexpr double kNearWay = 1e-3, kFarWay = 0.1;
 // No step is so many times as long as the one before.
 constexpr double kMostGrowth = 10.0;
 
@@ -58,7 +60,7 @@ class Newton::Run {
     }
     while (!outcome_) {
       if (!monitor_.Rest(&state_, remember)) return Outcome::kNoConvergence;
-      if (!Step()) break;
+      if (!Step()) continue;
       Report();
       if (!outcome_ && !WasLastStep()) Differentiate();
     }
@@ -66,7 +68,11 @@ class Newton::Run {
   }
 
  private:
-  // The run ends.
+  // x is an answer, unless phi falls where B does not tell: then the run goes on from there.
+  void Converge(const std::string& message) {
+    if (free_.empty() || !FallsWhereUndecided()) End(Outcome::kConverged, message);
+  }
+
   void End(Outcome outcome, const std::string& message) {
     outcome_ = outcome;
     message_ = message;
@@ -114,9 +120,33 @@ class Newton::Run {
     dy_dx_ = hessian_.dy_dx();
     MakeModel();
     if (is_small && (free_.empty() || model_->is_convex())) {
-      End(Outcome::kConverged,
+      Converge(
           "the projected gradient is below the gradient tolerance, and phi curves nowhere down");
     }
+  }
+
+  // Whether phi falls along a direction of so little curvature that the model does not tell. If so,
+  // x goes there.
+  bool FallsWhereUndecided() {
+    const Matrix undecided = model_->undecided_directions();
+    const double size = 1.0 + state_.x.value().norm();
+    const double visible = Negligible(0.0, value_, first_value_);
+    Vector step = Vector::Zero(state_.x.dim());
+    for (int i = 0; i < undecided.cols(); ++i) {
+      for (const double way : {kNearWay, -kNearWay, kFarWay, -kFarWay}) {
+        Point x = state_.x;
+        step(free_) = way * size * undecided.col(i);
+        double value;
+        Vector gradient;
+        if (!x.Move(step) || !phi_.Evaluate(x, &value, &gradient)) continue;
+        if (!(value < value_ - visible)) continue;
+        MoveTo(x, step.norm(), value, &gradient);
+        Report();
+        if (!outcome_) Differentiate();
+        return true;
+      }
+    }
+    return false;
   }
 
   // m, of the coordinates that no bound holds.
@@ -127,7 +157,7 @@ class Newton::Run {
     }
     state_.flat_directions.clear();
     if (free_.empty()) return;
-    model_.emplace(gradient_(free_), b_(free_, free_));
+    model_.emplace(gradient_(free_), b_(free_, free_), monitor_.gradient_tolerance());
     const Matrix flat = model_->flat_directions();
     for (int i = 0; i < flat.cols(); ++i) {
       Vector direction = Vector::Zero(state_.x.dim());
@@ -149,7 +179,7 @@ class Newton::Run {
     return s;
   }
 
-  // One that decreases phi. False: the run ends.
+  // One that decreases phi. False: the run has ended, or gone on where B did not tell.
   bool Step() {
     std::string refusal;
     double longest = longest_;
@@ -186,30 +216,37 @@ class Newton::Run {
                    std::abs(value - value_) < kRoundingOfPhi * std::abs(value_);
       if (is_hidden_ &&
           !(ProjectedMaxNorm(x, gradient) < 0.5 * ProjectedMaxNorm(state_.x, gradient_))) {
-        End(Outcome::kConverged, "further steps are lost in the rounding of phi");
+        Converge("further steps are lost in the rounding of phi");
         return false;
       }
       if (!is_hidden_ && !(rho >= options_.eta_1)) continue;
       if (is_hidden_ || rho > options_.eta_2) sigma_ /= options_.gamma;
       promised_ = model_->is_convex() ? model_->NewtonDecrease() : kInfinity;
       is_newtons_ = expected >= 0.5 * promised_;
-      step_norm_ = step.norm();
-      longest_ = kMostGrowth * step_norm_;
-      state_.x = x;
-      value_ = value;
-      std::swap(gradient_, gradient);
+      MoveTo(x, step.norm(), value, &gradient);
       return true;
     }
     GiveUp(refusal);
     return false;
   }
 
+  void MoveTo(const Point& x, double step_norm, double value, Vector* gradient) {
+    step_norm_ = step_norm;
+    longest_ = kMostGrowth * step_norm;
+    state_.x = x;
+    value_ = value;
+    std::swap(gradient_, *gradient);
+  }
+
   void GiveUp(const std::string& refusal) {
     const double promised = model_->is_convex() ? model_->NewtonDecrease() : kInfinity;
     if (promised <= Negligible(0.0, value_, first_value_)) {
-      End(Outcome::kConverged,
-          "no step decreases phi, and Newton's was expected to by " + Scientific(promised) +
-              " only");
+      Converge("no step decreases phi, and Newton's was expected to by " + Scientific(promised) +
+               " only");
+    } else if (ProjectedMaxNorm(state_.x, gradient_) <= monitor_.gradient_tolerance()) {
+      Converge(
+          "the projected gradient is below the gradient tolerance, and phi falls nowhere that "
+          "bounds leave");
     } else {
       End(Outcome::kFailure,
           refusal.empty() ? "no step along phi's model decreases it"
@@ -221,13 +258,16 @@ class Newton::Run {
   bool WasLastStep() {
     const double tolerance = monitor_.parameter_tolerance();
     if (promised_ <= Negligible(monitor_.function_tolerance(), value_, first_value_)) {
-      End(Outcome::kConverged,
+      Converge(
           "the relative change of phi that Newton's step promised was below the function "
           "tolerance");
-    } else if (is_newtons_ && step_norm_ <= tolerance * (state_.x.value().norm() + tolerance)) {
-      End(Outcome::kConverged, "the relative step is below the parameter tolerance");
+      return true;
     }
-    return outcome_.has_value();
+    if (is_newtons_ && step_norm_ <= tolerance * (state_.x.value().norm() + tolerance)) {
+      Converge("the relative step is below the parameter tolerance");
+      return true;
+    }
+    return false;
   }
 
   const Options& options_;

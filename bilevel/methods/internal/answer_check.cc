@@ -210,15 +210,15 @@ class Check {
     const Vector common = DescentForAll(way);
     const std::string unseen = around_->unseen();
     const bool cancel = common.norm() <= kCancelled * largest_;
-    const bool jumps = std::any_of(changes_.begin(), changes_.end(), [&](double change) {
-      return change > kJump * way * largest_;
-    });
+    const bool jumps = Jumps(way);
     result_.is_at_kink = cancel || jumps;
     // Gradients so near tell nothing of what is farther.
     for (double far = 10.0 * way; common.norm() > 0.0 && far < 0.1 * around_->size(); far *= 10.0) {
       if (around_->Falls(-far * common.normalized())) break;
     }
-    for (int k = 0; k < 2 * m; ++k) around_->Falls(10.0 * steps[k]);
+    for (int k = 0; k < 2 * m; ++k) {
+      if (!around_->Falls(10.0 * steps[k]) && jumps) around_->FallsOnBranch(10.0 * steps[k]);
+    }
     // And a smooth minimum may lie nearer than they.
     for (double share = 0.25; weak_.empty() && share > kNearestShare; share *= 0.125) {
       if (around_->Falls(-share * way * gradient_.normalized())) break;
@@ -241,6 +241,17 @@ class Check {
                       ", the same all around, and phi changes too little to tell "
                       "whether it falls";
     }
+  }
+
+  // Whether phi changes by more than its gradients say, or by as much however short the way: beside
+  // a fold of y*(x) it has no largest gradient.
+  bool Jumps(double way) {
+    double largest = 0.0, nearest;
+    for (const double change : changes_) largest = std::max(largest, change);
+    if (largest > kJump * way * largest_) return true;
+    return gradient_.norm() > 0.0 && largest > negligible_ &&
+           around_->Look(-kNearestShare * way * gradient_.normalized(), &nearest, nullptr) &&
+           nearest - phi_ > 0.5 * largest;
   }
 
   // False: the other side of a jump has settled it.

@@ -19,6 +19,7 @@ constexpr double kFlat = 1e-6;
 // A fall followed so many times twice as far has no end.
 constexpr int kMostDoublings = 60;
 constexpr int kMostProducts = 10;
+constexpr int kParts = 10;  // Of a way along a branch.
 
 // In no special position.
 Vector AnyDirection(int size) {
@@ -94,6 +95,22 @@ bool Surroundings::Falls(const Vector& step) {
   }
   seems_unbounded_ = true;
   return true;
+}
+
+bool Surroundings::FallsOnBranch(const Vector& step) {
+  Vector y = answer_.y.value();
+  for (int part = 1; part <= kParts; ++part) {
+    State there = answer_;
+    double value;
+    if (!there.x.Move(static_cast<double>(part) / kParts * step) ||
+        !at_.Evaluate(there.x, &value, nullptr, &y)) {
+      return false;
+    }
+    there.y = at_.y();
+    y = there.y.value();
+    Keep(there, value);
+  }
+  return lowest_ < phi_ - visible_;
 }
 
 bool Surroundings::FallsAlong(const Vector& direction, double way) {

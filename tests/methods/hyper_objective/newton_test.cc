@@ -97,25 +97,48 @@ Solver::Summary Minimize(const std::string& method,
   return SolveBy(CreateMethod(method), &problem);
 }
 
-// (y1^2 - 1)^2 / 4 + y0^2 / 2: minima at (0, +-1), a saddle between them.
+// (y1^2 - 1)^2 / 4 + steep y0^2 / 2: minima at (0, +-1), a saddle between them.
 struct TwoWells {
   template <typename T>
   bool operator()(const T* a, const T* b, T* value) const {
     const T well = b[0] * b[0] - 1.0;
-    *value = 0.25 * well * well + 0.5 * a[0] * a[0];
+    *value = 0.25 * well * well + 0.5 * steep * a[0] * a[0];
+    return true;
+  }
+  double steep = 1.0;
+};
+
+TEST(Newton, LeavesSaddles) {
+  for (const double steep :
+       {1.0, 1e9}) {  // And those of a curvature that is nothing beside others.
+    for (const double start : {0.0, 0.7}) {  // At the saddle, and on the way down to it.
+      double x[2] = {start, 0.0};
+      const Solver::Summary summary = Minimize<TwoWells, 2>("newton", TwoWells{steep}, x);
+      EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.FullReport();
+      EXPECT_NEAR(x[0], 0.0, 1e-8);
+      // What is left is 1e-12 of the first phi, 2e8.
+      EXPECT_NEAR(std::abs(x[1]), 1.0, steep > 1.0 ? 1e-3 : 1e-8);
+      EXPECT_LT(summary.iterations.size(), steep > 1.0 ? 100u : 20u);
+    }
+  }
+}
+
+struct Product {
+  template <typename T>
+  bool operator()(const T* a, const T* b, T* value) const {
+    *value = a[0] * b[0];
     return true;
   }
 };
 
-TEST(Newton, LeavesSaddles) {
-  for (const double start : {0.0, 0.7}) {  // At the saddle, and on the way down to it.
-    double x[2] = {start, 0.0};
-    const Solver::Summary summary = Minimize<TwoWells, 2>("newton", TwoWells(), x);
-    EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.FullReport();
-    EXPECT_NEAR(x[0], 0.0, 1e-8);
-    EXPECT_NEAR(std::abs(x[1]), 1.0, 1e-8);
-    EXPECT_LT(summary.iterations.size(), 20u);
-  }
+// Least in the corner, where the gradient vanishes and only steps that bounds forbid go down.
+TEST(Newton, EndsInACorner) {
+  const double bounds[2] = {0.0, 0.0};
+  double x[2] = {0.0, 0.0};
+  const Solver::Summary summary = Minimize<Product, 2>("newton", Product(), x, bounds);
+  EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.FullReport();
+  EXPECT_EQ(x[0], 0.0);
+  EXPECT_EQ(x[1], 0.0);
 }
 
 struct Rosenbrock {
@@ -308,6 +331,14 @@ TEST(Newton, AMinimumOfZero) {
     EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.FullReport();
     EXPECT_NEAR(x, 0.0, 1e-6) << start;
   }
+}
+
+TEST(Newton, EqualBoundsHold) {
+  double x = 1.0;
+  const Solver::Summary summary = SolveCopy(MinusSquare(), &x, 1.0, 1.0);
+  EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.FullReport();
+  x = 0.0;  // Where the gradient pushes to neither.
+  EXPECT_EQ(SolveCopy(MinusSquare(), &x, 0.0, 0.0).termination_type, ceres::CONVERGENCE);
 }
 
 // From the maximum, to the one side that bounds leave.

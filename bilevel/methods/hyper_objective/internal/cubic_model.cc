@@ -9,22 +9,24 @@ namespace {
 
 // A curvature below this share of the largest is none.
 constexpr double kFlat = 1e-6;
-// And slopes and curvatures below this are rounding.
-constexpr double kRounding = 1e-9;
+// And slopes and curvatures below this are rounding, if slopes are so beside the others too.
+constexpr double kRounding = 1e-9, kRoundingOfSlope = 1e-10;
 // |s| is found to this accuracy.
 constexpr double kRoot = 1e-10;
 constexpr double kHuge = 1e300;  // No curvature is so large.
 
 }  // namespace
 
-CubicModel::CubicModel(const Vector& g, const Matrix& b) : g_(g), b_(b) {
+CubicModel::CubicModel(const Vector& g, const Matrix& b, double gradient_tolerance) : g_(g), b_(b) {
   const SymmetricEigen eigen(b);
   values_ = eigen.eigenvalues();
   vectors_ = eigen.eigenvectors();
   slopes_ = vectors_.transpose() * g;
   const double rounding = kRounding * largest_curvature();
+  const double no_slope =
+      std::min(rounding, std::max(gradient_tolerance, kRoundingOfSlope * slopes_.norm()));
   for (int i = 0; i < values_.size(); ++i) {
-    if (std::abs(values_[i]) <= rounding && std::abs(slopes_[i]) <= rounding) {
+    if (std::abs(values_[i]) <= rounding && std::abs(slopes_[i]) <= no_slope) {
       values_[i] = slopes_[i] = 0.0;
     }
   }
@@ -36,6 +38,14 @@ Matrix CubicModel::flat_directions() const {
     if (values_[i] == 0.0 && slopes_[i] == 0.0) flat.push_back(i);
   }
   return vectors_(Eigen::all, flat);
+}
+
+Matrix CubicModel::undecided_directions() const {
+  std::vector<int> undecided;
+  for (int i = 0; i < values_.size(); ++i) {
+    if (std::abs(values_[i]) <= kFlat * largest_curvature()) undecided.push_back(i);
+  }
+  return vectors_(Eigen::all, undecided);
 }
 
 Vector CubicModel::Minimize(double sigma) const {
@@ -76,7 +86,7 @@ double CubicModel::Change(const Vector& s, double sigma) const {
 bool CubicModel::is_convex() const { return values_.minCoeff() >= -kFlat * largest_curvature(); }
 
 double CubicModel::NewtonDecrease() const {
-  const double least = kFlat * largest_curvature();
+  const double least = kRounding * largest_curvature();
   double decrease = 0.0;
   for (int i = 0; i < values_.size(); ++i) {
     if (slopes_[i] != 0.0) {

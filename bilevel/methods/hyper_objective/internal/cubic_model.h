@@ -7,11 +7,11 @@
 namespace bilevel {
 
 /// The model g's + s'Bs/2 + sigma/3 |s|^3 of a function around s = 0, B symmetric. Along flat
-/// directions, eigenvectors whose slope and curvature are rounding of the largest curvature, it is
-/// 0, and s too.
+/// directions, eigenvectors whose slope and curvature are rounding of the largest curvature and
+/// whose slope is within the tolerance, it is 0, and s too.
 class CubicModel {
  public:
-  CubicModel(const Vector& g, const Matrix& b);
+  CubicModel(const Vector& g, const Matrix& b, double gradient_tolerance);
 
   /// Its global minimiser: (B + mu I) s = -g with mu = sigma |s| and B + mu I >= 0 (Cartis, Gould,
   /// Toint, "Adaptive cubic regularisation methods for unconstrained optimization. Part I", Math.
@@ -23,10 +23,13 @@ class CubicModel {
 
   /// Orthonormal columns.
   Matrix flat_directions() const;
+  /// Those and others of so little curvature that its sign may be rounding.
+  Matrix undecided_directions() const;
   double largest_curvature() const { return values_.cwiseAbs().maxCoeff(); }
   /// Whether there is none of negative curvature, but for rounding.
   bool is_convex() const;
-  /// The decrease that Newton's step promises; an upper bound where B is flat. For a convex one.
+  /// The decrease that Newton's step promises, by curvatures no less than rounding. For a convex
+  /// one.
   double NewtonDecrease() const;
 
  private:

@@ -25,7 +25,7 @@ TEST(CubicModel, MinimiserMeetsTheConditionsOfCartisGouldAndToint) {
     for (const double more : {1e-4, 0.1, 1e4}) {
       const Vector s = Vector::Random(4);
       const double mu = std::max(0.0, -values[0]) + more, sigma = mu / s.norm();
-      const Vector found = CubicModel(-(b + mu * identity) * s, b).Minimize(sigma);
+      const Vector found = CubicModel(-(b + mu * identity) * s, b, 0.0).Minimize(sigma);
       EXPECT_LT((found - s).norm(), 1e-6 * s.norm()) << values.transpose() << ", " << more;
     }
   }
@@ -39,7 +39,7 @@ TEST(CubicModel, HardCaseGoesAlongNegativeCurvature) {
     for (const double part : {0.0, 1e-14, -1e-14}) {
       const Vector g = size * (eigen.eigenvectors().col(2) + eigen.eigenvectors().col(3)) +
                        part * eigen.eigenvectors().col(0);
-      const CubicModel model(g, b);
+      const CubicModel model(g, b, 0.0);
       const double sigma = 0.8;
       const Vector s = model.Minimize(sigma);
       EXPECT_NEAR(s.norm(), 2.0 / sigma, 1e-6);
@@ -54,7 +54,7 @@ TEST(CubicModel, HardCaseGoesAlongNegativeCurvature) {
 TEST(CubicModel, IsNewtonsWithoutMuchSigma) {
   const Matrix b = WithEigenvalues(kSpectra[0]);
   const Vector s = Vector::Random(4);
-  const CubicModel model(-b * s, b);
+  const CubicModel model(-b * s, b, 0.0);
   EXPECT_LT((model.Minimize(1e-12) - s).norm(), 1e-9);
   EXPECT_NEAR(model.NewtonDecrease(), 0.5 * s.dot(b * s), 1e-12);
   EXPECT_NEAR(model.Change(s, 0.0), -model.NewtonDecrease(), 1e-12);
@@ -67,19 +67,19 @@ TEST(CubicModel, LeavesFlatDirectionsAlone) {
   const SymmetricEigen eigen(b);
   const Matrix flat = eigen.eigenvectors().leftCols(2);
   const Vector g = eigen.eigenvectors().rightCols(2) * Vector::Ones(2) + 1e-11 * flat.col(0);
-  const CubicModel model(g, b);
+  const CubicModel model(g, b, 0.0);
   EXPECT_EQ(model.flat_directions().cols(), 2);
   EXPECT_LT((flat.transpose() * model.Minimize(1e-8)).norm(), 1e-12);
   // But not where it falls.
-  EXPECT_EQ(CubicModel(g + 1e-3 * flat.col(1), b).flat_directions().cols(), 1);
+  EXPECT_EQ(CubicModel(g + 1e-3 * flat.col(1), b, 0.0).flat_directions().cols(), 1);
 }
 
 TEST(CubicModel, LinearAndConstant) {
   const Vector g = Vector::Random(3);
   // s = -g / sqrt(sigma |g|).
-  const Vector s = CubicModel(g, Matrix::Zero(3, 3)).Minimize(2.0);
+  const Vector s = CubicModel(g, Matrix::Zero(3, 3), 0.0).Minimize(2.0);
   EXPECT_LT((s + g / std::sqrt(2.0 * g.norm())).norm(), 1e-8);
-  EXPECT_EQ(CubicModel(Vector::Zero(3), Matrix::Zero(3, 3)).Minimize(2.0), Vector::Zero(3));
+  EXPECT_EQ(CubicModel(Vector::Zero(3), Matrix::Zero(3, 3), 0.0).Minimize(2.0), Vector::Zero(3));
 }
 
 }  // namespace
