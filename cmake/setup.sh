@@ -4,6 +4,17 @@
 say() { printf '\n== [%d s] %s\n' "$SECONDS" "$*"; }
 fail() { printf '\n== %s\n' "$*" >&2; exit 1; }
 
+# apt_install PACKAGE...: quietly, nothing but them.
+apt_install() {
+  local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0)
+  if ((EUID)); then
+    command -v sudo >/dev/null || fail "Run this as root, or install $* first."
+    apt=(sudo "${apt[@]}")
+  fi
+  mkdir -p build
+  { "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "$@"; } >>build/apt.log 2>&1
+}
+
 # Installs with apt what is missing, and nothing else. LibTorch, 60 MB, comes along with other
 # packages; without it bilevel::torch is not built.
 install_requirements() {
@@ -19,17 +30,19 @@ install_requirements() {
     [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
   done
   ((${#missing[@]})) || return 0
-  local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0)
-  if ((EUID)); then
-    command -v sudo >/dev/null || fail "Run this as root, or install ${missing[*]} first."
-    apt=(sudo "${apt[@]}")
-  fi
   say "Installing with apt: ${missing[*]}."
-  mkdir -p build
-  { "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "${missing[@]}"; } \
-    >build/apt.log 2>&1 || { tail -20 build/apt.log; fail "apt failed; its output is in build/apt.log."; }
-  "${apt[@]}" install -y --no-install-recommends libtorch-dev >>build/apt.log 2>&1 ||
-    say "There is no libtorch-dev to install: bilevel::torch is left out."
+  apt_install "${missing[@]}" || { tail -20 build/apt.log; fail "apt failed; its output is in build/apt.log."; }
+  apt_install libtorch-dev || say "There is no libtorch-dev to install: bilevel::torch is left out."
+}
+
+# Clang with its sanitizers and libFuzzer.
+install_clang() {
+  local version
+  command -v clang++ >/dev/null || { say "Installing clang." && apt_install clang; } ||
+    fail "clang++ is missing."
+  version=$(clang++ --version | sed -nE 's/.*clang version ([0-9]+).*/\1/p')
+  compgen -G "$(clang++ -print-resource-dir)/lib/*/libclang_rt.asan*.a" >/dev/null ||
+    apt_install "libclang-rt-$version-dev" || fail "The sanitizers of clang $version are missing."
 }
 
 # The data of the tests, unless BILEVEL_DATA_DIR names another folder.

@@ -1,17 +1,21 @@
 #!/usr/bin/env bash
-# Which lines of bilevel/ the tests reach, by file. Needs clang and llvm; builds in build/coverage/.
+# Which lines of bilevel/ the tests reach, by file. Installs clang and llvm where they are missing;
+# builds in build/coverage/.
 # build/coverage/lines.txt has every line with its count.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source cmake/setup.sh
 
+install_requirements
+install_clang
 version=$(clang++ --version | sed -nE 's/.*clang version ([0-9]+).*/\1/p')
 llvm() {
   local tool=$1
   shift
   if command -v "llvm-$tool-$version" >/dev/null; then "llvm-$tool-$version" "$@"; else "llvm-$tool" "$@"; fi
 }
-install_requirements
+command -v "llvm-cov-$version" >/dev/null || command -v llvm-cov >/dev/null || apt_install llvm ||
+  fail "llvm-cov is missing."
 find_data
 build=$PWD/build/coverage
 mkdir -p "$build/profiles"
@@ -28,9 +32,7 @@ llvm profdata merge -sparse "$build"/profiles/*.profraw -o "$build/all.profdata"
 binaries=()
 while IFS= read -r binary; do binaries+=(-object "$binary"); done < <(
   find "$build/tests" "$build/examples" -type f -executable ! -name '*.so*' ! -name '*.cmake')
-sources=$(git ls-files 'bilevel/*.cc' 'bilevel/*.h' ':!bilevel/torch')
-# shellcheck disable=SC2086
-llvm cov show "${binaries[@]}" -instr-profile="$build/all.profdata" $sources >"$build/lines.txt"
-# shellcheck disable=SC2086
-llvm cov report "${binaries[@]}" -instr-profile="$build/all.profdata" $sources |
-  tee "$build/report.txt"
+show=("${binaries[@]:1}" -instr-profile="$build/all.profdata"
+  -ignore-filename-regex='/(tests|examples|torch)/|^/usr/')
+llvm cov show "${show[@]}" >"$build/lines.txt"
+llvm cov report "${show[@]}" | tee "$build/report.txt"

@@ -16,7 +16,7 @@ Usage: tests/sanitize.sh address|thread [--quick] [argument of ctest...]
 
 Builds the library and its tests under the sanitizers of addresses and undefined behaviour, or of
 threads, with assertions on (Eigen's too), and runs the tests; --quick a few, without building the
-others. Needs clang++; builds in build/asan or build/tsan. Arguments choose tests: -R checkpoint_test.
+others. Installs clang where it is missing; builds in build/asan or build/tsan. Arguments choose tests: -R checkpoint_test.
 HELP
     [[ ${1:-} == -h || ${1:-} == --help ]] && exit 0
     exit 1
@@ -31,8 +31,8 @@ if [[ ${1:-} == --quick ]]; then
   chosen=(-R "^($(IFS='|'; echo "${quick[*]}"))\$")
 fi
 
-command -v clang++ >/dev/null || fail "clang++ is missing (apt-get install clang)."
 install_requirements
+install_clang
 find_data
 mkdir -p "build/$preset"
 say "Building in build/$preset/."

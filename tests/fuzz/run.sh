@@ -13,7 +13,7 @@ Usage: tests/fuzz/run.sh [--seconds N | --runs N] [reader...]
 
 Gives the readers of files (all, or those named) bytes that libFuzzer makes up, for 30 seconds each
 or as said, under the sanitizers of addresses and undefined behaviour. They must accept what keeps
-their header's promises, or refuse it in a sentence. Needs clang++; builds in build_fuzz/.
+their header's promises, or refuse it in a sentence. Installs clang where it is missing; builds in build_fuzz/.
 
 Exit code 1 where something was found: the input is then in build_fuzz/READER/ and shown again by
 READER=<reader> build_fuzz/fuzz <input>. It belongs into tests/fuzz/corpus/<reader>/ with the fix.
@@ -34,8 +34,8 @@ HELP
 done
 ((${#readers[@]})) || mapfile -t readers < <(ls tests/fuzz/corpus)
 
-command -v clang++ >/dev/null || fail "clang++ is missing (apt-get install clang)."
 install_requirements
+install_clang
 say "Building in build_fuzz/."
 mkdir -p build_fuzz
 { cmake -S tests/fuzz -B build_fuzz -G Ninja -DCMAKE_CXX_COMPILER=clang++ &&
