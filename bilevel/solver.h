@@ -247,6 +247,21 @@ bool ComputeUncertainty(const Solver::Options& options,
                         Uncertainty* uncertainty,
                         std::string* message = nullptr);
 
+/// The same by how the recordings differ among themselves, whatever their noise is like: correlated
+/// errors, or a noise that is not as f has it. With phi = sum over the S scenarios that have terms
+/// above, and A its second derivative by x (`kind`), Huber's and White's sandwich
+///
+///     C = S / (S - 1) A^-1 (sum over scenarios of g_s g_s') A^-1,   g_s = d phi_s / dx
+///
+/// (White, "Maximum likelihood estimation of misspecified models", Econometrica 50, 1982), good for
+/// many scenarios, independent of each other: with fewer than ten it is too small. A prior among
+/// them counts as a recording. False with fewer than two.
+bool ComputeUncertaintyAcrossScenarios(const Solver::Options& options,
+                                       HessianKind kind,
+                                       Problem* problem,
+                                       Uncertainty* uncertainty,
+                                       std::string* message = nullptr);
+
 }  // namespace bilevel
 
 #endif  // BILEVEL_SOLVER_H_

@@ -11,9 +11,30 @@
 namespace bilevel {
 namespace {
 
+// The gradients of the scenarios' parts of phi, by dy*/dx.
+std::string AddScores(Oracle& oracle, const Point& x, const Point& y, Uncertainty* uncertainty) {
+  const Matrix& dy_dx = oracle.lower().dy_dx();
+  Matrix scores(x.dim(), oracle.program().scenarios.size());
+  int count = 0;
+  Vector fx, fy;
+  for (int s = 0; s < scores.cols(); ++s) {
+    const LevelFunction& f = *oracle.program().scenarios[s]->f;
+    if (f.num_residual_blocks() + f.num_terms() == 0) continue;
+    oracle.UseScenario(s);
+    oracle.f.Gradient(x, y, &fx, &fy);
+    scores.col(count++) = fx + dy_dx.transpose() * fy;
+  }
+  oracle.UseAllScenarios();
+  if (!oracle.ok()) return oracle.error();
+  if (count < 2) return "it takes two scenarios with terms above to see how they differ";
+  uncertainty->UseScores(scores.leftCols(count));
+  return "";
+}
+
 // Tries to compute it; returns what stands in the way, or nothing.
 std::string Compute(const Solver::Options& options,
                     HessianKind kind,
+                    bool across_scenarios,
                     Problem* problem,
                     Uncertainty* uncertainty) {
   std::string error;
@@ -54,7 +75,25 @@ std::string Compute(const Solver::Options& options,
     relative_error = hessian.relative_error();
   }
   uncertainty->Compute(x, second, gradient, kind, squared_residuals, num_residuals, relative_error);
-  return uncertainty->message();
+  if (!across_scenarios || !uncertainty->available()) return uncertainty->message();
+  error = AddScores(oracle, x, phi.y(), uncertainty);
+  if (!error.empty()) *uncertainty = Uncertainty();
+  return error;
+}
+
+bool ComputeGuarded(const Solver::Options& options,
+                    HessianKind kind,
+                    bool across_scenarios,
+                    Problem* problem,
+                    Uncertainty* uncertainty,
+                    std::string* message) {
+  std::string unwanted;
+  if (!message) message = &unwanted;
+  *uncertainty = Uncertainty();
+  const std::string thrown =
+      Thrown([&] { *message = Compute(options, kind, across_scenarios, problem, uncertainty); });
+  if (!thrown.empty()) *message = "computing it" + thrown;
+  return message->empty();
 }
 
 }  // namespace
@@ -64,13 +103,15 @@ bool ComputeUncertainty(const Solver::Options& options,
                         Problem* problem,
                         Uncertainty* uncertainty,
                         std::string* message) {
-  std::string unwanted;
-  if (!message) message = &unwanted;
-  *uncertainty = Uncertainty();
-  const std::string thrown =
-      Thrown([&] { *message = Compute(options, kind, problem, uncertainty); });
-  if (!thrown.empty()) *message = "computing it" + thrown;
-  return message->empty();
+  return ComputeGuarded(options, kind, false, problem, uncertainty, message);
+}
+
+bool ComputeUncertaintyAcrossScenarios(const Solver::Options& options,
+                                       HessianKind kind,
+                                       Problem* problem,
+                                       Uncertainty* uncertainty,
+                                       std::string* message) {
+  return ComputeGuarded(options, kind, true, problem, uncertainty, message);
 }
 
 }  // namespace bilevel

@@ -75,6 +75,12 @@ void Oracle::DrawScenarios() {
   used_scale_ = groups_->num_groups();
 }
 
+void Oracle::UseScenario(int index) {
+  first_used_ = index;
+  num_used_ = 1;
+  used_scale_ = 1.0;
+}
+
 void Oracle::UseAllScenarios() {
   if (groups_) groups_->Use(-1);
   first_used_ = 0;

@@ -60,6 +60,8 @@ class Oracle {
   /// then its sum times the number of groups, all of f on average; g and y are those of its
   /// scenarios, with zeros in derivatives by the others' y. Nothing where there are no groups.
   void DrawScenarios();
+  /// One scenario of f and g as it is, without drawing; the lower solver stays that of all.
+  void UseScenario(int index);
   /// All scenarios again.
   void UseAllScenarios();
   bool uses_scenario_batch() const { return num_used_ >= 0; }

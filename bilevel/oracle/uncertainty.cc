@@ -84,6 +84,15 @@ bool Uncertainty::Compute(const Point& x,
   return true;
 }
 
+void Uncertainty::UseScores(const Matrix& scores) {
+  const int count = static_cast<int>(scores.cols());
+  const Matrix half = unit_ * scores;
+  unit_ = count / (count - 1.0) * (half * half.transpose());
+  degrees_of_freedom_ = count - 1;
+  is_sandwich_ = true;
+  SetNoiseVariance(1.0);
+}
+
 bool Uncertainty::AddBlocks(const Point& x) {
   for (const Space::Block& b : x.space().blocks()) {
     Block block{b.user, b.size, b.tangent_size, b.tangent_offset, {}};
@@ -247,7 +256,9 @@ std::vector<std::pair<std::string, std::string>> Uncertainty::Rows(int most) con
   if (!available_) return rows;
   std::string what =
       kind_ == HessianKind::kExact ? "s^2 (d^2 phi/dx^2)^-1" : "s^2 (J'J)^-1, Gauss-Newton";
-  if (degrees_of_freedom_ == 0) {
+  if (is_sandwich_) {
+    what = "the sandwich of " + std::to_string(degrees_of_freedom_ + 1) + " recordings";
+  } else if (degrees_of_freedom_ == 0) {
     what += "; s is not known: no more residuals than parameters";
   } else {
     what += Format("; s = %.3e", std::sqrt(noise_variance_));

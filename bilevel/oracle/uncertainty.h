@@ -42,6 +42,10 @@ class Uncertainty {
                int num_residuals,
                double relative_error = 0.0);
 
+  /// The sandwich in place of C, see ComputeUncertaintyAcrossScenarios. Columns of scores: the
+  /// gradient of each recording's part of phi. After Compute.
+  void UseScores(const Matrix& scores);
+
   bool available() const { return available_; }
   /// Why it is not.
   const std::string& message() const { return message_; }
@@ -65,7 +69,7 @@ class Uncertainty {
   /// s^2; NaN where N <= p: then the covariance is not a number either.
   double noise_variance() const { return noise_variance_; }
   void SetNoiseVariance(double variance);
-  /// N - p; negative: not estimated.
+  /// N - p, or of a sandwich of S recordings S - 1; negative: not estimated.
   int degrees_of_freedom() const { return degrees_of_freedom_; }
   HessianKind kind() const { return kind_; }
   /// In words: "0.71 a[0] + 0.71 b[0]".
@@ -98,6 +102,7 @@ class Uncertainty {
   HessianKind kind_ = HessianKind::kGaussNewton;
   double noise_variance_ = std::numeric_limits<double>::quiet_NaN();
   int degrees_of_freedom_ = -1;
+  bool is_sandwich_ = false;
   std::vector<Block> blocks_;
   std::vector<std::string> names_;  // By tangent coordinate.
   std::vector<double> values_;      // NaN on manifolds.

@@ -284,6 +284,48 @@ TEST(Uncertainty, OfCorrelatedX) {
   }
 }
 
+// A mean of recordings, by weights: its variance is that of how they scatter.
+TEST(Uncertainty, AcrossScenarios) {
+  const std::vector<double> seen = {1.0, -0.5, 7.0, 2.0, 0.3}, weights = {1.0, 2.0, 0.5, 1.0, 3.0};
+  const int count = static_cast<int>(seen.size());
+  double sum = 0.0, x = 0.0;
+  for (int s = 0; s < count; ++s) {
+    sum += weights[s];
+    x += weights[s] * seen[s];
+  }
+  x /= sum;
+  double expected = 0.0;
+  for (int s = 0; s < count; ++s) expected += std::pow(weights[s] * (x - seen[s]) / sum, 2);
+  expected *= count / (count - 1.0);
+  std::vector<double> y(count, x);
+  Problem problem;
+  problem.AddUpperParameterBlock(&x, 1);
+  for (int s = 0; s < count; ++s) {
+    Scenario* scenario = problem.AddScenario("recording " + std::to_string(s));
+    scenario->lower()->AddResidualBlock(DifferenceCost(), nullptr, &y[s], &x);
+    scenario->upper()->AddResidualBlock(TargetCost(seen[s]), nullptr, &y[s]);
+    scenario->set_weight(weights[s]);
+  }
+  for (const HessianKind kind : {HessianKind::kGaussNewton, HessianKind::kExact}) {
+    Uncertainty u;
+    std::string message;
+    ASSERT_TRUE(ComputeUncertaintyAcrossScenarios({}, kind, &problem, &u, &message)) << message;
+    EXPECT_NEAR(u.covariance()(0, 0), expected, 1e-9 * expected);
+    EXPECT_EQ(u.degrees_of_freedom(), count - 1);
+    EXPECT_THAT(u.Rows(3)[0].second, HasSubstr("the sandwich of 5 recordings"));
+  }
+  double alone = 0.0, its_y = 0.0;
+  Problem one;
+  one.AddUpperParameterBlock(&alone, 1);
+  one.lower()->AddResidualBlock(DifferenceCost(), nullptr, &its_y, &alone);
+  one.upper()->AddResidualBlock(TargetCost(0.0), nullptr, &its_y);
+  Uncertainty u;
+  std::string message;
+  EXPECT_FALSE(ComputeUncertaintyAcrossScenarios({}, HessianKind::kExact, &one, &u, &message));
+  EXPECT_THAT(message, HasSubstr("two scenarios"));
+  EXPECT_FALSE(u.available());
+}
+
 TEST(Uncertainty, ActiveBoundIsHeld) {
   Smoothing smoothing(3);
   smoothing.problem.SetParameterUpperBound(&smoothing.x[1], 0, -0.6);  // The truth is -0.1.
