@@ -26,7 +26,8 @@ install_requirements() {
     say "This is not a Debian-like system: Ceres, Eigen, GoogleTest, SuiteSparse${missing[*]:+, ${missing[*]}} must be there already."
     return
   fi
-  for package in libceres-dev libeigen3-dev libsuitesparse-dev libgtest-dev libgmock-dev libpng-dev; do
+  for package in libceres-dev libeigen3-dev libsuitesparse-dev libgtest-dev libgmock-dev libpng-dev \
+    zlib1g-dev libbz2-dev liblzma-dev; do
     [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
   done
   ((${#missing[@]})) || return 0

@@ -1,12 +1,13 @@
 #include "examples/support/text.h"
 
-#include <zlib.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <sstream>
+
+#include "examples/support/unpack.h"
 
 namespace examples {
 namespace {
@@ -19,16 +20,24 @@ bool IsPrintableByte(char c) { return c >= ' ' && c <= '~'; }
 
 bool ReadFile(const std::string& path, std::string* bytes, std::string* error) {
   bytes->clear();
-  int read = -1;
-  if (gzFile file = gzopen(path.c_str(), "rb")) {  // Passes through what is not compressed.
-    char buffer[1 << 15];
-    while ((read = gzread(file, buffer, sizeof(buffer))) > 0) {
-      bytes->append(buffer, static_cast<size_t>(read));
+  bool ok = false;
+  if (std::FILE* file = std::fopen(path.c_str(), "rb")) {
+    std::vector<char> piece(1 << 16);
+    for (size_t size; bytes->size() <= kMostBytes &&
+                      (size = std::fread(piece.data(), 1, piece.size(), file)) > 0;) {
+      bytes->append(piece.data(), size);
     }
-    if (gzclose(file) != Z_OK) read = -1;  // It ended early.
+    ok = !std::ferror(file);
+    std::fclose(file);
   }
-  if (read == 0) return true;
-  *error = path + " cannot be read";
+  std::string why = "cannot be read";
+  if (ok && bytes->size() > kMostBytes) {
+    why = "is larger than " + std::to_string(kMostBytes) + " bytes";
+    ok = false;
+  }
+  if (ok && Unpack(bytes, &why)) return true;
+  bytes->clear();
+  *error = path + " " + why;
   return false;
 }
 
@@ -72,13 +81,16 @@ bool LineReader::Next() {
 }
 
 void LineReader::Split(const std::string& line) {
-  const char* const separators = separator_ == kComma ? "," : kBlanks;
+  const bool comma =
+      separator_ == kComma || (separator_ == kAny && line.find(',') != std::string::npos);
+  const char* const separators = comma ? "," : kBlanks;
   fields_.clear();
   for (size_t at = 0; at <= line.size();) {
     const size_t end = std::min(line.find_first_of(separators, at), line.size());
     const size_t first = std::min(line.find_first_not_of(kBlanks, at), end);
     const size_t last = end == first ? end : line.find_last_not_of(kBlanks, end - 1) + 1;
-    if (separator_ == kComma || last > first) fields_.push_back(line.substr(first, last - first));
+    if (!comma && last > first && line[first] == '#') return;
+    if (comma || last > first) fields_.push_back(line.substr(first, last - first));
     at = end + 1;
   }
 }

@@ -6,7 +6,7 @@
 
 namespace examples {
 
-/// The whole file, uncompressed where gzip has compressed it.
+/// The whole file, unpacked where gzip, bzip2 or xz have packed it.
 bool ReadFile(const std::string& path, std::string* bytes, std::string* error);
 
 /// Whether all of it is printable ASCII.
@@ -18,12 +18,14 @@ std::string Printable(const std::string& text);
 std::vector<std::string> SplitList(const std::string& text);
 
 /// A text file, line after line, as fields between white space or between commas. Lines that are
-/// empty or begin with '#' are passed over. The first failure is kept as "path:line: what".
+/// empty or begin with '#' are passed over, and between white space what follows a field's '#'. The
+/// first failure is kept as "path:line: what".
 class LineReader {
  public:
-  enum Separator { kSpace, kComma };  // White space about a comma goes with it.
+  /// White space about a comma goes with it. kAny: kComma in lines with a comma.
+  enum Separator { kSpace, kComma, kAny };
 
-  /// Reads the file whole, compressed by gzip or not.
+  /// Reads the file whole, packed or not.
   bool Open(const std::string& path, Separator separator = kSpace);
 
   /// False at the end of the file.

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 #include <functional>
+#include <iterator>
 #include <limits>
 #include <map>
 #include <random>
@@ -14,14 +16,22 @@ namespace {
 
 using Row = std::vector<double>;
 
-// Gives the lines of path, or of path.gz, to `add`; what it does not like it tells the reader.
+// Gives the lines of path, or of path.gz and so on, to `add`; what it does not like it tells the
+// reader.
 bool ReadRows(const std::string& path,
               const std::vector<std::string>& columns,
               const std::function<bool(const Row&, LineReader*)>& add,
               std::string* error) {
+  const auto exists = [&](const char* ending) { return std::ifstream(path + ending).good(); };
+  const char* endings[] = {"", ".gz", ".bz2", ".xz"};
+  const auto ending = std::find_if(std::begin(endings), std::end(endings), exists);
+  if (ending == std::end(endings)) {
+    *error = path + " cannot be read, nor with .gz, .bz2 or .xz";
+    return false;
+  }
   LineReader in;
-  if (!in.Open(path) && !in.Open(path + ".gz")) {
-    *error = path + " cannot be read, nor " + path + ".gz";
+  if (!in.Open(path + *ending)) {
+    *error = in.error();
     return false;
   }
   Row row(columns.size());

@@ -33,7 +33,8 @@ struct RangeSlam {
 /// Reads prefix_DR.txt (time, distance, turn), prefix_TD.txt (time, sender, antenna's beacon,
 /// range), prefix_GT.txt (time, x, y, heading) and prefix_TL.txt (beacon, x, y): numbers between
 /// blanks, one entry a line, times not decreasing but for the ranges', which are sorted; each file
-/// may be compressed (.txt.gz). False: *error says what is wrong, with file and line.
+/// may be packed (.txt.gz, .txt.bz2, .txt.xz). False: *error says what is wrong, with file and
+/// line.
 bool ReadRangeSlam(const std::string& prefix, RangeSlam* data, std::string* error);
 
 /// A recording of the same kind with known Gaussian noise: loops in a field of 60 m with four

@@ -1,0 +1,12 @@
+# Links the libraries that unpack.cc reads packed files by, each where it is installed.
+function(link_unpackers target source)
+  foreach(library IN ITEMS ZLIB BZip2 LibLZMA)
+    find_package(${library})
+    if(TARGET ${library}::${library})
+      target_link_libraries(${target} PRIVATE ${library}::${library})
+      string(TOUPPER "HAVE_${library}" macro)
+      set_property(SOURCE "${source}" APPEND PROPERTY COMPILE_DEFINITIONS ${macro})
+    endif()
+  endforeach()
+  set_property(SOURCE "${source}" PROPERTY SKIP_PRECOMPILE_HEADERS TRUE)
+endfunction()
