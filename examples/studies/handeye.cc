@@ -32,7 +32,7 @@
 #include "examples/support/table.h"
 #include "examples/support/verdict.h"
 
-DEFINE_string(hand, "", "the hand's poses, CSV: t, x, y, z, qx, qy, qz, qw; empty: simulated");
+DEFINE_string(hand, "", "the hand's poses: t x y z qx qy qz qw; empty: simulated");
 DEFINE_string(eye, "", "the eye's poses in its own world");
 DEFINE_bool(inverse, false, "the eye's file has the pose of its world seen by the eye");
 DEFINE_double(max_offset, 2.0, "seconds, between the streams' clocks");
@@ -231,6 +231,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "%s.\n", error.c_str());
     return 1;
   }
+  std::printf("%s%s", streams.hand.notes.c_str(), streams.eye.notes.c_str());
   if (FLAGS_inverse) streams.eye.Invert();
   std::printf("%zu poses of the hand, %zu of the eye.\n",
               streams.hand.poses.size(),
@@ -240,6 +241,19 @@ int main(int argc, char** argv) {
   std::vector<Result> results;
   const double guessed = examples::GuessOffset(streams.hand, streams.eye, FLAGS_max_offset);
   for (const double offset : {0.0, guessed}) {
+    const int shared = examples::CountShared(streams.hand, streams.eye, offset);
+    if (shared < 50) {
+      std::fprintf(stderr,
+                   "%d of the eye's poses, from %.3f to %.3f s and %+.2f s, are at times of the "
+                   "hand's, from %.3f to %.3f s; 50 are needed.\n",
+                   shared,
+                   streams.eye.poses.front().t,
+                   streams.eye.poses.back().t,
+                   offset,
+                   streams.hand.poses.front().t,
+                   streams.hand.poses.back().t);
+      return 1;
+    }
     Job job(streams, offset);
     job.options.max_num_iterations = 0;
     bilevel::Solver::Summary summary;

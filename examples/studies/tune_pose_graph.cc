@@ -691,9 +691,13 @@ bool Fill(const examples::AnyPoseGraph& any,
     return Fail("Of the two graphs one is in the plane and the other in space");
   }
   recording->graph = std::get<Graph>(any);
-  std::string error;
-  return truth.empty() || examples::ReadTruth(truth, recording->graph, &recording->truth, &error) ||
-         Fail(error);
+  std::string notes, error;
+  if (!truth.empty() &&
+      !examples::ReadTruth(truth, recording->graph, &recording->truth, &notes, &error)) {
+    return Fail(error);
+  }
+  std::printf("%s%s", recording->graph.notes.c_str(), notes.c_str());
+  return true;
 }
 
 template <typename Graph>

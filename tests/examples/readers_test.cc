@@ -1,4 +1,4 @@
-// Readers and writers of the examples: what they read, that nothing is lost in writing, and that
+// Readers and writers of pose graphs: what they read, that nothing is lost in writing, and that
 // whatever makes no sense is named by its line.
 #include <cmath>
 #include <fstream>
@@ -14,7 +14,6 @@
 #include "bilevel/derivatives/auto_diff_cost_function.h"
 #include "ceres/ceres.h"
 #include "examples/support/slam/g2o.h"
-#include "examples/support/slam/trajectory.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "test_data.h"
@@ -336,88 +335,6 @@ TEST(Motion, LogIsTheMatrixLogarithm) {
     const Pose2 exp2 = ExpSE2(v);
     for (int k = 0; k < 2; ++k) EXPECT_NEAR(exp2.v[k], motion[k], 1e-13);
   }
-}
-
-std::string TrajectoryErrorOf(const std::string& text) {
-  Trajectory trajectory;
-  std::string error;
-  EXPECT_FALSE(ReadTrajectory(WriteText("bad.txt", text), &trajectory, &error));
-  return error;
-}
-
-TEST(TrajectoryFile, MistakesAreNamedByLine) {
-  EXPECT_THAT(TrajectoryErrorOf("1 2\n"), HasSubstr("bad.txt:1: 2 columns"));
-  EXPECT_THAT(TrajectoryErrorOf("1 2 3\n1 2\n"), HasSubstr(":2: 2 columns, not 3"));
-  EXPECT_THAT(TrajectoryErrorOf("1 2 3\n1 2 a\n"), HasSubstr(":2: the heading is \"a\""));
-  EXPECT_THAT(TrajectoryErrorOf("1 0 0 0 0 1 0 0 0 0 2 0\n"), HasSubstr(":1: the matrix is not"));
-  EXPECT_THAT(TrajectoryErrorOf("1 0 0 0 0 1 0 0 0 0 -1 0\n"), HasSubstr(":1: the matrix is not"));
-  EXPECT_THAT(TrajectoryErrorOf("1 0 0 0 0 0 0 1\n1 0 0 0 0 0 0 1\n"), HasSubstr(":2: the time"));
-  EXPECT_THAT(TrajectoryErrorOf("1 0 0 0 0 0 0 3\n"), HasSubstr(":1: the quaternion"));
-  EXPECT_THAT(TrajectoryErrorOf("\n# nothing\n"), HasSubstr("bad.txt: there is no pose"));
-}
-
-TEST(TrajectoryFile, NothingIsLost) {
-  const PoseGraph3 graph = RandomGraph<PoseGraph3>();
-  for (const auto format : {Trajectory::kKitti, Trajectory::kTum, Trajectory::kPlanar}) {
-    Trajectory trajectory, back;
-    trajectory.format = format;
-    for (const auto& v : graph.vertices) {
-      trajectory.times.push_back(0.1 * static_cast<double>(trajectory.poses.size()) + 1e9);
-      trajectory.poses.push_back(v.pose);
-      if (format != Trajectory::kPlanar) continue;
-      Pose3& pose = trajectory.poses.back();
-      pose.q = {std::cos(0.25 * v.id), 0, 0, std::sin(0.25 * v.id)};
-      pose.t[2] = 0.0;
-    }
-    const std::string path = testing::TempDir() + "trajectory.txt";
-    std::string error;
-    ASSERT_TRUE(WriteTrajectory(trajectory, path, &error)) << error;
-    ASSERT_TRUE(ReadTrajectory(path, &back, &error)) << error;
-    EXPECT_EQ(back.format, format);
-    ASSERT_EQ(back.poses.size(), trajectory.poses.size());
-    for (size_t i = 0; i < back.poses.size(); ++i) {
-      EXPECT_LT(Difference(back.poses[i], trajectory.poses[i]), 1e-14);
-      if (format == Trajectory::kTum) {
-        EXPECT_EQ(back.times[i], trajectory.times[i]);
-      }
-    }
-  }
-}
-
-// A camera that looks along z and goes that way, then turns to its left.
-TEST(TrajectoryFile, KittiSeenFromAbove) {
-  Trajectory trajectory;
-  std::string error;
-  const std::string path = WriteText("kitti.txt",
-                                     "1 0 0 0 0 1 0 0 0 0 1 0\n"
-                                     "0 0 -1 -2 0 1 0 0 1 0 0 5\n");
-  ASSERT_TRUE(ReadTrajectory(path, &trajectory, &error)) << error;
-  const std::vector<Pose2> above = SeenFromAbove(trajectory);
-  EXPECT_NEAR(Difference(above[0], {{0, 0, 0}}), 0.0, 1e-15);
-  EXPECT_NEAR(Difference(above[1], {{5, 2, M_PI / 2}}), 0.0, 1e-15);
-}
-
-TEST(TrajectoryFile, KittiMatchesItsGraph) {
-  BILEVEL_REQUIRE_DATA("kitti_poses/00.txt.gz");
-  BILEVEL_REQUIRE_DATA("posegraph/kitti_00.g2o.gz");
-  Trajectory trajectory;
-  AnyPoseGraph any;
-  std::string error;
-  ASSERT_TRUE(ReadTrajectory(bilevel::DataPath("kitti_poses/00.txt.gz"), &trajectory, &error));
-  ASSERT_TRUE(ReadPoseGraph(bilevel::DataPath("posegraph/kitti_00.g2o.gz"), &any, &error));
-  const auto& graph = std::get<PoseGraph2>(any);
-  const std::vector<Pose2> truth = SeenFromAbove(trajectory);
-  ASSERT_EQ(truth.size(), graph.vertices.size());
-  double sum = 0.0, count = 0.0, angle = 0.0;
-  for (const auto& e : graph.edges) {
-    if (!e.IsOdometry()) continue;
-    const Pose2 motion = Between(e.measured, Between(truth[e.from], truth[e.to]));
-    sum += motion.v[0] * motion.v[0];
-    angle += std::abs(Wrap(motion.v[2]));
-    count += 1.0;
-  }
-  EXPECT_LT(std::sqrt(sum / count), 0.05);  // Metres ahead, as the data's own notes say: 0.017.
-  EXPECT_LT(angle / count, 0.003);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <set>
+#include <sstream>
 #include <stdexcept>
 
 #include "Eigen/Eigenvalues"
@@ -41,6 +42,14 @@ void Finite(const Numbers&... numbers) {
 template <typename Numbers>
 void AllFinite(const Numbers& numbers) {
   for (const double number : numbers) Finite(number);
+}
+
+// Printable lines that each name the file.
+void CheckNotes(const std::string& notes, const std::string& path) {
+  std::istringstream lines(notes);
+  for (std::string line; std::getline(lines, line);) {
+    Promise(IsPrintable(line) && line.find(path) == 0, "notes name the file, not \"" + line + "\"");
+  }
 }
 
 template <size_t kSize>
@@ -128,9 +137,10 @@ bool Corners(const std::string& path, std::string* error) {
 }
 
 template <typename Graph>
-void CheckGraph(const Graph& graph) {
+void CheckGraph(const Graph& graph, const std::string& path) {
   const int n = static_cast<int>(graph.vertices.size());
   Promise(n > 0, "there is a vertex");
+  CheckNotes(graph.notes, path);
   Ascending(
       graph.vertices, [](const auto& v) { return v.id; }, true);
   for (const auto& v : graph.vertices) CheckPose(v.pose);
@@ -148,7 +158,7 @@ void CheckGraph(const Graph& graph) {
 bool Graph(const std::string& path, std::string* error) {
   AnyPoseGraph graph;
   if (!ReadPoseGraph(path, &graph, error)) return false;
-  std::visit([](const auto& g) { CheckGraph(g); }, graph);
+  std::visit([&](const auto& g) { CheckGraph(g, path); }, graph);
   return true;
 }
 
@@ -213,6 +223,7 @@ bool Stream(const std::string& path, std::string* error) {
   PoseStream stream;
   if (!ReadPoseStream(path, &stream, error)) return false;
   Promise(stream.poses.size() >= 5, "there are five poses");
+  CheckNotes(stream.notes, path);
   Ascending(
       stream.poses, [](const auto& pose) { return pose.t; }, true);
   for (const auto& pose : stream.poses) {
@@ -248,13 +259,20 @@ bool Ranges(const std::string& prefix, std::string* error) {
 bool Poses(const std::string& path, std::string* error) {
   Trajectory trajectory;
   if (!ReadTrajectory(path, &trajectory, error)) return false;
-  Promise(!trajectory.poses.empty() && trajectory.times.size() == trajectory.poses.size(),
-          "every pose has a time");
+  const auto check = [&] {
+    Promise(!trajectory.poses.empty() && trajectory.times.size() == trajectory.poses.size() &&
+                trajectory.lines.size() == trajectory.poses.size(),
+            "every pose has a time and a line");
+    AllFinite(trajectory.times);
+    for (const Pose3& pose : trajectory.poses) CheckPose(pose);
+    for (const Pose2& pose : SeenFromAbove(trajectory)) CheckPose(pose);
+    CheckNotes(trajectory.notes, path);
+  };
+  check();
+  if (!OrderByTime(path, &trajectory, error)) return false;
+  check();
   Ascending(
       trajectory.times, [](double t) { return t; }, true);
-  AllFinite(trajectory.times);
-  for (const Pose3& pose : trajectory.poses) CheckPose(pose);
-  for (const Pose2& pose : SeenFromAbove(trajectory)) CheckPose(pose);
   return true;
 }
 
@@ -263,7 +281,9 @@ bool Truth(const std::string& path, std::string* error) {
   Graph graph;
   graph.vertices.resize(2);
   std::vector<typename Graph::Pose> truth;
-  if (!ReadTruth(path, graph, &truth, error)) return false;
+  std::string notes;
+  if (!ReadTruth(path, graph, &truth, &notes, error)) return false;
+  CheckNotes(notes, path);
   Promise(truth.size() == graph.vertices.size(), "there is one pose a vertex");
   for (const auto& pose : truth) CheckPose(pose);
   return true;

@@ -193,6 +193,7 @@ struct PoseGraph {
   };
   std::vector<Vertex> vertices;
   std::vector<Edge> edges;
+  std::string notes;  ///< What a reader made of the file, a sentence a line, to be printed.
 };
 using PoseGraph2 = PoseGraph<Pose2, 3>;
 using PoseGraph3 = PoseGraph<Pose3, 6>;

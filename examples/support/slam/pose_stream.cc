@@ -6,34 +6,45 @@
 #include "Eigen/Geometry"
 
 #include "examples/support/dense.h"
-#include "examples/support/text.h"
+#include "examples/support/slam/trajectory.h"
+#include "examples/support/table.h"
 
 namespace examples {
 
 bool ReadPoseStream(const std::string& path, PoseStream* stream, std::string* error) {
-  constexpr const char* kNames[] = {"the time", "x", "y", "z", "qx", "qy", "qz", "qw"};
-  stream->poses.clear();
-  LineReader in;
-  const auto read_pose = [&] {
-    double v[8];
-    for (int i = 0; i < 8; ++i) {
-      if (!in.Number(i, kNames[i], &v[i])) return false;
-    }
-    if (!in.End(8, "qw")) return false;
-    const double norm = std::sqrt(v[4] * v[4] + v[5] * v[5] + v[6] * v[6] + v[7] * v[7]);
-    if (std::abs(norm - 1.0) > 1e-3) return in.Fail("the quaternion is not of length 1");
-    if (!stream->poses.empty() && v[0] <= stream->poses.back().t) {
-      return in.Fail("the time is not after the one before");
-    }
-    stream->poses.push_back(
-        {v[0], {v[7] / norm, v[4] / norm, v[5] / norm, v[6] / norm}, {v[1], v[2], v[3]}});
-    return true;
-  };
-  bool ok = in.Open(path, LineReader::kComma);
-  while (ok && in.Next()) ok = read_pose();
-  if (ok && stream->poses.size() < 5) ok = in.FailAt(0, "five poses at least are needed");
-  *error = in.error();
-  return ok;
+  *stream = PoseStream();
+  Trajectory trajectory;
+  if (!ReadTrajectory(path, &trajectory, error) || !OrderByTime(path, &trajectory, error)) {
+    return false;
+  }
+  if (trajectory.format != Trajectory::kTum) {
+    *error = path + ": these are not poses with times: t x y z qx qy qz qw";
+    return false;
+  }
+  if (trajectory.poses.size() < 5) {
+    *error = path + ": five poses at least are needed";
+    return false;
+  }
+  Eigen::Vector3d low = Eigen::Map<const Eigen::Vector3d>(trajectory.poses[0].t.data()), high = low;
+  for (size_t i = 0; i < trajectory.poses.size(); ++i) {
+    const Pose3& pose = trajectory.poses[i];
+    stream->poses.push_back({trajectory.times[i], pose.q, pose.t});
+    low = low.cwiseMin(Eigen::Map<const Eigen::Vector3d>(pose.t.data()));
+    high = high.cwiseMax(Eigen::Map<const Eigen::Vector3d>(pose.t.data()));
+  }
+  stream->notes = trajectory.notes;
+  const double extent = (high - low).norm();
+  if (extent > 100.0) {
+    stream->notes +=
+        Format("%s: the positions span %.4g m; are they metres?\n", path.c_str(), extent);
+  }
+  return true;
+}
+
+int CountShared(const PoseStream& hand, const PoseStream& eye, double offset) {
+  return static_cast<int>(std::count_if(eye.poses.begin(), eye.poses.end(), [&](const auto& pose) {
+    return hand.Covers(pose.t + offset);
+  }));
 }
 
 void GuessHandEye(

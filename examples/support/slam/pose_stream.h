@@ -19,6 +19,7 @@ struct PoseStream {
     std::array<double, 3> p;
   };
   std::vector<Pose> poses;
+  std::string notes;  ///< What was made of a file, a sentence a line, to be printed.
 
   /// Whether there are two poses before and after a time, or at it.
   bool Covers(double t) const {
@@ -74,9 +75,12 @@ struct PoseStream {
   }
 };
 
-/// Reads lines "t, x, y, z, qx, qy, qz, qw", five at least, after any that begin with '#'. *error
-/// names the line.
+/// Reads poses with times, five at least (trajectory.h's TUM and EuRoC), and puts them in the order
+/// of their times; those of equal times become one. *error names the line.
 bool ReadPoseStream(const std::string& path, PoseStream* stream, std::string* error);
+
+/// How many of the eye's poses are at times, with the offset added, that the hand's cover.
+int CountShared(const PoseStream& hand, const PoseStream& eye, double offset);
 
 /// Angle-axis, position.
 using PoseBlock = std::array<double, 6>;
