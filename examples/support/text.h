@@ -31,6 +31,7 @@ class LineReader {
   /// False at the end of the file.
   bool Next();
 
+  const std::string& path() const { return path_; }
   int line() const { return line_; }
   int size() const { return static_cast<int>(fields_.size()); }
   const std::string& operator[](int i) const { return fields_[i]; }

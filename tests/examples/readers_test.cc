@@ -78,7 +78,7 @@ TEST(PoseGraphFile, MistakesAreNamedByLine) {
   EXPECT_THAT(ErrorOf("VERTEX_SE2 1.5 1 2 3\n"), HasSubstr(":1: the id of the vertex is \"1.5\""));
   EXPECT_THAT(ErrorOf("VERTEX_SE2 0 0 0 0\n\nVERTEX_SE2 0 1 2 3\n"),
               HasSubstr(":3: there is a vertex 0 already"));
-  EXPECT_THAT(ErrorOf("VERTEX_XY 0 1 2\n"), HasSubstr(":1: unknown tag VERTEX_XY"));
+  EXPECT_THAT(ErrorOf("VERTEX_CAM 0 1 2\n"), HasSubstr(":1: unknown tag VERTEX_CAM"));
   EXPECT_THAT(ErrorOf(std::string(kPlane) + "FIX 8\n"), HasSubstr(":7: there is no vertex 8 to"));
   EXPECT_THAT(ErrorOf(std::string(kPlane) + "FIX\n"), HasSubstr(":7: the line ends where"));
   EXPECT_THAT(ErrorOf(std::string(kPlane) + "EDGE_SE2 3 8 1 2 3 4 0 0 4 0 4\n"),
@@ -106,6 +106,73 @@ TEST(PoseGraphFile, MistakesAreNamedByLine) {
   EXPECT_THAT(error, HasSubstr("bad.g2o.gz is packed by gzip, but is damaged"));
   EXPECT_FALSE(WriteG2o(graph, testing::TempDir() + "no/such/folder.g2o", &error));
   EXPECT_THAT(error, HasSubstr("cannot be written"));
+}
+
+// As Suenderhauf's, rtabmap's and GTSAM's programs write them.
+TEST(PoseGraphFile, WhatIsNotUsedIsCounted) {
+  AnyPoseGraph any;
+  std::string error;
+  const std::string text = std::string(kPlane) +
+                           "PARAMS_SE2OFFSET 0 0 0 0\n"
+                           "VERTEX_XY 3 1.5 2.5\n"  // A landmark's id may be a pose's.
+                           "VERTEX_XY 90 1.5 2.5\n"
+                           "FIX 90\n"
+                           "EDGE_SE2_XY 3 90 1.5 2.5 1 0 1\n"
+                           "EDGE_PRIOR_SE2_XY 3 0 0 1 0 1\n"
+                           "VERTEX_SWITCH 8 1\n"
+                           "EDGE_SWITCH_PRIOR 8 1 1.0\n"
+                           "EDGE_SE2_SWITCHABLE 3 7 8 1.25 2 0.5 4 0.5 0.25 9 0.125 16\n"
+                           "EDGE_SE2_MAXMIX 3 7 0.01 1.25 2 0.5 4 0.5 0.25 9 0.125 16 # of a loop\n"
+                           "EQUIV 3 7\n";
+  ASSERT_TRUE(ReadPoseGraph(WriteText("switches.g2o", text), &any, &error)) << error;
+  const auto& graph = std::get<PoseGraph2>(any);
+  EXPECT_EQ(graph.vertices.size(), 2u);
+  ASSERT_EQ(graph.edges.size(), 3u);
+  for (int k = 1; k < 3; ++k) {
+    EXPECT_EQ(graph.edges[k].measured.v, graph.edges[0].measured.v);
+    EXPECT_EQ(graph.edges[k].information, graph.edges[0].information);
+  }
+  EXPECT_EQ(
+      graph.notes,
+      testing::TempDir() +
+          "switches.g2o: 2 edges that the file switches or mixes are edges "
+          "like the others.\n" +
+          testing::TempDir() +
+          "switches.g2o: not used: 1 equivalences, 2 landmarks, 1 measurements of landmarks, 1 "
+          "parameters, 1 priors, 1 priors of switches, 1 switches.\n");
+  ASSERT_TRUE(ReadPoseGraph(WriteText("plain.g2o", kPlane), &any, &error)) << error;
+  EXPECT_EQ(std::get<PoseGraph2>(any).notes, "");
+  EXPECT_THAT(ErrorOf("EDGE_SE2_SWITCHABLE 3 7 1.25 2 0.5 4 0.5 0.25 9 0.125 16\n"),
+              HasSubstr(":1: the line ends where an entry of the information"));
+  EXPECT_THAT(ErrorOf("EDGE_SE2 3 7 8 1.25 2 0.5 4 0.5 0.25 9 0.125 16\n"),
+              HasSubstr(":1: something follows the information"));
+  EXPECT_THAT(ErrorOf("VERTEX_XY 0 1 2\n"), HasSubstr("there is no vertex and no edge"));
+  EXPECT_THAT(ErrorOf("VERTEX_SWITCH on\n"), HasSubstr(":1: the id of the vertex is \"on\""));
+}
+
+TEST(PoseGraphFile, SwitchableInSpaceAndEulerAngles) {
+  AnyPoseGraph quaternions, angles;
+  std::string error;
+  const std::string information = " 1 0 0 0 0 0 1 0 0 0 0 1 0 0 0 1 0 0 1 0 1\n";
+  ASSERT_TRUE(
+      ReadPoseGraph(WriteText("s.g2o", "EDGE_SE3_SWITCHABLE 0 1 9 1 2 3 0 0 0.6 0.8" + information),
+                    &quaternions,
+                    &error))
+      << error;
+  std::ostringstream yaw;
+  yaw.precision(17);
+  yaw << 2.0 * std::atan2(0.6, 0.8);
+  ASSERT_TRUE(
+      ReadPoseGraph(WriteText("e.g2o", "EDGE_SE3:EULER 0 1 1 2 3 0 0 " + yaw.str() + information),
+                    &angles,
+                    &error))
+      << error;
+  const auto& q = std::get<PoseGraph3>(quaternions).edges[0];
+  const auto& e = std::get<PoseGraph3>(angles).edges[0];
+  EXPECT_EQ(q.measured.t, e.measured.t);
+  for (int k = 0; k < 4; ++k) EXPECT_NEAR(q.measured.q[k], e.measured.q[k], 1e-15);
+  // Of half an angle there, of the angle here.
+  EXPECT_NEAR(4.0 * q.information(5, 5), e.information(5, 5), 1e-12);
 }
 
 // A graph with information that couples everything.

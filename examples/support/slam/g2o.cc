@@ -48,6 +48,48 @@ PoseGraph3::Information Transform(const PoseGraph3::Information& information,
 
 enum class Format { kG2o, kToro };
 
+struct Kind {
+  const char* tag;
+  bool planar, is_edge;
+  Format format;
+  int skipped = 0;  // Fields before the measurement: a switch, or a weight of a mixture.
+};
+constexpr Kind kKinds[] = {{"VERTEX_SE2", true, false, Format::kG2o},
+                           {"VERTEX2", true, false, Format::kToro},
+                           {"EDGE_SE2", true, true, Format::kG2o},
+                           {"EDGE_SE2_SWITCHABLE", true, true, Format::kG2o, 1},
+                           {"EDGE_SE2_MAXMIX", true, true, Format::kG2o, 1},
+                           {"EDGE2", true, true, Format::kToro},
+                           {"VERTEX_SE3:QUAT", false, false, Format::kG2o},
+                           {"VERTEX_SE3:EULER", false, false, Format::kToro},
+                           {"VERTEX3", false, false, Format::kToro},
+                           {"EDGE_SE3:QUAT", false, true, Format::kG2o},
+                           {"EDGE_SE3_SWITCHABLE", false, true, Format::kG2o, 1},
+                           {"EDGE_SE3:EULER", false, true, Format::kToro},
+                           {"EDGE3", false, true, Format::kToro}};
+
+// Tags that are known, and what they are of.
+constexpr std::pair<const char*, const char*> kNotUsed[] = {
+    {"VERTEX_XY", "landmarks"},
+    {"VERTEX_TRACKXYZ", "landmarks"},
+    {"EDGE_SE2_XY", "measurements of landmarks"},
+    {"EDGE_BEARING_SE2_XY", "measurements of landmarks"},
+    {"EDGE_SE3_TRACKXYZ", "measurements of landmarks"},
+    {"EDGE_PRIOR_XY", "priors of landmarks"},
+    {"EDGE_POINTXYZ_PRIOR", "priors of landmarks"},
+    {"EDGE_PRIOR_SE2", "priors"},
+    {"EDGE_SE2_PRIOR", "priors"},
+    {"EDGE_PRIOR_SE2_XY", "priors"},
+    {"EDGE_SE3_PRIOR", "priors"},
+    {"VERTEX_SWITCH", "switches"},
+    {"EDGE_SWITCH_PRIOR", "priors of switches"},
+    {"EQUIV", "equivalences"},
+    {"PARAMS_SE2OFFSET", "parameters"},
+    {"PARAMS_SE3OFFSET", "parameters"},
+    {"PARAMS_CAMERACALIB", "parameters"},
+    {"PARAMS_STEREOCAMERACALIB", "parameters"},
+    {"ROBOTLASER1", "laser scans"}};
+
 // TORO's order of the upper triangle in the plane; the others go row by row.
 constexpr int kToroRows[] = {0, 0, 1, 2, 0, 1}, kToroColumns[] = {0, 1, 1, 2, 2, 2};
 
@@ -91,33 +133,33 @@ class Reader {
       }
       return true;
     }
-    const struct {
-      const char* tag;
-      bool planar, is_edge;
-      Format format;
-    } kinds[] = {{"VERTEX_SE2", true, false, Format::kG2o},
-                 {"VERTEX2", true, false, Format::kToro},
-                 {"EDGE_SE2", true, true, Format::kG2o},
-                 {"EDGE2", true, true, Format::kToro},
-                 {"VERTEX_SE3:QUAT", false, false, Format::kG2o},
-                 {"VERTEX3", false, false, Format::kToro},
-                 {"EDGE_SE3:QUAT", false, true, Format::kG2o},
-                 {"EDGE3", false, true, Format::kToro}};
-    for (const auto& kind : kinds) {
+    for (const Kind& kind : kKinds) {
       if (tag != kind.tag) continue;
       if (planar_ == (kind.planar ? 0 : 1)) {
         return in_.Fail(tag + " in a file that began " + (planar_ ? "in the plane" : "in space"));
       }
       planar_ = kind.planar ? 1 : 0;
-      return kind.planar ? Entry(kind.is_edge, kind.format, &plane_)
-                         : Entry(kind.is_edge, kind.format, &space_);
+      return kind.planar ? Entry(kind, &plane_) : Entry(kind, &space_);
+    }
+    for (const auto& [unused, what] : kNotUsed) {
+      if (tag == unused) return Count(what, tag.compare(0, 6, "VERTEX") == 0);
     }
     return in_.Fail("unknown tag " + Printable(tag));
   }
 
+  bool Count(const std::string& what, bool is_vertex) {
+    ++not_used_[what];
+    long id;
+    if (!is_vertex) return true;
+    if (!in_.Integer(1, "the id of the vertex", &id)) return false;
+    other_vertices_.insert(id);
+    return true;
+  }
+
   template <typename Graph>
-  bool Entry(bool is_edge, Format format, Content<Graph>* content) {
-    if (!is_edge) {
+  bool Entry(const Kind& kind, Content<Graph>* content) {
+    const Format format = kind.format;
+    if (!kind.is_edge) {
       long id;
       typename Graph::Pose pose;
       if (!in_.Integer(1, "the id of the vertex", &id) || !ReadPose(2, format, &pose) ||
@@ -131,9 +173,10 @@ class Reader {
     e.line = in_.line();
     if (!in_.Integer(1, "the first vertex of the edge", &e.from) ||
         !in_.Integer(2, "the second vertex of the edge", &e.to) ||
-        !ReadPose(3, format, &e.edge.measured)) {
+        !ReadPose(3 + kind.skipped, format, &e.edge.measured)) {
       return false;
     }
+    switchable_ += kind.skipped;
     if (e.from == e.to) return in_.Fail("the edge leads from a vertex to itself");
     const bool toro_order = Graph::kDim == 3 && format == Format::kToro;
     int k = 0;
@@ -212,6 +255,7 @@ class Reader {
       graph->vertices.push_back({id, pose});
     }
     for (const auto& [id, line] : fixed_) {
+      if (other_vertices_.count(id)) continue;
       const auto found = index.find(id);
       if (found == index.end()) {
         return in_.FailAt(line, "there is no vertex " + std::to_string(id) + " to fix");
@@ -226,8 +270,23 @@ class Reader {
       e.edge.to = index[e.to];
       graph->edges.push_back(e.edge);
     }
+    graph->notes = Notes();
     std::string error;
     return have_poses || PlaceByOdometry(graph, &error) || in_.FailAt(0, error);
+  }
+
+  std::string Notes() const {
+    std::string notes;
+    if (switchable_ > 0) {
+      notes = in_.path() + ": " + std::to_string(switchable_) +
+              " edges that the file switches or mixes are edges like the others.\n";
+    }
+    std::string list;
+    for (const auto& [what, count] : not_used_) {
+      list += (list.empty() ? "" : ", ") + std::to_string(count) + " " + what;
+    }
+    if (!list.empty()) notes += in_.path() + ": not used: " + list + ".\n";
+    return notes;
   }
 
   LineReader in_;
@@ -236,6 +295,9 @@ class Reader {
   std::map<long, int> fixed_;  // And the line.
   Content<PoseGraph2> plane_;
   Content<PoseGraph3> space_;
+  int switchable_ = 0;
+  std::map<std::string, int> not_used_;
+  std::set<long> other_vertices_;  // Of landmarks and switches.
 };
 
 void Print(const Pose2& pose, Format, std::ostream* out) {
