@@ -36,9 +36,10 @@
 #include "examples/support/table.h"
 #include "examples/support/verdict.h"
 
-DEFINE_string(bal,
-              "build/data/problem-16-22106-pre.txt",
-              "the scene: BAL, as examples/fetch_bal.sh gets it, or libmv's binary format");
+DEFINE_string(
+    bal,
+    "build/data/problem-16-22106-pre.txt",
+    "the scene: BAL, as examples/fetch_bal.sh gets it, Bundler's, or libmv's binary format");
 DEFINE_string(holdout,
               "observation",
               "what is held out: single observations, or tracks whole (a point with all its "
@@ -638,6 +639,7 @@ bool Study::Read() {
                  "\"observation\" or \"track\".\n");
     return false;
   }
+  std::printf("%s", memory_.scene.notes.c_str());
   if (FLAGS_quick) memory_.scene = examples::Cut(memory_.scene, 6, 1200);
 
   bilevel::Problem& problem = cauchy_level_.problem;

@@ -26,9 +26,10 @@
 #include "examples/support/solve.h"
 #include "examples/support/table.h"
 
-DEFINE_string(bal,
-              "build/data/problem-16-22106-pre.txt",
-              "the scene: BAL, as examples/fetch_bal.sh gets it, or libmv's binary format");
+DEFINE_string(
+    bal,
+    "build/data/problem-16-22106-pre.txt",
+    "the scene: BAL, as examples/fetch_bal.sh gets it, Bundler's, or libmv's binary format");
 DEFINE_double(start, 10.0, "the Cauchy scale to start from, in pixels");
 DEFINE_int32(batch, 4096, "observations in a minibatch, of training and of validation");
 DEFINE_int32(iterations, 1000, "of SLIP");
@@ -116,6 +117,7 @@ bool Read(Scene* scene) {
     std::fprintf(stderr, "%s.\nexamples/fetch_bal.sh fetches a scene.\n", error.c_str());
     return false;
   }
+  std::printf("%s", scene->bal.notes.c_str());
   if (FLAGS_quick) {
     scene->bal = examples::Cut(scene->bal, 6, 1200);
     FLAGS_batch = 256;

@@ -1,5 +1,5 @@
-// Scenes for bundle adjustment: both formats read, one written, and what is wrong with a file named
-// by its line or byte; what is left out with an unknown of its own.
+// Scenes for bundle adjustment: three formats read, one written, and what is wrong with a file
+// named by its line or byte; what is left out with an unknown of its own.
 #include "examples/support/bundle_adjustment/bal.h"
 
 #include <algorithm>
@@ -160,6 +160,78 @@ TEST(SceneFile, LibmvSolvesFit) {
   ASSERT_TRUE(ReadScene(bilevel::DataPath("ba/problem_02.bin"), &scene, &error)) << error;
   EXPECT_EQ(scene.observations.size(), 16718u);
   EXPECT_LT(Rms(scene), 1.0);  // With distortion.
+}
+
+// Two cameras of Bundler, the second turned by a quarter about the axis that it looks along, and
+// one without a place; a point at depth 4. Pixels by hand: p = -P / P.z, then f (1 + k1 |p|^2) p.
+// In the first p = (1/8, 1/4) and |p|^2 = 5/64; in the second P = (-1 + 1/4, 1/2, -4).
+constexpr char kBundle[] =
+    "# Bundle file v0.3\n"
+    "3 1\n"
+    "1000 0.5 0\n1 0 0\n0 1 0\n0 0 1\n0 0 0\n"
+    "0 0 0\n0 0 0\n0 0 0\n0 0 0\n0 0 0\n"
+    "800 0 0\n0 -1 0\n1 0 0\n0 0 1\n0.25 0 0\n"
+    "0.5 1 -4\n"
+    "255 0 0\n"
+    "3 0 7 129.8828125 259.765625 1 3 10 20 2 0 -150 100\n";
+
+TEST(SceneFile, Bundler) {
+  BalScene scene;
+  std::string error;
+  ASSERT_TRUE(ReadScene(Write(kBundle), &scene, &error)) << error;
+  ASSERT_EQ(scene.cameras.size(), 2u);
+  ASSERT_EQ(scene.points.size(), 1u);
+  ASSERT_EQ(scene.observations.size(), 2u);
+  EXPECT_EQ(scene.observations[1].camera, 1);
+  EXPECT_FALSE(scene.fixed_intrinsics);
+  EXPECT_LT(Rms(scene), 1e-9);
+  EXPECT_EQ(scene.notes,
+            testing::TempDir() +
+                "scene.bin: 1 of 3 cameras have no place, and are left out with 1 "
+                "observations.\n");
+}
+
+TEST(SceneFile, BundlersMistakesAreNamed) {
+  const std::string good = kBundle;
+  const auto with = [&](const std::string& old, const std::string& other) {
+    std::string text = good;
+    return text.replace(text.find(old), old.size(), other);
+  };
+  EXPECT_THAT(ErrorOf("# Bundle file v0.3\n"),
+              HasSubstr("bin:2: the file ends where the number of"));
+  EXPECT_THAT(ErrorOf(with("0 -1 0", "0 -2 0")),
+              HasSubstr(":16: the rotation of camera 2 is none"));
+  EXPECT_THAT(ErrorOf(with("3 0 7", "3 3 7")),
+              HasSubstr(":20: a camera of point 0 is 3, not a whole"));
+  EXPECT_THAT(ErrorOf(with("3 0 7", "4 0 7")), HasSubstr("ends where a camera of point 0"));
+  EXPECT_THAT(ErrorOf(with("0.5 1 -4", "0.5 x -4")),
+              HasSubstr(":18: a coordinate of point 0 is not"));
+  EXPECT_THAT(ErrorOf(good + "7"), HasSubstr("something follows the last point"));
+}
+
+TEST(SceneFile, WhatMakesNoSenseIsSaid) {
+  BalScene scene;
+  std::string error;
+  ASSERT_TRUE(ReadScene(Write("2 1 2\n0 0 1 2\n1 0 1 2\n0 0 0 0 0 0 500 0 0\n0 0 0 0 0 0 -500 0 0\n"
+                              "1 2 3\n"),
+                        &scene,
+                        &error))
+      << error;
+  EXPECT_THAT(scene.notes, HasSubstr("1 of 2 cameras have a focal length that is not positive.\n"));
+  EXPECT_THAT(scene.notes, HasSubstr("2 of 2 observations are of points behind their camera.\n"));
+}
+
+// The root mean square by Bundler's formula, computed apart from this from the file's matrices.
+TEST(SceneFile, BundlerSolvesFit) {
+  BILEVEL_REQUIRE_DATA("ba/Balbianello.out");
+  BalScene scene;
+  std::string error;
+  ASSERT_TRUE(ReadScene(bilevel::DataPath("ba/Balbianello.out"), &scene, &error)) << error;
+  EXPECT_EQ(scene.cameras.size(), 5u);
+  EXPECT_EQ(scene.points.size(), 544u);
+  EXPECT_EQ(scene.observations.size(), 1417u);
+  EXPECT_NEAR(Rms(scene), 0.4232620627, 1e-6);
+  EXPECT_EQ(scene.notes, "");
 }
 
 // y = (a, b, z): residuals a - z and b - z with the best z = (a + b) / 2 are +-(a - b) / 2, and

@@ -87,6 +87,7 @@ bool Abalones(const std::string& path, std::string* error) {
 bool Scene(const std::string& path, std::string* error) {
   BalScene scene;
   if (!ReadScene(path, &scene, error)) return false;
+  CheckNotes(scene.notes, path);
   for (const auto& camera : scene.cameras) AllFinite(camera);
   for (const auto& point : scene.points) AllFinite(point);
   for (const auto& o : scene.observations) {

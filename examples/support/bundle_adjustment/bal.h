@@ -21,11 +21,13 @@ struct BalScene {
   std::vector<Observation> observations;
   /// Focal length and distortion are known: those of a libmv file are shared by all its images.
   bool fixed_intrinsics = false;
+  std::string notes;  ///< What a reader made of the file, a sentence a line, to be printed.
 };
 
-/// Reads the text format, or the binary one of Ceres' libmv_bundle_adjuster, compressed by gzip or
-/// not; every number must be there and make sense, and nothing may follow. Markers of images or
-/// tracks that a libmv file has not reconstructed are left out. *error names the line, or the byte.
+/// Reads the text format, Bundler's ("# Bundle file v0.3") or the binary one of Ceres'
+/// libmv_bundle_adjuster, packed or not; every number must be there and make sense, and nothing may
+/// follow. Markers of images or tracks that a libmv file has not reconstructed are left out.
+/// *error names the line, or the byte.
 bool ReadScene(const std::string& path, BalScene* scene, std::string* error);
 
 /// Writes the text format, without loss.
