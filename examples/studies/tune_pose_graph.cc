@@ -697,6 +697,7 @@ bool Fill(const examples::AnyPoseGraph& any,
     return Fail(error);
   }
   std::printf("%s%s", recording->graph.notes.c_str(), notes.c_str());
+  if (!truth.empty()) std::printf("%s", examples::CompareWithTruth(*recording).c_str());
   return true;
 }
 

@@ -631,6 +631,7 @@ bool ReadOrSimulate(std::vector<Recording>* recordings) {
         recordings->clear();
         break;
       }
+      std::printf("%s", r.data.notes.c_str());
       recordings->push_back(std::move(r));
     }
     if (!recordings->empty()) return true;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <map>
 #include <set>
 #include <utility>
@@ -10,6 +9,8 @@
 #include "Eigen/Geometry"
 #include "Eigen/LU"
 #include "examples/support/dense.h"
+#include "examples/support/slam/g2o_conventions.h"
+#include "examples/support/table.h"
 #include "examples/support/text.h"
 
 namespace examples {
@@ -21,52 +22,25 @@ Eigen::Quaterniond Rotation(double roll, double pitch, double yaw) {
          Eigen::AngleAxisd(roll, Eigen::Vector3d::UnitX());
 }
 
-Eigen::Vector3d EulerAngles(const Pose3& pose) {
-  const auto& [w, x, y, z] = pose.q;
-  const double sin_pitch = std::clamp(2.0 * (w * y - z * x), -1.0, 1.0);
-  return {std::atan2(2.0 * (w * x + y * z), 1.0 - 2.0 * (x * x + y * y)),
-          std::asin(sin_pitch),
-          std::atan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z))};
-}
-
-// d rotation vector / d (roll, pitch, yaw), in the body.
-Eigen::Matrix3d EulerJacobian(const Eigen::Vector3d& rpy) {
-  const double sr = std::sin(rpy[0]), cr = std::cos(rpy[0]);
-  const double sp = std::sin(rpy[1]), cp = std::cos(rpy[1]);
-  Eigen::Matrix3d jacobian;
-  jacobian << 1.0, 0.0, -sp, 0.0, cr, sr * cp, 0.0, -sr, cr * cp;
-  return jacobian;
-}
-
-// J' information J for information about d rotation / d what J differentiates by.
-PoseGraph3::Information Transform(const PoseGraph3::Information& information,
-                                  const Eigen::Matrix3d& jacobian) {
-  PoseGraph3::Information j = PoseGraph3::Information::Identity();
-  j.bottomRightCorner<3, 3>() = jacobian;
-  return j.transpose() * information * j;
-}
-
-enum class Format { kG2o, kToro };
-
 struct Kind {
   const char* tag;
   bool planar, is_edge;
-  Format format;
+  GraphFormat format;
   int skipped = 0;  // Fields before the measurement: a switch, or a weight of a mixture.
 };
-constexpr Kind kKinds[] = {{"VERTEX_SE2", true, false, Format::kG2o},
-                           {"VERTEX2", true, false, Format::kToro},
-                           {"EDGE_SE2", true, true, Format::kG2o},
-                           {"EDGE_SE2_SWITCHABLE", true, true, Format::kG2o, 1},
-                           {"EDGE_SE2_MAXMIX", true, true, Format::kG2o, 1},
-                           {"EDGE2", true, true, Format::kToro},
-                           {"VERTEX_SE3:QUAT", false, false, Format::kG2o},
-                           {"VERTEX_SE3:EULER", false, false, Format::kToro},
-                           {"VERTEX3", false, false, Format::kToro},
-                           {"EDGE_SE3:QUAT", false, true, Format::kG2o},
-                           {"EDGE_SE3_SWITCHABLE", false, true, Format::kG2o, 1},
-                           {"EDGE_SE3:EULER", false, true, Format::kToro},
-                           {"EDGE3", false, true, Format::kToro}};
+constexpr Kind kKinds[] = {{"VERTEX_SE2", true, false, GraphFormat::kG2o},
+                           {"VERTEX2", true, false, GraphFormat::kToro},
+                           {"EDGE_SE2", true, true, GraphFormat::kG2o},
+                           {"EDGE_SE2_SWITCHABLE", true, true, GraphFormat::kG2o, 1},
+                           {"EDGE_SE2_MAXMIX", true, true, GraphFormat::kG2o, 1},
+                           {"EDGE2", true, true, GraphFormat::kToro},
+                           {"VERTEX_SE3:QUAT", false, false, GraphFormat::kG2o},
+                           {"VERTEX_SE3:EULER", false, false, GraphFormat::kToro},
+                           {"VERTEX3", false, false, GraphFormat::kToro},
+                           {"EDGE_SE3:QUAT", false, true, GraphFormat::kG2o},
+                           {"EDGE_SE3_SWITCHABLE", false, true, GraphFormat::kG2o, 1},
+                           {"EDGE_SE3:EULER", false, true, GraphFormat::kToro},
+                           {"EDGE3", false, true, GraphFormat::kToro}};
 
 // Tags that are known, and what they are of.
 constexpr std::pair<const char*, const char*> kNotUsed[] = {
@@ -89,9 +63,6 @@ constexpr std::pair<const char*, const char*> kNotUsed[] = {
     {"PARAMS_CAMERACALIB", "parameters"},
     {"PARAMS_STEREOCAMERACALIB", "parameters"},
     {"ROBOTLASER1", "laser scans"}};
-
-// TORO's order of the upper triangle in the plane; the others go row by row.
-constexpr int kToroRows[] = {0, 0, 1, 2, 0, 1}, kToroColumns[] = {0, 1, 1, 2, 2, 2};
 
 class Reader {
  public:
@@ -158,7 +129,7 @@ class Reader {
 
   template <typename Graph>
   bool Entry(const Kind& kind, Content<Graph>* content) {
-    const Format format = kind.format;
+    const GraphFormat format = kind.format;
     if (!kind.is_edge) {
       long id;
       typename Graph::Pose pose;
@@ -166,6 +137,7 @@ class Reader {
           !in_.End(field_, "the pose")) {
         return false;
       }
+      if constexpr (Graph::kDim == 3) Question("a heading", pose.v[2], 4.0);
       return content->vertices.emplace(id, pose).second ||
              in_.Fail("there is a vertex " + std::to_string(id) + " already");
     }
@@ -177,8 +149,9 @@ class Reader {
       return false;
     }
     switchable_ += kind.skipped;
+    if constexpr (Graph::kDim == 3) Question("a turn", e.edge.measured.v[2], 1.0);
     if (e.from == e.to) return in_.Fail("the edge leads from a vertex to itself");
-    const bool toro_order = Graph::kDim == 3 && format == Format::kToro;
+    const bool toro_order = Graph::kDim == 3 && format == GraphFormat::kToro;
     int k = 0;
     for (int row = 0; row < Graph::kDim; ++row) {
       for (int column = row; column < Graph::kDim; ++column, ++k) {
@@ -195,10 +168,8 @@ class Reader {
                       std::string(toro_order ? " in TORO's order xx xy yy hh xh yh" : ""));
     }
     if constexpr (Graph::kDim == 6) {
-      const Eigen::Matrix3d jacobian = format == Format::kG2o
-                                           ? Eigen::Matrix3d(0.5 * Eigen::Matrix3d::Identity())
-                                           : EulerJacobian(EulerAngles(e.edge.measured)).inverse();
-      e.edge.information = Transform(e.edge.information, jacobian);
+      e.edge.information =
+          Transform(e.edge.information, RotationJacobian(format, e.edge.measured).inverse());
       if (!e.edge.information.allFinite()) {
         return in_.Fail("the information about roll and yaw is not finite at this pitch");
       }
@@ -207,19 +178,19 @@ class Reader {
     return true;
   }
 
-  bool ReadPose(int first, Format, Pose2* pose) {
+  bool ReadPose(int first, GraphFormat, Pose2* pose) {
     field_ = first + 3;
     return in_.Number(first, "x", &pose->v[0]) && in_.Number(first + 1, "y", &pose->v[1]) &&
            in_.Number(first + 2, "the heading", &pose->v[2]);
   }
 
-  bool ReadPose(int first, Format format, Pose3* pose) {
+  bool ReadPose(int first, GraphFormat format, Pose3* pose) {
     const char* names[] = {"x", "y", "z"};
     for (int k = 0; k < 3; ++k) {
       if (!in_.Number(first + k, names[k], &pose->t[k])) return false;
     }
     Eigen::Quaterniond q;
-    if (format == Format::kG2o) {
+    if (format == GraphFormat::kG2o) {
       field_ = first + 7;
       if (!in_.Number(first + 3, "qx", &q.x()) || !in_.Number(first + 4, "qy", &q.y()) ||
           !in_.Number(first + 5, "qz", &q.z()) || !in_.Number(first + 6, "qw", &q.w())) {
@@ -275,11 +246,21 @@ class Reader {
     return have_poses || PlaceByOdometry(graph, &error) || in_.FailAt(0, error);
   }
 
+  // The first angle of more turns than there would be in radians.
+  void Question(const char* what, double angle, double turns) {
+    if (!question_.empty() || std::abs(angle) <= turns * 2.0 * M_PI) return;
+    question_ = Format("%s:%d: %s is %.4g; are the angles degrees?\n",
+                       in_.path().c_str(),
+                       in_.line(),
+                       what,
+                       angle);
+  }
+
   std::string Notes() const {
-    std::string notes;
+    std::string notes = question_;
     if (switchable_ > 0) {
-      notes = in_.path() + ": " + std::to_string(switchable_) +
-              " edges that the file switches or mixes are edges like the others.\n";
+      notes += in_.path() + ": " + std::to_string(switchable_) +
+               " edges that the file switches or mixes are edges like the others.\n";
     }
     std::string list;
     for (const auto& [what, count] : not_used_) {
@@ -296,64 +277,10 @@ class Reader {
   Content<PoseGraph2> plane_;
   Content<PoseGraph3> space_;
   int switchable_ = 0;
+  std::string question_;
   std::map<std::string, int> not_used_;
   std::set<long> other_vertices_;  // Of landmarks and switches.
 };
-
-void Print(const Pose2& pose, Format, std::ostream* out) {
-  for (const double value : pose.v) *out << " " << value;
-}
-
-void Print(const Pose3& pose, Format format, std::ostream* out) {
-  for (const double value : pose.t) *out << " " << value;
-  if (format == Format::kG2o) {
-    *out << " " << pose.q[1] << " " << pose.q[2] << " " << pose.q[3] << " " << pose.q[0];
-  } else {
-    for (const double angle : EulerAngles(pose)) *out << " " << angle;
-  }
-}
-
-template <typename Graph>
-void Print(const Graph& graph, Format format, std::ostream* out) {
-  const bool g2o = format == Format::kG2o, planar = Graph::kDim == 3;
-  const std::string kind = g2o ? (planar ? "_SE2 " : "_SE3:QUAT ") : (planar ? "2 " : "3 ");
-  for (const auto& v : graph.vertices) {
-    *out << "VERTEX" << kind << v.id;
-    Print(v.pose, format, out);
-    *out << "\n";
-  }
-  for (const auto& v : graph.vertices) {
-    if (v.fixed) *out << "FIX " << v.id << "\n";
-  }
-  for (const auto& e : graph.edges) {
-    *out << "EDGE" << kind << graph.vertices[e.from].id << " " << graph.vertices[e.to].id;
-    Print(e.measured, format, out);
-    typename Graph::Information information = e.information;
-    if constexpr (Graph::kDim == 6) {
-      const Eigen::Matrix3d jacobian = g2o ? Eigen::Matrix3d(2.0 * Eigen::Matrix3d::Identity())
-                                           : EulerJacobian(EulerAngles(e.measured));
-      information = Transform(information, jacobian);
-    }
-    if (planar && !g2o) {
-      for (int k = 0; k < 6; ++k) *out << " " << information(kToroRows[k], kToroColumns[k]);
-    } else {
-      for (int r = 0; r < Graph::kDim; ++r) {
-        for (int c = r; c < Graph::kDim; ++c) *out << " " << information(r, c);
-      }
-    }
-    *out << "\n";
-  }
-}
-
-bool Write(const AnyPoseGraph& graph, Format format, const std::string& path, std::string* error) {
-  std::ofstream file(path);
-  file.precision(17);
-  std::visit([&](const auto& g) { Print(g, format, &file); }, graph);
-  file.close();
-  if (file) return true;
-  *error = path + " cannot be written";
-  return false;
-}
 
 }  // namespace
 
@@ -362,14 +289,6 @@ bool ReadPoseGraph(const std::string& path, AnyPoseGraph* graph, std::string* er
   if (reader.Read(path, graph)) return true;
   *error = reader.error();
   return false;
-}
-
-bool WriteG2o(const AnyPoseGraph& graph, const std::string& path, std::string* error) {
-  return Write(graph, Format::kG2o, path, error);
-}
-
-bool WriteToro(const AnyPoseGraph& graph, const std::string& path, std::string* error) {
-  return Write(graph, Format::kToro, path, error);
 }
 
 }  // namespace examples

@@ -9,6 +9,7 @@
 #include <map>
 #include <random>
 
+#include "examples/support/table.h"
 #include "examples/support/text.h"
 
 namespace examples {
@@ -51,6 +52,37 @@ template <typename Entry>
 bool IsLater(double time, const std::vector<Entry>& entries, LineReader* in) {
   return entries.empty() || time >= entries.back().time ||
          in->Fail("the time is before that of the line above");
+}
+
+double Median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
+  return values[values.size() / 2];
+}
+
+void Question(const std::string& prefix, RangeSlam* data) {
+  double turn = 0.0, heading = 0.0;
+  for (const auto& o : data->odometry) turn = std::max(turn, std::abs(o.turn));
+  for (const auto& p : data->truth) heading = std::max(heading, std::abs(p.heading));
+  if (turn > 2.0 * M_PI || heading > 8.0 * M_PI) {
+    data->notes += Format("%s: a turn is %.4g, a heading %.4g; are the angles degrees?\n",
+                          prefix.c_str(),
+                          turn,
+                          heading);
+  }
+  std::vector<double> measured, true_ones;
+  for (const auto& range : data->ranges) {
+    const RangeSlam::Pose at = TruthAt(*data, range.time);
+    const auto& beacon = data->beacons[range.beacon];
+    measured.push_back(range.range);
+    true_ones.push_back(std::hypot(at.x - beacon.x, at.y - beacon.y));
+  }
+  const double ratio = Median(measured) / Median(true_ones);
+  if (!(ratio > 0.5 && ratio < 2.0)) {
+    data->notes +=
+        Format("%s: the median range is %.4g times that at the true poses; are all in metres?\n",
+               prefix.c_str(),
+               ratio);
+  }
 }
 
 }  // namespace
@@ -97,6 +129,7 @@ bool ReadRangeSlam(const std::string& prefix, RangeSlam* data, std::string* erro
   std::stable_sort(data->ranges.begin(), data->ranges.end(), [](const auto& a, const auto& b) {
     return a.time < b.time;
   });
+  if (ok) Question(prefix, data);
   return ok;
 }
 

@@ -28,6 +28,7 @@ struct RangeSlam {
   std::vector<Range> ranges;
   std::vector<Pose> truth;
   std::vector<Beacon> beacons;
+  std::string notes;  ///< What looks odd in the files, a sentence a line, to be printed.
 };
 
 /// Reads prefix_DR.txt (time, distance, turn), prefix_TD.txt (time, sender, antenna's beacon,

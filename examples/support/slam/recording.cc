@@ -10,6 +10,7 @@
 
 #include "bilevel/bilevel.h"
 #include "examples/support/slam/pose_graph_cost.h"
+#include "examples/support/table.h"
 
 namespace examples {
 
@@ -63,6 +64,34 @@ std::vector<double*> Recording<Graph>::EdgeBlocks(const typename Graph::Edge& ed
   std::vector<double*> blocks = Blocks(&graph.vertices[edge.from].pose);
   for (double* block : Blocks(&graph.vertices[edge.to].pose)) blocks.push_back(block);
   return blocks;
+}
+
+template <typename Graph>
+std::string CompareWithTruth(const Recording<Graph>& recording) {
+  const Positions from = Estimate(recording.graph), to = ToPositions(recording.truth);
+  const Motion motion = Align(from, to, Graph::kDim == 3);
+  Eigen::Vector3d centre = Eigen::Vector3d::Zero();
+  for (const auto& p : to) centre += p / static_cast<double>(to.size());
+  std::vector<double> errors, extents;
+  for (size_t i = 0; i < to.size(); ++i) {
+    errors.push_back((motion.r * from[i] + motion.t - to[i]).norm());
+    extents.push_back((to[i] - centre).norm());
+  }
+  double measured = 0.0, way = 0.0;
+  for (const auto& e : recording.graph.edges) {
+    if (!e.IsOdometry()) continue;
+    measured += Position(e.measured).norm();
+    way += (to[e.to] - to[e.from]).norm();
+  }
+  const double share = Rms(errors) / Rms(extents), ratio = measured / way;
+  return Format(
+      "The graph's poses, aligned, are %.4g m rms from the truth, %.3g %% of its extent%s Its "
+      "odometry is %.4g times as long as the truth's way%s\n",
+      Rms(errors),
+      100.0 * share,
+      share < 1.0 ? "." : ": no closer than one point would be; is the truth of this graph?",
+      ratio,
+      ratio > 0.5 && ratio < 2.0 ? "." : ": are both in metres, and is a row a vertex's?");
 }
 
 template <typename Graph>
@@ -177,6 +206,8 @@ Recording<PoseGraph2> SimulateGraph(int size, unsigned seed) {
   return recording;
 }
 
+template std::string CompareWithTruth(const Recording<PoseGraph2>&);
+template std::string CompareWithTruth(const Recording<PoseGraph3>&);
 template struct Recording<PoseGraph2>;
 template struct Recording<PoseGraph3>;
 template Recording<PoseGraph2> Cut(const Recording<PoseGraph2>&, int, int);

@@ -46,6 +46,11 @@ Positions Estimate(const Graph& graph) {
   return positions;
 }
 
+/// How the graph as it stands compares with its truth, in two sentences; questions where it cannot
+/// be that.
+template <typename Graph>
+std::string CompareWithTruth(const Recording<Graph>& recording);
+
 /// The vertices from `begin` to before `end`, with the edges between them.
 template <typename Graph>
 Recording<Graph> Cut(const Recording<Graph>& whole, int begin, int end);

@@ -60,13 +60,17 @@ bool ReadStamped(LineReader* in, double* time, Pose3* pose) {
   return true;
 }
 
-bool ReadPlanar(LineReader* in, Pose3* pose) {
+bool ReadPlanar(LineReader* in, Pose3* pose, std::string* notes) {
   double heading;
   if (!in->Number(0, "x", &pose->t[0]) || !in->Number(1, "y", &pose->t[1]) ||
       !in->Number(2, "the heading", &heading)) {
     return false;
   }
   SetRotation(Eigen::Quaterniond(Eigen::AngleAxisd(heading, Eigen::Vector3d::UnitZ())), pose);
+  if (notes->empty() && std::abs(heading) > 8.0 * M_PI) {
+    *notes = Format(
+        "%s:%d: a heading is %.4g; are they degrees?\n", in->path().c_str(), in->line(), heading);
+  }
   return true;
 }
 
@@ -74,8 +78,9 @@ bool ReadRow(LineReader* in, Trajectory* trajectory) {
   Pose3 pose;
   double time = static_cast<double>(trajectory->poses.size());
   const bool ok = trajectory->format == Trajectory::kKitti ? ReadMatrix(in, &pose)
-                  : trajectory->format == Trajectory::kTum ? ReadStamped(in, &time, &pose)
-                                                           : ReadPlanar(in, &pose);
+                  : trajectory->format == Trajectory::kTum
+                      ? ReadStamped(in, &time, &pose)
+                      : ReadPlanar(in, &pose, &trajectory->notes);
   trajectory->times.push_back(time);
   trajectory->poses.push_back(pose);
   trajectory->lines.push_back(in->line());
