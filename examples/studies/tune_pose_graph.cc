@@ -561,7 +561,7 @@ bool Job<Graph>::Paste() {
   train_->SolveCold(learned_.x);
   auto& noise = train_->noise;
   auto& levels = train_->levels;
-  if (noise.loss == "none") {
+  if (noise.loss == "none" && train_->recording.graph.priors.empty()) {
     // Whatever the score, absolute sigmas follow from the size of the residuals at the solution.
     const double chi2 = levels.RelativeChi2();
     if (chi2 > 0.0) common_ = std::sqrt(chi2);

@@ -118,7 +118,7 @@ TEST(PoseGraphFile, WhatIsNotUsedIsCounted) {
                            "VERTEX_XY 90 1.5 2.5\n"
                            "FIX 90\n"
                            "EDGE_SE2_XY 3 90 1.5 2.5 1 0 1\n"
-                           "EDGE_PRIOR_SE2_XY 3 0 0 1 0 1\n"
+                           "EDGE_PRIOR_XY 90 0 0 1 0 1\n"
                            "VERTEX_SWITCH 8 1\n"
                            "EDGE_SWITCH_PRIOR 8 1 1.0\n"
                            "EDGE_SE2_SWITCHABLE 3 7 8 1.25 2 0.5 4 0.5 0.25 9 0.125 16\n"
@@ -139,7 +139,7 @@ TEST(PoseGraphFile, WhatIsNotUsedIsCounted) {
           "like the others.\n" +
           testing::TempDir() +
           "switches.g2o: not used: 1 equivalences, 2 landmarks, 1 measurements of landmarks, 1 "
-          "parameters, 1 priors, 1 priors of switches, 1 switches.\n");
+          "parameters, 1 priors of landmarks, 1 priors of switches, 1 switches.\n");
   ASSERT_TRUE(ReadPoseGraph(WriteText("plain.g2o", kPlane), &any, &error)) << error;
   EXPECT_EQ(std::get<PoseGraph2>(any).notes, "");
   EXPECT_THAT(ErrorOf("EDGE_SE2_SWITCHABLE 3 7 1.25 2 0.5 4 0.5 0.25 9 0.125 16\n"),

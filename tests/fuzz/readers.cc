@@ -145,14 +145,22 @@ void CheckGraph(const Graph& graph, const std::string& path) {
   Ascending(
       graph.vertices, [](const auto& v) { return v.id; }, true);
   for (const auto& v : graph.vertices) CheckPose(v.pose);
+  const auto check_information = [](const auto& information) {
+    Promise(information.allFinite(), "information is finite");
+    const auto eigenvalues = information.template selfadjointView<Eigen::Upper>().eigenvalues();
+    Promise(eigenvalues.minCoeff() >= -1e-8 * eigenvalues.cwiseAbs().maxCoeff(),
+            "information is positive semi-definite");
+  };
+  for (const auto& p : graph.priors) {
+    Promise(p.vertex >= 0 && p.vertex < n, "priors are of vertices");
+    CheckPose(p.measured);
+    check_information(p.information);
+  }
   for (const auto& e : graph.edges) {
     Promise(e.from >= 0 && e.from < n && e.to >= 0 && e.to < n && e.from != e.to,
             "edges lead from a vertex to another");
     CheckPose(e.measured);
-    Promise(e.information.allFinite(), "information is finite");
-    const auto eigenvalues = e.information.template selfadjointView<Eigen::Upper>().eigenvalues();
-    Promise(eigenvalues.minCoeff() >= -1e-8 * eigenvalues.cwiseAbs().maxCoeff(),
-            "information is positive semi-definite");
+    check_information(e.information);
   }
 }
 

@@ -22,25 +22,33 @@ Eigen::Quaterniond Rotation(double roll, double pitch, double yaw) {
          Eigen::AngleAxisd(roll, Eigen::Vector3d::UnitX());
 }
 
+enum class Entry { kVertex, kEdge, kPrior, kPosition };  // kPosition: a prior without rotation.
+
 struct Kind {
   const char* tag;
-  bool planar, is_edge;
+  bool planar;
+  Entry entry;
   GraphFormat format;
-  int skipped = 0;  // Fields before the measurement: a switch, or a weight of a mixture.
+  int skipped = 0;  // Fields before the measurement: a switch, a weight of a mixture, a parameter.
 };
-constexpr Kind kKinds[] = {{"VERTEX_SE2", true, false, GraphFormat::kG2o},
-                           {"VERTEX2", true, false, GraphFormat::kToro},
-                           {"EDGE_SE2", true, true, GraphFormat::kG2o},
-                           {"EDGE_SE2_SWITCHABLE", true, true, GraphFormat::kG2o, 1},
-                           {"EDGE_SE2_MAXMIX", true, true, GraphFormat::kG2o, 1},
-                           {"EDGE2", true, true, GraphFormat::kToro},
-                           {"VERTEX_SE3:QUAT", false, false, GraphFormat::kG2o},
-                           {"VERTEX_SE3:EULER", false, false, GraphFormat::kToro},
-                           {"VERTEX3", false, false, GraphFormat::kToro},
-                           {"EDGE_SE3:QUAT", false, true, GraphFormat::kG2o},
-                           {"EDGE_SE3_SWITCHABLE", false, true, GraphFormat::kG2o, 1},
-                           {"EDGE_SE3:EULER", false, true, GraphFormat::kToro},
-                           {"EDGE3", false, true, GraphFormat::kToro}};
+constexpr GraphFormat kG2o = GraphFormat::kG2o, kToro = GraphFormat::kToro;
+constexpr Kind kKinds[] = {{"VERTEX_SE2", true, Entry::kVertex, kG2o},
+                           {"VERTEX2", true, Entry::kVertex, kToro},
+                           {"EDGE_SE2", true, Entry::kEdge, kG2o},
+                           {"EDGE_SE2_SWITCHABLE", true, Entry::kEdge, kG2o, 1},
+                           {"EDGE_SE2_MAXMIX", true, Entry::kEdge, kG2o, 1},
+                           {"EDGE2", true, Entry::kEdge, kToro},
+                           {"EDGE_PRIOR_SE2", true, Entry::kPrior, kG2o},
+                           {"EDGE_SE2_PRIOR", true, Entry::kPrior, kG2o},
+                           {"EDGE_PRIOR_SE2_XY", true, Entry::kPosition, kG2o},
+                           {"VERTEX_SE3:QUAT", false, Entry::kVertex, kG2o},
+                           {"VERTEX_SE3:EULER", false, Entry::kVertex, kToro},
+                           {"VERTEX3", false, Entry::kVertex, kToro},
+                           {"EDGE_SE3:QUAT", false, Entry::kEdge, kG2o},
+                           {"EDGE_SE3_SWITCHABLE", false, Entry::kEdge, kG2o, 1},
+                           {"EDGE_SE3:EULER", false, Entry::kEdge, kToro},
+                           {"EDGE3", false, Entry::kEdge, kToro},
+                           {"EDGE_SE3_PRIOR", false, Entry::kPrior, kG2o, 1}};
 
 // Tags that are known, and what they are of.
 constexpr std::pair<const char*, const char*> kNotUsed[] = {
@@ -51,15 +59,10 @@ constexpr std::pair<const char*, const char*> kNotUsed[] = {
     {"EDGE_SE3_TRACKXYZ", "measurements of landmarks"},
     {"EDGE_PRIOR_XY", "priors of landmarks"},
     {"EDGE_POINTXYZ_PRIOR", "priors of landmarks"},
-    {"EDGE_PRIOR_SE2", "priors"},
-    {"EDGE_SE2_PRIOR", "priors"},
-    {"EDGE_PRIOR_SE2_XY", "priors"},
-    {"EDGE_SE3_PRIOR", "priors"},
     {"VERTEX_SWITCH", "switches"},
     {"EDGE_SWITCH_PRIOR", "priors of switches"},
     {"EQUIV", "equivalences"},
     {"PARAMS_SE2OFFSET", "parameters"},
-    {"PARAMS_SE3OFFSET", "parameters"},
     {"PARAMS_CAMERACALIB", "parameters"},
     {"PARAMS_STEREOCAMERACALIB", "parameters"},
     {"ROBOTLASER1", "laser scans"}};
@@ -90,8 +93,14 @@ class Reader {
       int line;
       typename Graph::Edge edge;
     };
+    struct Prior {
+      long vertex, parameter;
+      int line;
+      typename Graph::Prior prior;
+    };
     std::map<long, typename Graph::Pose> vertices;
     std::vector<Edge> edges;
+    std::vector<Prior> priors;
   };
 
   bool ReadLine() {
@@ -110,8 +119,9 @@ class Reader {
         return in_.Fail(tag + " in a file that began " + (planar_ ? "in the plane" : "in space"));
       }
       planar_ = kind.planar ? 1 : 0;
-      return kind.planar ? Entry(kind, &plane_) : Entry(kind, &space_);
+      return kind.planar ? ReadEntry(kind, &plane_) : ReadEntry(kind, &space_);
     }
+    if (tag == "PARAMS_SE3OFFSET") return ReadOffset();
     for (const auto& [unused, what] : kNotUsed) {
       if (tag == unused) return Count(what, tag.compare(0, 6, "VERTEX") == 0);
     }
@@ -127,54 +137,105 @@ class Reader {
     return true;
   }
 
+  // Where a sensor is on the body.
+  bool ReadOffset() {
+    long id;
+    Pose3 pose;
+    if (!in_.Integer(1, "the id of the parameter", &id) || !ReadPose(2, kG2o, &pose)) return false;
+    const Pose3 none;
+    if (pose.t != none.t || std::abs(pose.q[0]) < 1.0 - 1e-12) offsets_.insert(id);
+    return true;
+  }
+
   template <typename Graph>
-  bool Entry(const Kind& kind, Content<Graph>* content) {
-    const GraphFormat format = kind.format;
-    if (!kind.is_edge) {
-      long id;
-      typename Graph::Pose pose;
-      if (!in_.Integer(1, "the id of the vertex", &id) || !ReadPose(2, format, &pose) ||
-          !in_.End(field_, "the pose")) {
-        return false;
-      }
-      if constexpr (Graph::kDim == 3) Question("a heading", pose.v[2], 4.0);
-      return content->vertices.emplace(id, pose).second ||
-             in_.Fail("there is a vertex " + std::to_string(id) + " already");
+  bool ReadEntry(const Kind& kind, Content<Graph>* content) {
+    return kind.entry == Entry::kVertex ? ReadVertex(kind, content)
+           : kind.entry == Entry::kEdge ? ReadEdge(kind, content)
+                                        : ReadPrior(kind, content);
+  }
+
+  template <typename Graph>
+  bool ReadVertex(const Kind& kind, Content<Graph>* content) {
+    long id;
+    typename Graph::Pose pose;
+    if (!in_.Integer(1, "the id of the vertex", &id) || !ReadPose(2, kind.format, &pose) ||
+        !in_.End(field_, "the pose")) {
+      return false;
     }
+    if constexpr (Graph::kDim == 3) Question("a heading", pose.v[2], 4.0);
+    return content->vertices.emplace(id, pose).second ||
+           in_.Fail("there is a vertex " + std::to_string(id) + " already");
+  }
+
+  template <typename Graph>
+  bool ReadEdge(const Kind& kind, Content<Graph>* content) {
     typename Content<Graph>::Edge e;
     e.line = in_.line();
     if (!in_.Integer(1, "the first vertex of the edge", &e.from) ||
         !in_.Integer(2, "the second vertex of the edge", &e.to) ||
-        !ReadPose(3 + kind.skipped, format, &e.edge.measured)) {
+        !ReadPose(3 + kind.skipped, kind.format, &e.edge.measured)) {
       return false;
     }
     switchable_ += kind.skipped;
     if constexpr (Graph::kDim == 3) Question("a turn", e.edge.measured.v[2], 1.0);
     if (e.from == e.to) return in_.Fail("the edge leads from a vertex to itself");
-    const bool toro_order = Graph::kDim == 3 && format == GraphFormat::kToro;
+    if (!ReadInformation<Graph>(kind.format, Graph::kDim, &e.edge)) return false;
+    content->edges.push_back(e);
+    return true;
+  }
+
+  template <typename Graph>
+  bool ReadPrior(const Kind& kind, Content<Graph>* content) {
+    typename Content<Graph>::Prior p{};
+    p.line = in_.line();
+    p.prior.information.setZero();
+    if (!in_.Integer(1, "the vertex of the prior", &p.vertex) ||
+        (kind.skipped && !in_.Integer(2, "the parameter of the prior", &p.parameter))) {
+      return false;
+    }
+    if (kind.entry == Entry::kPrior) {
+      if (!ReadPose(2 + kind.skipped, kind.format, &p.prior.measured) ||
+          !ReadInformation<Graph>(kind.format, Graph::kDim, &p.prior)) {
+        return false;
+      }
+    } else if constexpr (Graph::kDim == 3) {
+      field_ = 4;
+      if (!in_.Number(2, "x", &p.prior.measured.v[0]) ||
+          !in_.Number(3, "y", &p.prior.measured.v[1]) ||
+          !ReadInformation<Graph>(kind.format, 2, &p.prior)) {
+        return false;
+      }
+    }
+    content->priors.push_back(p);
+    return true;
+  }
+
+  // The first `dim` rows and columns, about radians when done, of an edge or a prior.
+  template <typename Graph, typename Measurement>
+  bool ReadInformation(GraphFormat format, int dim, Measurement* of) {
+    const bool toro_order = Graph::kDim == 3 && format == kToro;
     int k = 0;
-    for (int row = 0; row < Graph::kDim; ++row) {
-      for (int column = row; column < Graph::kDim; ++column, ++k) {
+    for (int row = 0; row < dim; ++row) {
+      for (int column = row; column < dim; ++column, ++k) {
         const int r = toro_order ? kToroRows[k] : row, c = toro_order ? kToroColumns[k] : column;
-        double& value = e.edge.information(r, c);
+        double& value = of->information(r, c);
         if (!in_.Number(field_ + k, "an entry of the information", &value)) return false;
-        e.edge.information(c, r) = value;
+        of->information(c, r) = value;
       }
     }
     if (!in_.End(field_ + k, "the information")) return false;
-    const Eigen::VectorXd eigenvalues = SymmetricEigen(e.edge.information).eigenvalues();
+    const Eigen::VectorXd eigenvalues = SymmetricEigen(of->information).eigenvalues();
     if (eigenvalues.minCoeff() < -1e-9 * std::abs(eigenvalues.maxCoeff())) {
       return in_.Fail("the information is not positive semi-definite" +
                       std::string(toro_order ? " in TORO's order xx xy yy hh xh yh" : ""));
     }
     if constexpr (Graph::kDim == 6) {
-      e.edge.information =
-          Transform(e.edge.information, RotationJacobian(format, e.edge.measured).inverse());
-      if (!e.edge.information.allFinite()) {
+      of->information =
+          Transform(of->information, RotationJacobian(format, of->measured).inverse());
+      if (!of->information.allFinite()) {
         return in_.Fail("the information about roll and yaw is not finite at this pitch");
       }
     }
-    content->edges.push_back(e);
     return true;
   }
 
@@ -190,7 +251,7 @@ class Reader {
       if (!in_.Number(first + k, names[k], &pose->t[k])) return false;
     }
     Eigen::Quaterniond q;
-    if (format == GraphFormat::kG2o) {
+    if (format == kG2o) {
       field_ = first + 7;
       if (!in_.Number(first + 3, "qx", &q.x()) || !in_.Number(first + 4, "qy", &q.y()) ||
           !in_.Number(first + 5, "qz", &q.z()) || !in_.Number(first + 6, "qw", &q.w())) {
@@ -241,9 +302,33 @@ class Reader {
       e.edge.to = index[e.to];
       graph->edges.push_back(e.edge);
     }
+    if (!AddPriors(*content, index, graph)) return false;
     graph->notes = Notes();
+    if (!graph->priors.empty()) {
+      graph->notes += in_.path() + ": " + std::to_string(graph->priors.size()) +
+                      " priors hold the graph as they are.\n";
+    }
     std::string error;
     return have_poses || PlaceByOdometry(graph, &error) || in_.FailAt(0, error);
+  }
+
+  template <typename Graph>
+  bool AddPriors(const Content<Graph>& content, const std::map<long, int>& index, Graph* graph) {
+    for (const auto& p : content.priors) {
+      const auto found = index.find(p.vertex);
+      if (found == index.end()) {
+        return in_.FailAt(p.line, "there is no vertex " + std::to_string(p.vertex));
+      }
+      if (offsets_.count(p.parameter)) {
+        ++not_used_["priors of a sensor that is not at the pose"];
+        continue;
+      }
+      graph->priors.push_back(p.prior);
+      graph->priors.back().vertex = found->second;
+    }
+    const int weak = DropWeakPriors(graph);
+    if (weak > 0) not_used_["priors that leave the graph free to turn"] = weak;
+    return true;
   }
 
   // The first angle of more turns than there would be in radians.
@@ -280,6 +365,7 @@ class Reader {
   std::string question_;
   std::map<std::string, int> not_used_;
   std::set<long> other_vertices_;  // Of landmarks and switches.
+  std::set<long> offsets_;         // Parameters that are no identity.
 };
 
 }  // namespace

@@ -24,6 +24,25 @@ void Print(const Pose3& pose, Format format, std::ostream* out) {
 }
 
 template <typename Graph>
+void PrintMeasured(const typename Graph::Pose& measured,
+                   typename Graph::Information information,
+                   Format format,
+                   std::ostream* out) {
+  Print(measured, format, out);
+  if constexpr (Graph::kDim == 6) {
+    information = Transform(information, RotationJacobian(format, measured));
+  }
+  if (Graph::kDim == 3 && format == Format::kToro) {
+    for (int k = 0; k < 6; ++k) *out << " " << information(kToroRows[k], kToroColumns[k]);
+  } else {
+    for (int r = 0; r < Graph::kDim; ++r) {
+      for (int c = r; c < Graph::kDim; ++c) *out << " " << information(r, c);
+    }
+  }
+  *out << "\n";
+}
+
+template <typename Graph>
 void Print(const Graph& graph, Format format, std::ostream* out) {
   const bool g2o = format == Format::kG2o, planar = Graph::kDim == 3;
   const std::string kind = g2o ? (planar ? "_SE2 " : "_SE3:QUAT ") : (planar ? "2 " : "3 ");
@@ -37,19 +56,14 @@ void Print(const Graph& graph, Format format, std::ostream* out) {
   }
   for (const auto& e : graph.edges) {
     *out << "EDGE" << kind << graph.vertices[e.from].id << " " << graph.vertices[e.to].id;
-    Print(e.measured, format, out);
-    typename Graph::Information information = e.information;
-    if constexpr (Graph::kDim == 6) {
-      information = Transform(information, RotationJacobian(format, e.measured));
-    }
-    if (planar && !g2o) {
-      for (int k = 0; k < 6; ++k) *out << " " << information(kToroRows[k], kToroColumns[k]);
-    } else {
-      for (int r = 0; r < Graph::kDim; ++r) {
-        for (int c = r; c < Graph::kDim; ++c) *out << " " << information(r, c);
-      }
-    }
-    *out << "\n";
+    PrintMeasured<Graph>(e.measured, e.information, format, out);
+  }
+  // TORO has no word for a prior that g2o would not read. Parameter 0: the sensor is at the pose.
+  if (!planar && !graph.priors.empty()) *out << "PARAMS_SE3OFFSET 0 0 0 0 0 0 0 1\n";
+  for (const auto& p : graph.priors) {
+    *out << (planar ? "EDGE_PRIOR_SE2 " : "EDGE_SE3_PRIOR ") << graph.vertices[p.vertex].id;
+    if (!planar) *out << " 0";
+    PrintMeasured<Graph>(p.measured, p.information, Format::kG2o, out);
   }
 }
 

@@ -35,13 +35,16 @@ void Grow(const Graph& graph, double scale, int num_threads, Recording<Graph>* r
       }
     }
     AddPose(&pose, &problem);
-    if (i == 0 || vertices[i].fixed) {
+    if ((i == 0 && graph.priors.empty()) || vertices[i].fixed) {
       for (double* block : Blocks(&pose)) problem.SetParameterBlockConstant(block);
     }
     for (const auto* e : edges[i]) {
       problem.AddResidualBlock(MakeCost(*e),
                                e->IsOdometry() ? nullptr : new ceres::CauchyLoss(scale),
                                recording->EdgeBlocks(*e));
+    }
+    for (const auto& prior : graph.priors) {
+      if (prior.vertex == i) problem.AddResidualBlock(MakeCost(prior), nullptr, Blocks(&pose));
     }
     const auto stretches = [&](long poses) { return poses * kStretches / n; };
     if (stretches(i + 1) > stretches(i)) ceres::Solve(options, &problem, &summary);

@@ -1,8 +1,11 @@
 #include "examples/support/slam/pose_graph.h"
 
+#include <algorithm>
 #include <deque>
+#include <set>
 
 #include "Eigen/Geometry"
+#include "examples/support/dense.h"
 
 namespace examples {
 namespace {
@@ -62,6 +65,31 @@ bool Place(Graph* graph, std::string* error) {
   return true;
 }
 
+template <typename Graph>
+int Drop(Graph* graph) {
+  constexpr int kPosition = Graph::kDim == 3 ? 2 : 3;
+  std::set<int> positions;
+  bool fixed = std::any_of(
+      graph->vertices.begin(), graph->vertices.end(), [](const auto& v) { return v.fixed; });
+  for (const auto& prior : graph->priors) {
+    // Of a scale of its own each row and column, for metres and radians differ.
+    const typename Graph::Information& w = prior.information;
+    const auto rank = [&](int size) {
+      const Eigen::VectorXd root = w.diagonal().head(size).cwiseSqrt();
+      if (!(root.minCoeff() > 0.0)) return false;
+      const Eigen::MatrixXd scaled = root.cwiseInverse().asDiagonal() *
+                                     w.topLeftCorner(size, size) * root.cwiseInverse().asDiagonal();
+      return SymmetricEigen(scaled).eigenvalues().minCoeff() > 1e-9;
+    };
+    fixed |= rank(Graph::kDim);
+    if (rank(kPosition)) positions.insert(prior.vertex);
+  }
+  if (fixed || static_cast<int>(positions.size()) >= kPosition) return 0;
+  const int dropped = static_cast<int>(graph->priors.size());
+  graph->priors.clear();
+  return dropped;
+}
+
 }  // namespace
 
 Pose3 ExpSE3(const double* rho_phi) {
@@ -77,6 +105,9 @@ Pose3 ExpSE3(const double* rho_phi) {
   Eigen::Map<Eigen::Vector3d>(pose.t.data()) = rho + b * once + c * phi.cross(once);
   return pose;
 }
+
+int DropWeakPriors(PoseGraph2* graph) { return Drop(graph); }
+int DropWeakPriors(PoseGraph3* graph) { return Drop(graph); }
 
 bool PlaceByOdometry(PoseGraph2* graph, std::string* error) { return Place(graph, error); }
 bool PlaceByOdometry(PoseGraph3* graph, std::string* error) { return Place(graph, error); }

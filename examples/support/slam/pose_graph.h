@@ -191,13 +191,28 @@ struct PoseGraph {
     /// Between vertices that follow each other in the list; the others close loops.
     bool IsOdometry() const { return to == from + 1 || from == to + 1; }
   };
+  /// Where a vertex is in the world, as by a satellite.
+  struct Prior {
+    int vertex;
+    Pose measured;
+    /// Inverse covariance of (translation, Log of rotation) of measured^-1 T: rank 2 or 3 where the
+    /// rotation is not known.
+    Information information;
+  };
   std::vector<Vertex> vertices;
   std::vector<Edge> edges;
-  std::string notes;  ///< What a reader made of the file, a sentence a line, to be printed.
+  std::vector<Prior> priors;  ///< None, or as many as fix the graph's frame.
+  std::string notes;          ///< What a reader made of the file, a sentence a line, to be printed.
 };
 using PoseGraph2 = PoseGraph<Pose2, 3>;
 using PoseGraph3 = PoseGraph<Pose3, 6>;
 using AnyPoseGraph = std::variant<PoseGraph2, PoseGraph3>;
+
+/// Drops priors that leave the frame free: the graph is then better held by one vertex than torn.
+/// One of full rank fixes it, or positions of two vertices, in space of three, or a fixed vertex.
+/// How many were dropped.
+int DropWeakPriors(PoseGraph2* graph);
+int DropWeakPriors(PoseGraph3* graph);
 
 /// Places the vertices along edges from the first fixed one, or from the first: by odometry as far
 /// as that reaches. False: *error names a vertex that no edge leads to, or beyond finite numbers.

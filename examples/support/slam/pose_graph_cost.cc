@@ -19,16 +19,21 @@ Eigen::MatrixXd UpperRoot(const Eigen::MatrixXd& information) {
   return w;
 }
 
+template <int kDim, typename T>
+void Weigh(const Eigen::Matrix<double, kDim, kDim>& w, const T* raw, T* residual) {
+  for (int r = 0; r < kDim; ++r) {
+    residual[r] = T(w(r, r)) * raw[r];
+    for (int c = r + 1; c < kDim; ++c) residual[r] += T(w(r, c)) * raw[c];
+  }
+}
+
 // W Log(Z^-1 Ti^-1 Tj), W'W being the information in the file.
 struct EdgeError2 {
   template <typename T>
   bool operator()(const T* pose_i, const T* pose_j, T* residual) const {
     T raw[3];
     error(pose_i, pose_j, raw);
-    for (int r = 0; r < 3; ++r) {
-      residual[r] = T(w(r, r)) * raw[r];
-      for (int c = r + 1; c < 3; ++c) residual[r] += T(w(r, c)) * raw[c];
-    }
+    Weigh<3>(w, raw, residual);
     return true;
   }
   examples::RelativePoseError2 error;
@@ -39,13 +44,38 @@ struct EdgeError3 {
   bool operator()(const T* qi, const T* ti, const T* qj, const T* tj, T* residual) const {
     T raw[6];
     error(qi, ti, qj, tj, raw);
-    for (int r = 0; r < 6; ++r) {
-      residual[r] = T(w(r, r)) * raw[r];
-      for (int c = r + 1; c < 6; ++c) residual[r] += T(w(r, c)) * raw[c];
-    }
+    Weigh<6>(w, raw, residual);
     return true;
   }
   examples::RelativePoseError3 error;
+  Eigen::Matrix<double, 6, 6> w;
+};
+
+struct PriorError2 {
+  template <typename T>
+  bool operator()(const T* pose, T* residual) const {
+    T raw[3];
+    const T measured[3] = {T(z.v[0]), T(z.v[1]), T(z.v[2])};
+    Between(measured, pose, raw);
+    raw[2] = Wrap(raw[2]);
+    Weigh<3>(w, raw, residual);
+    return true;
+  }
+  Pose2 z;
+  Eigen::Matrix3d w;
+};
+struct PriorError3 {
+  template <typename T>
+  bool operator()(const T* q, const T* t, T* residual) const {
+    T turn[4], raw[6];
+    const T qz[4] = {T(z.q[0]), T(z.q[1]), T(z.q[2]), T(z.q[3])};
+    const T tz[3] = {T(z.t[0]), T(z.t[1]), T(z.t[2])};
+    Between(qz, tz, q, t, turn, raw);
+    bilevel::QuaternionToAngleAxis(turn, raw + 3);
+    Weigh<6>(w, raw, residual);
+    return true;
+  }
+  Pose3 z;
   Eigen::Matrix<double, 6, 6> w;
 };
 
@@ -110,6 +140,14 @@ ceres::CostFunction* MakeCost(const PoseGraph2::Edge& edge) {
 ceres::CostFunction* MakeCost(const PoseGraph3::Edge& edge) {
   return new bilevel::AutoDiffCostFunction<EdgeError3, 6, 4, 3, 4, 3>(
       new EdgeError3{{edge.measured}, SquareRoot(edge.information)});
+}
+ceres::CostFunction* MakeCost(const PoseGraph2::Prior& prior) {
+  return new bilevel::AutoDiffCostFunction<PriorError2, 3, 3>(
+      new PriorError2{prior.measured, SquareRoot(prior.information)});
+}
+ceres::CostFunction* MakeCost(const PoseGraph3::Prior& prior) {
+  return new bilevel::AutoDiffCostFunction<PriorError3, 6, 4, 3>(
+      new PriorError3{prior.measured, SquareRoot(prior.information)});
 }
 ceres::CostFunction* MakeSwitchedCost(const PoseGraph2::Edge& edge) {
   return new bilevel::AutoDiffCostFunction<SwitchedError2, 3, 3, 3, 1>(

@@ -23,6 +23,9 @@ void AddPose(Pose3* pose, ceres::Problem* problem);
 /// information, which may be singular.
 ceres::CostFunction* MakeCost(const PoseGraph2::Edge& edge);
 ceres::CostFunction* MakeCost(const PoseGraph3::Edge& edge);
+/// W (translation, Log of rotation) of Z^-1 T.
+ceres::CostFunction* MakeCost(const PoseGraph2::Prior& prior);
+ceres::CostFunction* MakeCost(const PoseGraph3::Prior& prior);
 Eigen::Matrix3d SquareRoot(const PoseGraph2::Information& information);
 Eigen::Matrix<double, 6, 6> SquareRoot(const PoseGraph3::Information& information);
 

@@ -49,7 +49,7 @@ PoseGraphLevels<Graph>::PoseGraphLevels(Recording<Graph>* recording, PoseGraphNo
     any_fixed |= v.fixed;
     if (v.fixed) SetConstant(&v.pose);
   }
-  if (!any_fixed) SetConstant(&vertices[0].pose);
+  if (!any_fixed && recording->graph.priors.empty()) SetConstant(&vertices[0].pose);
 
   switches.assign(recording->graph.edges.size(), 1.0);
   odometry = Model(noise->odometry, noise->size, Graph::kDim);
@@ -78,6 +78,10 @@ PoseGraphLevels<Graph>::PoseGraphLevels(Recording<Graph>* recording, PoseGraphNo
 
 template <typename Graph>
 void PoseGraphLevels<Graph>::AddEdges() {
+  for (const auto& prior : recording_->graph.priors) {
+    problem.lower()->AddResidualBlock(
+        MakeCost(prior), nullptr, Blocks(&recording_->graph.vertices[prior.vertex].pose));
+  }
   for (size_t k = 0; k < recording_->graph.edges.size(); ++k) {
     if (recording_->set[k] != 0) continue;
     const auto& edge = recording_->graph.edges[k];
@@ -160,6 +164,7 @@ double PoseGraphLevels<Graph>::Score() {
 
 template <typename Graph>
 double PoseGraphLevels<Graph>::RelativeChi2() {
+  if (!recording_->graph.priors.empty()) return 0.0;
   double cost = 0.0;
   problem.lower()->Evaluate(ceres::Problem::EvaluateOptions(), &cost, nullptr, nullptr, nullptr);
   const double freedom =

@@ -50,8 +50,8 @@ class PoseGraphLevels {
   /// The root of twice phi, at what stands in memory.
   double Score();
 
-  /// chi2 over the degrees of freedom at the solution in memory; 0 where there are none. Without a
-  /// robust loss.
+  /// chi2 over the degrees of freedom at the solution in memory; 0 where there are none, or priors,
+  /// beside which sigmas have no common factor to spare. Without a robust loss.
   double RelativeChi2();
 
   /// Loop closures that are false or not, and how many of each are switched off by more than half.

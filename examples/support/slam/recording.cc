@@ -100,10 +100,15 @@ Recording<Graph> Cut(const Recording<Graph>& whole, int begin, int end) {
   part.graph.vertices.assign(whole.graph.vertices.begin() + begin,
                              whole.graph.vertices.begin() + end);
   part.truth.assign(whole.truth.begin() + begin, whole.truth.begin() + end);
+  const int size = end - begin;
+  for (auto prior : whole.graph.priors) {
+    prior.vertex -= begin;
+    if (prior.vertex >= 0 && prior.vertex < size) part.graph.priors.push_back(prior);
+  }
+  DropWeakPriors(&part.graph);
   for (auto edge : whole.graph.edges) {
     edge.from -= begin;
     edge.to -= begin;
-    const int size = end - begin;
     if (edge.from < 0 || edge.to < 0 || edge.from >= size || edge.to >= size) continue;
     part.graph.edges.push_back(edge);
   }

@@ -51,7 +51,7 @@ Positions Estimate(const Graph& graph) {
 template <typename Graph>
 std::string CompareWithTruth(const Recording<Graph>& recording);
 
-/// The vertices from `begin` to before `end`, with the edges between them.
+/// The vertices from `begin` to before `end`, with the edges between them and their priors.
 template <typename Graph>
 Recording<Graph> Cut(const Recording<Graph>& whole, int begin, int end);
 
