@@ -40,7 +40,7 @@
 #include "examples/support/table.h"
 #include "examples/support/verdict.h"
 
-DEFINE_string(graph, "", "the graph to learn on, g2o or TORO, .gz too; empty: simulated");
+DEFINE_string(graph, "", "the graph to learn on, g2o or TORO; empty: simulated");
 DEFINE_string(
     truth,
     "",

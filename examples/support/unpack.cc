@@ -17,7 +17,7 @@
 namespace examples {
 namespace {
 
-enum class Step { kGoOn, kEnd, kDamaged, kTooLarge };
+enum class Step { kGoOn, kEnd, kDamaged, kTooLarge, kNoMemory };
 
 // The three libraries read and write by a struct with next_in, avail_in, next_out, avail_out.
 #ifdef HAVE_ZLIB
@@ -53,7 +53,7 @@ struct Xz {
     const lzma_ret code = lzma_code(s, LZMA_RUN);
     return code == LZMA_OK               ? Step::kGoOn
            : code == LZMA_STREAM_END     ? Step::kEnd
-           : code == LZMA_MEMLIMIT_ERROR ? Step::kTooLarge
+           : code == LZMA_MEMLIMIT_ERROR ? Step::kNoMemory
                                          : Step::kDamaged;
   }
   static void End(Stream* s) { lzma_end(s); }
@@ -72,7 +72,7 @@ Step UnpackAll(const std::string& packed, std::string* bytes) {
   stream.avail_in = static_cast<decltype(stream.avail_in)>(packed.size());
   Step step = Step::kEnd;
   while (step == Step::kEnd && stream.avail_in > 0) {
-    if (!Format::Begin(&stream)) return Step::kTooLarge;
+    if (!Format::Begin(&stream)) return Step::kNoMemory;
     for (step = Step::kGoOn; step == Step::kGoOn;) {
       stream.next_out = reinterpret_cast<decltype(stream.next_out)>(piece.data());
       stream.avail_out = static_cast<decltype(stream.avail_out)>(piece.size());
@@ -126,10 +126,14 @@ bool Unpack(std::string* bytes, std::string* why) {
       *bytes = std::move(unpacked);
       return true;
     }
-    *why = step == Step::kTooLarge
-               ? "unpacks to more than any text would, " + std::to_string(unpacked.size() >> 20) +
-                     " MiB and more from " + std::to_string(bytes->size()) + " bytes"
-               : "is packed by " + format.name + ", but is damaged or ends early";
+    if (step == Step::kDamaged) {
+      *why = "is packed by " + format.name + ", but is damaged or ends early";
+    } else if (step == Step::kNoMemory) {
+      *why = "takes too much memory to unpack";
+    } else {
+      *why = "unpacks to more than any text would, " + std::to_string(unpacked.size() >> 20) +
+             " MiB and more from " + std::to_string(bytes->size()) + " bytes";
+    }
     return false;
   }
   return true;

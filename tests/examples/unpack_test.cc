@@ -24,6 +24,12 @@ class Packed : public testing::TestWithParam<const char*> {
     if (std::system(("command -v " + tool + " >/dev/null").c_str()) != 0)
       GTEST_SKIP() << "no " << tool;
     path_ = testing::TempDir() + "packed." + tool;
+    Write("");
+    Pack("echo 1");
+    std::string bytes, error;
+    ReadFile(path_, &bytes, &error);
+    if (error.find("this was built without its library") != std::string::npos)
+      GTEST_SKIP() << error;
   }
   // What the tool makes of what the command writes, added to the file.
   void Pack(const std::string& command) const {
@@ -90,6 +96,19 @@ INSTANTIATE_TEST_SUITE_P(Tools,
                          Packed,
                          testing::Values("gzip", "bzip2", "xz"),
                          [](const auto& tool) { return std::string(tool.param); });
+
+// A dictionary of 384 MiB, which xz -9 does not ask for.
+TEST(ReadFile, AnXzFileMayNotAskForAllMemory) {
+  const std::string path = testing::TempDir() + "dictionary.xz";
+  const std::string command =
+      "echo 1 | xz --lzma2=dict=384MiB,mode=fast,mf=hc3 >'" + path + "' 2>/dev/null";
+  if (std::system(command.c_str()) != 0) GTEST_SKIP() << "no xz, or no memory for it";
+  std::string bytes, error;
+  EXPECT_FALSE(ReadFile(path, &bytes, &error));
+  EXPECT_THAT(error,
+              testing::AnyOf(HasSubstr("dictionary.xz takes too much memory to unpack"),
+                             HasSubstr("without its library")));
+}
 
 TEST(ReadFile, WhatCannotBeReadIsSaid) {
   std::string bytes, error;

@@ -15,7 +15,7 @@ struct IdxImages {
   Eigen::Matrix<unsigned char, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> pixels;
 };
 
-/// Read the IDX format, compressed by gzip or not: bytes in three dimensions (train-images-idx3-
+/// Read the IDX format, packed or not: bytes in three dimensions (train-images-idx3-
 /// ubyte.gz) or in one (train-labels-idx1-ubyte.gz). A file that is shorter or longer than its
 /// header says is an error; *error says what is wrong with which file.
 bool ReadIdxImages(const std::string& path, IdxImages* images, std::string* error);

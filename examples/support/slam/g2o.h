@@ -21,7 +21,8 @@ namespace examples {
 ///
 /// The information is the upper triangle, row after row; in TORO's plane in the order xx xy yy hh
 /// xh yh. g2o's rotations in space are the vector part of a unit quaternion, half an angle, and
-/// TORO's are Euler angles: both are converted to the radians of PoseGraph::Edge. It must be
+/// TORO's are Euler angles: both are converted to the radians of PoseGraph::Edge. (GTSAM writes g2o
+/// about the angle itself; the rotations of its files read as twice as uncertain.) It must be
 /// positive semi-definite. Vertices are sorted by id; a file without any gets them from its edges,
 /// placed along the odometry. Landmarks, switches, equivalences, scans, priors of a sensor beside
 /// the pose (PARAMS_SE3OFFSET) and those that leave the frame free are counted in the graph's
