@@ -103,7 +103,7 @@ void ConvertTimes(const std::string& path, Trajectory* trajectory) {
   const double step = MedianStep(trajectory->times);
   const char* name = "nanoseconds";
   double unit = 1.0;
-  if (size >= 1e17 || (size < 1e11 && step > 2e6)) {
+  if (size >= 1e17 || (size < 1e14 && step > 2e6)) {
     unit = 1e9;
   } else if (size >= 1e14) {
     name = "microseconds";
