@@ -22,6 +22,8 @@
 #include "bilevel/upper_level/cross_validation.h"
 #include "bilevel/upper_level/holdout.h"
 #include "bilevel/upper_level/marginal_likelihood.h"
+#include "bilevel/upper_level/normal_prior.h"
+#include "bilevel/upper_level/residual_statistics.h"
 #include "bilevel/upper_level/safe_learning.h"
 #include "bilevel/upper_level/verdict.h"
 

@@ -241,17 +241,21 @@ bool LinearPrior::EvaluateHessianProduct(double const* const* /*parameters*/,
 }
 
 NormalPrior::NormalPrior(std::vector<double> mean, double sigma)
+    : NormalPrior(mean, std::vector<double>(mean.size(), sigma)) {}
+
+NormalPrior::NormalPrior(std::vector<double> mean, std::vector<double> sigma)
     : LinearPrior(static_cast<int>(mean.size()), static_cast<int>(mean.size())),
       mean_(std::move(mean)),
-      sigma_(sigma) {}
+      sigma_(std::move(sigma)) {}
 
 bool NormalPrior::Evaluate(double const* const* parameters,
                            double* residuals,
                            double** jacobians) const {
   const int n = num_residuals();
-  for (int i = 0; i < n; ++i) residuals[i] = (parameters[0][i] - mean_[i]) / sigma_;
+  for (int i = 0; i < n; ++i) residuals[i] = (parameters[0][i] - mean_[i]) / sigma_[i];
   if (jacobians && jacobians[0]) {
-    Eigen::Map<RowMatrix>(jacobians[0], n, n) = RowMatrix::Identity(n, n) / sigma_;
+    std::fill_n(jacobians[0], n * n, 0.0);
+    for (int i = 0; i < n; ++i) jacobians[0][i * n + i] = 1.0 / sigma_[i];
   }
   return true;
 }

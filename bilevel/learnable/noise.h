@@ -162,18 +162,19 @@ class LinearPrior : public SecondOrderCostFunction {
   LinearPrior(int num_residuals, int size);
 };
 
-/// A Gaussian prior on a parameter block: (p_i - mean_i) / sigma. For a prior on a noise level, add
-/// it to the upper problem on its log sigma, where sigma is then a relative uncertainty.
+/// A Gaussian prior on a parameter block: (p_i - mean_i) / sigma_i. On a log sigma, sigma_i is a
+/// relative uncertainty. AddNormalPrior adds one on x.
 class NormalPrior final : public LinearPrior {
  public:
   NormalPrior(std::vector<double> mean, double sigma);
+  /// Both of the block's size.
+  NormalPrior(std::vector<double> mean, std::vector<double> sigma);
   bool Evaluate(double const* const* parameters,
                 double* residuals,
                 double** jacobians) const override;
 
  private:
-  std::vector<double> mean_;
-  double sigma_;
+  std::vector<double> mean_, sigma_;
 };
 
 /// Smoothness of the entries of a block of `size` parameters (weights along time or space):

@@ -4,14 +4,15 @@
 #include <cmath>
 #include <cstdio>
 #include <memory>
-#include <utility>
+#include <numeric>
 
 #include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/base/internal/thrown.h"
-#include "bilevel/learnable/noise.h"
-#include "bilevel/program/program.h"
+#include "bilevel/upper_level/internal/coordinate_names.h"
 #include "bilevel/upper_level/internal/coordinate_prior.h"
 #include "bilevel/upper_level/internal/gain_by_chance.h"
+#include "bilevel/upper_level/internal/independent_errors.h"
+#include "bilevel/upper_level/internal/recordings.h"
 
 namespace bilevel {
 namespace {
@@ -21,6 +22,7 @@ constexpr double kRoundTolerance = 1e-4;  // Of F.
 constexpr double kShownShare = 0.1;       // Of the prior's information: the data show a coordinate.
 constexpr double kVanished = 1e-12;       // Of f at the start: no more is left.
 constexpr double kFrozenShare = 1e-4;     // Of the prior's sigma, where a coordinate is held.
+constexpr double kNumErrors = 3.5;        // Of one trajectory, where they cannot be counted.
 
 std::string Format(const char* format, double a, double b) {
   char text[300];
@@ -29,18 +31,22 @@ std::string Format(const char* format, double a, double b) {
 }
 
 using Values = std::vector<double>;
+enum : char { kMoves, kHeld, kFitted };
 
 class Learner {
  public:
   Learner(const SafeLearningOptions& options, Problem* problem)
-      : options_(options), problem_(*problem) {}
+      : options_(options),
+        problem_(*problem),
+        recordings_(options.solver, options.fitted_blocks, problem) {}
 
   SafeLearning Run() {
     result_.message.clear();
     if (!Prepare()) return result_;
     const std::string thrown = Thrown([&] { result_.ok = Learn(); });
-    if (!thrown.empty()) Fail("learning" + thrown);
-    Restore();
+    if (!thrown.empty()) result_.ok = Fail("learning" + thrown);
+    if (!result_.ok) result_.kind = Verdict::kNotEnoughData;
+    recordings_.Restore(!result_.ok);
     return result_;
   }
 
@@ -51,111 +57,83 @@ class Learner {
   }
   bool Prepare();
   void AddPrior();
-  void NameCoordinates();
   bool Learn();
-  void Restore();
+  // Whether there is something to learn from; what it counts, and what of x it shows.
+  bool Begin(bool* any);
+  void CountErrors();
 
-  // Recordings weighted as said, all others left out.
-  void SetWeights(const std::vector<int>& recordings, const Values& weights);
-  bool SolveWith(int max_num_iterations);
-  // f of recordings at x, each by a lower solve from the user's y.
-  bool Score(const Values& x, const std::vector<int>& recordings, Values* f);
-  double LogF(const Values& f) const;
+  bool Score(const Values& x, const std::vector<int>& recordings, Values* f) {
+    return recordings_.Score(x, recordings, f) || Fail(recordings_.message());
+  }
+  double LogF(const std::vector<int>& recordings, const Values& f) const;
   // n / (2 f), for an f that may have vanished.
   double Weight(int recording, double f) const {
     const double least = f_base_.empty() ? 0.0 : kVanished * f_base_[recording];
-    return 0.5 * options_.num_errors_a_recording / std::max(f, least);
+    return 0.5 * result_.num_errors[recording] / std::max(f, least);
   }
-  bool SeesY(ceres::Problem* upper) const;
   double LogPrior(const Values& x) const;
   // The maximum a posteriori of recordings, from the centre, and f there.
   bool Maximize(const std::vector<int>& recordings, Values* x, Values* f);
   // Whether coordinates are found of which the data say next to nothing, by Gauss-Newton.
   bool FindNotShown(bool* any);
   bool LeaveEachOut();
+  int num_moving() const {
+    return static_cast<int>(std::count(role_.begin(), role_.end(), kMoves));
+  }
+  bool CanPass() const {
+    return num_moving() > 0 &&
+           (all_.size() >= kFewestToLeaveOut || num_moving() < total_num_errors());
+  }
+  double total_num_errors() const {
+    return std::accumulate(result_.num_errors.begin(), result_.num_errors.end(), 0.0);
+  }
   bool Passes();
+  bool PassesAlone();
   std::string DescribeMoves() const;
 
   const SafeLearningOptions& options_;
   Problem& problem_;
-  std::unique_ptr<Program> program_;  // For the user's memory of x and y.
-  std::vector<Scenario*> recordings_;
+  Recordings recordings_;
   std::vector<int> all_;
-  std::vector<std::string> names_;  // Of coordinates.
-  Values weights_before_, y_before_;
-  Scenario* prior_ = nullptr;
-  Values *centre_ = nullptr, *sigma_ = nullptr;  // Of the prior, owned by the problem.
-  std::vector<char> is_held_;
+  std::vector<std::string> names_;                   // Of coordinates.
+  Values *centre_ = nullptr, *sigma_ = nullptr;      // Of the prior, owned by the problem.
+  std::vector<char> role_;                           // Of coordinates.
   Values f_before_, f_centre_, f_base_, f_learned_;  // f_base_: the better of the first two.
+  bool centre_loses_ = false;
+  std::string remark_;
   SafeLearning result_;
 };
 
 bool Learner::Prepare() {
   std::string error;
   if (!options_.IsValid(&error)) return Fail(error);
-  program_ = problem_.Compile({}, &error);
-  if (!program_) return Fail(error);
-  for (const Space::Block& block : program_->x.blocks()) {
-    if (block.manifold) return Fail("x has a manifold, and the prior knows no way on it");
-  }
-  for (int s = 0; s < problem_.num_scenarios(); ++s) {
-    Scenario* scenario = problem_.scenario(s);
-    weights_before_.push_back(scenario->weight());
-    if (scenario->weight() == 0.0) continue;
-    if (scenario->num_terms(Level::kUpper) > 0) {
-      return Fail("a recording's upper level has general terms: its scale is not known");
-    }
-    if (scenario->upper()->NumResidualBlocks() == 0) continue;
-    if (!SeesY(scenario->upper())) {
-      return Fail("scenario '" + scenario->name() +
-                  "' has x alone above: a prior is said by centre and prior_sigma");
-    }
-    all_.push_back(static_cast<int>(recordings_.size()));
-    recordings_.push_back(scenario);
-  }
-  if (recordings_.empty()) return Fail("no recording has an upper level of residual blocks");
-  result_.before.resize(program_->x.size());
-  program_->x.ReadUser(result_.before.data());
-  y_before_.resize(program_->y.size());
-  program_->y.ReadUser(y_before_.data());
+  if (!recordings_.Prepare()) return Fail(recordings_.message());
+  all_.resize(recordings_.num());
+  std::iota(all_.begin(), all_.end(), 0);
+  result_.before = recordings_.before();
   result_.centre = options_.centre.empty() ? result_.before : options_.centre;
   if (result_.centre.size() != result_.before.size()) {
     return Fail("centre has " + std::to_string(result_.centre.size()) + " values, and x has " +
                 std::to_string(result_.before.size()));
   }
-  is_held_.assign(result_.before.size(), 0);
-  NameCoordinates();
+  role_.assign(result_.before.size(), kMoves);
+  for (const double* user : options_.fitted_blocks) {
+    const Space::Block& block = recordings_.x().blocks()[recordings_.x().Find(user)];
+    std::fill_n(role_.begin() + block.offset, block.size, kFitted);
+  }
+  names_ = NameCoordinates(problem_, recordings_.x());
   AddPrior();
   return true;
 }
 
-bool Learner::SeesY(ceres::Problem* upper) const {
-  std::vector<double*> blocks;
-  upper->GetParameterBlocks(&blocks);
-  return std::any_of(blocks.begin(), blocks.end(), [&](const double* block) {
-    return !problem_.IsUpperParameterBlock(block) && !upper->IsParameterBlockConstant(block);
-  });
-}
-
-void Learner::NameCoordinates() {
-  const std::vector<Space::Block>& blocks = program_->x.blocks();
-  for (size_t b = 0; b < blocks.size(); ++b) {
-    const std::string name = problem_.NameOf(blocks[b].user, "x block " + std::to_string(b));
-    for (int i = 0; i < blocks[b].size; ++i) {
-      names_.push_back(blocks[b].size == 1 ? name : name + "[" + std::to_string(i) + "]");
-    }
-  }
-}
-
-// A scenario of its own, since what a user's own problem is given cannot be taken back.
 void Learner::AddPrior() {
   centre_ = problem_.Own(std::make_unique<Values>(result_.centre));
   sigma_ = problem_.Own(std::make_unique<Values>(result_.centre.size(), options_.prior_sigma));
-  prior_ = problem_.AddScenario("prior of x");
-  auto* nothing = problem_.Own(std::make_unique<double>(0.0));
-  prior_->lower()->AddResidualBlock(new NormalPrior({0.0}, 1.0), nullptr, nothing);
-  for (const Space::Block& block : program_->x.blocks()) {
-    prior_->upper()->AddResidualBlock(
+  Scenario* prior = recordings_.AddPriorScenario();
+  for (const Space::Block& block : recordings_.x().blocks()) {
+    const bool is_fitted = role_[block.offset] == kFitted;
+    if (is_fitted) std::fill_n(sigma_->begin() + block.offset, block.size, kInfinity);
+    prior->upper()->AddResidualBlock(
         new CoordinatePrior(
             centre_->data() + block.offset, sigma_->data() + block.offset, block.size),
         nullptr,
@@ -163,45 +141,11 @@ void Learner::AddPrior() {
   }
 }
 
-void Learner::SetWeights(const std::vector<int>& recordings, const Values& weights) {
-  for (int s = 0; s < problem_.num_scenarios(); ++s) problem_.scenario(s)->set_weight(0.0);
-  for (size_t k = 0; k < recordings.size(); ++k) {
-    recordings_[recordings[k]]->set_weight(weights[k]);
-  }
-  prior_->set_weight(1.0);
-}
-
-bool Learner::SolveWith(int max_num_iterations) {
-  Solver::Options options = options_.solver;
-  options.max_num_iterations = max_num_iterations;
-  options.checkpoint = {};
-  options.keep_own_y = false;
-  Solver::Summary summary;
-  Solve(options, &problem_, &summary);
-  if (max_num_iterations > 0) result_.summary = summary;
-  return summary.IsSolutionUsable() || Fail(summary.message);
-}
-
-bool Learner::Score(const Values& x, const std::vector<int>& recordings, Values* f) {
-  program_->x.WriteUser(x.data());
-  program_->y.WriteUser(y_before_.data());
-  SetWeights(recordings, Values(recordings.size(), 1.0));
-  if (!SolveWith(0)) return false;
-  f->clear();
-  for (const int r : recordings) {
-    double cost = kNaN;
-    if (!recordings_[r]->upper()->Evaluate({}, &cost, nullptr, nullptr, nullptr) ||
-        !std::isfinite(cost)) {
-      return Fail("f of scenario '" + recordings_[r]->name() + "' cannot be evaluated");
-    }
-    f->push_back(cost);
-  }
-  return true;
-}
-
-double Learner::LogF(const Values& f) const {
+double Learner::LogF(const std::vector<int>& recordings, const Values& f) const {
   double sum = 0.0;
-  for (const double value : f) sum += 0.5 * options_.num_errors_a_recording * std::log(value);
+  for (size_t k = 0; k < f.size(); ++k) {
+    sum += 0.5 * result_.num_errors[recordings[k]] * std::log(f[k]);
+  }
   return sum;
 }
 
@@ -217,16 +161,18 @@ double Learner::LogPrior(const Values& x) const {
 bool Learner::Maximize(const std::vector<int>& recordings, Values* x, Values* f) {
   *x = *centre_;
   if (!Score(*x, recordings, f)) return false;
-  double least = LogF(*f) + LogPrior(*x);
+  double least = LogF(recordings, *f) + LogPrior(*x);
   // Where a recording has no error left, there is nothing more to learn from it.
   for (int round = 0; round < kMostRounds && std::isfinite(least); ++round) {
     Values weights, there(x->size()), f_there;
     for (size_t k = 0; k < f->size(); ++k) weights.push_back(Weight(recordings[k], (*f)[k]));
-    SetWeights(recordings, weights);
-    if (!SolveWith(options_.solver.max_num_iterations)) return false;
-    program_->x.ReadUser(there.data());
+    recordings_.SetWeights(recordings, weights);
+    if (!recordings_.SolveWith(options_.solver.max_num_iterations, &result_.summary)) {
+      return Fail(recordings_.message());
+    }
+    recordings_.x().ReadUser(there.data());
     if (!Score(there, recordings, &f_there)) return false;
-    const double objective = LogF(f_there) + LogPrior(there);
+    const double objective = LogF(recordings, f_there) + LogPrior(there);
     const double gain = least - objective;
     if (!(gain > 0.0)) break;
     *x = there;
@@ -234,15 +180,15 @@ bool Learner::Maximize(const std::vector<int>& recordings, Values* x, Values* f)
     least = objective;
     if (gain < kRoundTolerance) break;
   }
-  program_->x.WriteUser(x->data());
+  recordings_.x().WriteUser(x->data());
   return true;
 }
 
 bool Learner::FindNotShown(bool* any) {
   Values weights;
   for (const int r : all_) weights.push_back(Weight(r, f_learned_[r]));
-  program_->x.WriteUser(result_.learned.data());
-  SetWeights(all_, weights);
+  recordings_.x().WriteUser(result_.learned.data());
+  recordings_.SetWeights(all_, weights);
   Uncertainty uncertainty;
   std::string error;
   if (!ComputeUncertainty(
@@ -254,9 +200,9 @@ bool Learner::FindNotShown(bool* any) {
   result_.standard_errors.clear();
   std::vector<int> free;  // At no bound.
   for (int j = 0; j < covariance.cols(); ++j) {
-    result_.standard_errors.push_back(is_held_[j] ? options_.prior_sigma
-                                                  : std::sqrt(std::max(0.0, covariance(j, j))));
-    if (covariance(j, j) > 0.0) free.push_back(j);
+    result_.standard_errors.push_back(
+        role_[j] == kHeld ? options_.prior_sigma : std::sqrt(std::max(0.0, covariance(j, j))));
+    if (covariance(j, j) > 0.0 && role_[j] != kFitted) free.push_back(j);
   }
   Matrix part(free.size(), free.size());
   for (size_t a = 0; a < free.size(); ++a) {
@@ -267,8 +213,8 @@ bool Learner::FindNotShown(bool* any) {
   for (size_t a = 0; a < free.size(); ++a) {
     const int j = free[a];
     const double of_prior = 1.0 / ((*sigma_)[j] * (*sigma_)[j]);
-    if (is_held_[j] || information(a, a) - of_prior >= kShownShare * of_prior) continue;
-    is_held_[j] = 1;
+    if (role_[j] == kHeld || information(a, a) - of_prior >= kShownShare * of_prior) continue;
+    role_[j] = kHeld;
     result_.standard_errors[j] = options_.prior_sigma;
     (*sigma_)[j] *= kFrozenShare;
     result_.not_shown.push_back(names_[j]);
@@ -290,25 +236,33 @@ bool Learner::LeaveEachOut() {
   return true;
 }
 
+bool Learner::PassesAlone() {
+  result_.needed_gain = GainByChance(total_num_errors(), num_moving());
+  if (!CanPass()) {
+    result_.message = "Not enough data: the errors count as " +
+                      Format("%.2g independent ones, and %.0f coordinates would move; ",
+                             total_num_errors(),
+                             num_moving()) +
+                      "three recordings or more would tell";
+    return false;
+  }
+  result_.gain = LogF(all_, f_base_) - LogF(all_, f_learned_) - LogPrior(result_.learned);
+  const bool passes = result_.gain > result_.needed_gain;
+  result_.kind = passes ? Verdict::kUseLearned : Verdict::kNotEnoughData;
+  result_.message = (passes ? "Use the learned values: the log-posterior gains "
+                            : "Not enough data: the log-posterior gains ") +
+                    Format("%.3g, and %.3g would be chance", result_.gain, result_.needed_gain) +
+                    (passes ? "" : "; three recordings or more would tell");
+  return passes;
+}
+
 bool Learner::Passes() {
-  const int num_moving = static_cast<int>(std::count(is_held_.begin(), is_held_.end(), 0));
-  if (num_moving == 0) {
+  if (num_moving() == 0) {
     result_.message = "Not enough data: they show no coordinate of x";
     return false;
   }
   const size_t n = result_.log_ratios.size();
-  if (n == 0) {
-    const double num_errors = options_.num_errors_a_recording * static_cast<double>(all_.size());
-    result_.gain = LogF(f_base_) - LogF(f_learned_) - LogPrior(result_.learned);
-    result_.needed_gain = GainByChance(num_errors, num_moving);
-    const bool passes = result_.gain > result_.needed_gain;
-    result_.kind = passes ? Verdict::kUseLearned : Verdict::kNotEnoughData;
-    result_.message = (passes ? "Use the learned values: the log-posterior gains "
-                              : "Not enough data: the log-posterior gains ") +
-                      Format("%.3g, and %.3g would be chance", result_.gain, result_.needed_gain) +
-                      (passes ? "" : "; three recordings or more would tell");
-    return passes;
-  }
+  if (n == 0) return PassesAlone();
   const Eigen::Map<const Vector> ratios(result_.log_ratios.data(), static_cast<Eigen::Index>(n));
   const double mean = ratios.mean();
   const double error =
@@ -330,8 +284,9 @@ bool Learner::Passes() {
 
 std::string Learner::DescribeMoves() const {
   std::string text;
-  for (size_t j = 0; j < names_.size(); ++j) {
-    if (is_held_[j]) continue;
+  const bool any = result_.learned != result_.centre;
+  for (size_t j = 0; any && j < names_.size(); ++j) {
+    if (role_[j] != kMoves) continue;
     const double move = result_.learned[j] - result_.centre[j];
     text += (text.empty() ? ". The maximum a posteriori moves " : ", ") + names_[j] + " by " +
             Format("%+.3g", move, 0.0);
@@ -342,50 +297,75 @@ std::string Learner::DescribeMoves() const {
   for (size_t k = 0; k < result_.not_shown.size(); ++k) {
     text += (k == 0 ? ". What the data do not show stays: " : ", ") + result_.not_shown[k];
   }
-  return text + ". This holds for recordings like these";
+  return text + remark_ + ". This holds for recordings like these";
 }
 
-bool Learner::Learn() {
+void Learner::CountErrors() {
+  result_.num_errors.assign(all_.size(), options_.num_errors_a_recording);
+  if (options_.num_errors_a_recording > 0.0) return;
+  recordings_.SetWeights(all_, Values(all_.size(), 1.0));
+  std::string error;
+  const std::vector<const double*> fitted(options_.fitted_blocks.begin(),
+                                          options_.fitted_blocks.end());
+  if (CountIndependentErrors(options_.solver,
+                             recordings_.scenarios(),
+                             fitted,
+                             &problem_,
+                             &result_.num_errors,
+                             &error)) {
+    return;
+  }
+  result_.num_errors.assign(all_.size(), kNumErrors);
+  remark_ = Format(
+                ". Each recording counts as %.2g errors, since it is not known how many are "
+                "independent: ",
+                kNumErrors,
+                0.0) +
+            error;
+}
+
+bool Learner::Begin(bool* any) {
+  *any = false;
+  result_.learned = result_.centre;
   if (!Score(result_.before, all_, &f_before_) || !Score(result_.centre, all_, &f_centre_)) {
     return false;
   }
-  const bool centre_loses = LogF(f_before_) < LogF(f_centre_);
-  f_base_ = centre_loses ? f_before_ : f_centre_;
+  CountErrors();
+  centre_loses_ = LogF(all_, f_before_) < LogF(all_, f_centre_);
+  f_base_ = centre_loses_ ? f_before_ : f_centre_;
   for (const int r : all_) {
     if (f_base_[r] > 0.0) continue;
-    return Fail("f of scenario '" + recordings_[r]->name() + "' is 0 already: none is better");
+    result_.kind = Verdict::kKeepYours;
+    result_.message =
+        "Keep what you have: f of scenario '" + recordings_.name(r) + "' is 0 already";
+    return true;
   }
-  bool any = true;
-  while (any) {
-    if (!Maximize(all_, &result_.learned, &f_learned_) || !FindNotShown(&any)) return false;
+  *any = true;
+  f_learned_ = f_centre_;
+  bool more;
+  return CanPass() || FindNotShown(&more);  // What is not shown cannot be learned by chance.
+}
+
+bool Learner::Learn() {
+  bool any;
+  if (!Begin(&any)) return false;
+  for (bool more = any && CanPass(); more;) {
+    if (!Maximize(all_, &result_.learned, &f_learned_) || !FindNotShown(&more)) return false;
   }
-  if (all_.size() >= kFewestToLeaveOut && !LeaveEachOut()) return false;
-  const bool passes = Passes();
+  if (any && CanPass() && all_.size() >= kFewestToLeaveOut && !LeaveEachOut()) return false;
+  const bool passes = any && Passes();
   Values answer = result_.learned;
   if (!passes) {
     // A centre that was given is the answer, unless it loses.
-    answer = centre_loses ? result_.before : result_.centre;
+    answer = centre_loses_ ? result_.before : result_.centre;
     if (!options_.centre.empty()) {
       result_.message +=
-          centre_loses ? ". The centre loses: x is what it was" : ". x is the centre";
+          centre_loses_ ? ". The centre loses: x is what it was" : ". x is the centre";
     }
   }
   result_.message += DescribeMoves() + ".";
   Values f;
   return Score(answer, all_, &f);
-}
-
-void Learner::Restore() {
-  if (!result_.ok) {  // It may have failed late.
-    program_->x.WriteUser(result_.before.data());
-    program_->y.WriteUser(y_before_.data());
-    result_.kind = Verdict::kNotEnoughData;
-  }
-  for (size_t s = 0; s < weights_before_.size(); ++s) {
-    problem_.scenario(static_cast<int>(s))->set_weight(weights_before_[s]);
-  }
-  prior_->set_weight(0.0);
-  if (result_.ok) SolveWith(0);  // y of what has no upper level, too.
 }
 
 }  // namespace

@@ -18,12 +18,16 @@ struct SafeLearningOptions {
   /// of two in two cases of three. About a centre that statistics have given, half of it.
   double prior_sigma = 0.7;
   /// Where the prior is centred, block after block as declared; empty: at x as it is. Residual
-  /// statistics at a known truth are a good one.
+  /// statistics at a known truth are a good one: MeasureResiduals.
   std::vector<double> centre;
-  /// As how many independent errors each recording's f counts: (tr S)^2 / tr S^2, S being their
-  /// covariance. That is few where the error of a trajectory is one random curve, however many
-  /// poses it has.
-  double num_errors_a_recording = 3.5;
+  /// Blocks of x that are no part of what is learned: a motion that aligns an estimate with its
+  /// truth. At their best for every estimate, without a prior, they count in no gate.
+  std::vector<double*> fitted_blocks;
+  /// As how many independent errors each recording's f counts. 0: n = (tr S)^2 / tr S^2, S being
+  /// their covariance at the centre, where the lower level says what it is (d^2g/dy^2 is its
+  /// inverse, up to a factor). That is few where the error of a trajectory is one random curve,
+  /// however many poses it has.
+  double num_errors_a_recording = 0.0;
 };
 
 /// What LearnSafely has found.
@@ -42,6 +46,7 @@ struct SafeLearning {
   /// log of f by what was learned from the other recordings over what it is compared with, for
   /// each.
   std::vector<double> log_ratios;
+  std::vector<double> num_errors;  ///< Of each recording: as how many its errors count.
   /// With fewer than three recordings: of the log-posterior beyond the centre's, and what is asked.
   double gain = 0.0, needed_gain = 0.0;
   Solver::Summary summary;  ///< Of the last Solve of the maximum a posteriori.
@@ -59,7 +64,8 @@ struct SafeLearning {
 ///   three recordings or more   each is left out once; the mean of log_ratios is below zero by two
 ///                              standard errors
 ///   fewer                      F gains more than a fit of as many coordinates as move does by
-///                              chance in one case of ten, the scale of the errors unknown
+///                              chance in one case of ten, the scale of the errors unknown; with no
+///                              more errors than those there is nothing to search for
 ///
 /// both beside the centre or x as it was, whichever has less log f.
 ///
@@ -68,8 +74,9 @@ struct SafeLearning {
 ///
 /// Recordings are the scenarios whose upper ceres::Problem has residual blocks that see y: ground
 /// truth, or what is held out, in units that x does not change. They count alike, whatever their
-/// weights. Learned losses and general terms above, x alone above and manifolds of x are refused;
-/// the solver's checkpoints are not written. Adds a scenario that holds the prior, and leaves it
+/// weights. One without any error left keeps x as it is. Learned losses and general terms above,
+/// residual blocks above of x alone and manifolds of x are refused; the solver's checkpoints are
+/// not written. Adds a scenario that holds the prior, and leaves it
 /// with weight 0.
 SafeLearning LearnSafely(const SafeLearningOptions& options, Problem* problem);
 

@@ -175,6 +175,7 @@ TEST(SafeLearning, FallsBackOnTheCentre) {
   SafeLearningOptions options;
   options.centre = {std::log(0.1), std::log(1.0)};
   options.prior_sigma = 0.35;
+  options.num_errors_a_recording = 3.5;
   const SafeLearning result = LearnSafely(options, &job.problem);
   ASSERT_TRUE(result.ok) << result.message;
   EXPECT_NE(result.kind, Verdict::kUseLearned);
@@ -228,6 +229,83 @@ TEST(SafeLearning, AsManyCoordinatesAsErrorsShowNothing) {
   EXPECT_EQ(x, 0.0);
 }
 
+// (tr S)^2 / tr S^2 by the dense inverse of the smoother's Hessian; of ten tracks' errors, more
+// than it counts exactly, within what probes leave.
+TEST(SafeLearning, CountsIndependentErrors) {
+  for (const bool many : {false, true}) {
+    Job job(1, 0, 0.1, 1.0);
+    if (many) {  // Four equal errors a pose: 240 of them.
+      for (double& y : job.tracks[0].estimate) {
+        for (int i = 0; i < 3; ++i) {
+          job.problem.scenario(1)->upper()->AddResidualBlock(TargetCost(0.0), nullptr, &y);
+        }
+      }
+    }
+    Eigen::MatrixXd h = Eigen::MatrixXd::Zero(kLength, kLength);
+    for (int t = 0; t < kLength; ++t) {
+      if (t > 0) h(t, t) += 100, h(t - 1, t - 1) += 100, h(t, t - 1) -= 100, h(t - 1, t) -= 100;
+      if (t % kStepsAFix == 0) h(t, t) += 1.0;
+    }
+    const Eigen::MatrixXd s = h.inverse();
+    const double expected = std::pow(s.trace(), 2) / s.squaredNorm();
+    const SafeLearning result = LearnSafely({}, &job.problem);
+    ASSERT_TRUE(result.ok) << result.message;
+    ASSERT_EQ(result.num_errors.size(), 1u);
+    EXPECT_NEAR(result.num_errors[0], expected, (many ? 0.1 : 1e-9) * expected);
+  }
+}
+
+// A shift of all estimates that is fitted to each: the errors have one dimension less, and no level
+// of noise is learned from an offset of the truth.
+TEST(SafeLearning, FittedBlocksFollow) {
+  Job job(6, 0, 0.1, 0.1), plain(6, 0, 0.1, 0.1);
+  std::vector<double> shifts(6, 0.0);
+  SafeLearningOptions options;
+  for (int i = 0; i < 6; ++i) {
+    Track& track = job.tracks[i];
+    Scenario* s = job.problem.scenario(1 + i);
+    std::vector<ceres::ResidualBlockId> ids;
+    s->upper()->GetResidualBlocks(&ids);
+    job.problem.AddUpperParameterBlock(&shifts[i], 1);
+    options.fitted_blocks.push_back(&shifts[i]);
+    for (const ceres::ResidualBlockId id : ids) s->upper()->RemoveResidualBlock(id);
+    for (int t = 0; t < kLength; ++t) {
+      s->upper()->AddResidualBlock(
+          new AutoDiffCostFunction<Step, 1, 1, 1>(new Step{track.truth[t] + 1000.0}),
+          nullptr,
+          {&shifts[i], &track.estimate[t]});
+    }
+  }
+  const SafeLearning result = LearnSafely(options, &job.problem);
+  ASSERT_TRUE(result.ok) << result.message;
+  EXPECT_EQ(result.kind, Verdict::kUseLearned) << result.message;
+  EXPECT_LT(RatioOnOthers(job, result.before), 1.0);
+  for (int i = 0; i < 6; ++i) {
+    double mean = 0.0;
+    for (int t = 0; t < kLength; ++t) {
+      mean += (job.tracks[i].estimate[t] - job.tracks[i].truth[t] - 1000.0) / kLength;
+    }
+    EXPECT_NEAR(shifts[i], mean, 1e-6);
+  }
+  const SafeLearning with_offset = LearnSafely({}, &plain.problem);
+  ASSERT_TRUE(with_offset.ok) << with_offset.message;
+  EXPECT_LT(result.num_errors[0], with_offset.num_errors[0]);
+}
+
+// Nothing is better than no error at all.
+TEST(SafeLearning, WithoutErrorsXStays) {
+  double x = 0.0, y = 0.0;
+  Problem problem;
+  problem.AddUpperParameterBlock(&x, 1);
+  problem.lower()->AddResidualBlock(DifferenceCost(), nullptr, &y, &x);
+  problem.upper()->AddResidualBlock(TargetCost(0.0), nullptr, &y);
+  const SafeLearning result = LearnSafely({}, &problem);
+  ASSERT_TRUE(result.ok) << result.message;
+  EXPECT_EQ(result.kind, Verdict::kKeepYours);
+  EXPECT_EQ(x, 0.0);
+  EXPECT_THAT(result.message, HasSubstr("is 0 already"));
+}
+
 // Where one coordinate is fitted to ten errors of an unknown scale, f falls by chance as Fisher's F
 // says: by a share 1 / (1 + F / 9), F = 3.360 in one case of ten.
 TEST(SafeLearning, GainByChanceIsFishers) {
@@ -277,6 +355,9 @@ TEST(SafeLearning, BadInput) {
     job.problem.scenario(1)->set_weight(1.0);
     expect(LearnSafely(options, &job.problem), "'taste' has x alone above");
     prior->set_weight(0.0);
+    options.fitted_blocks = {&x};
+    expect(LearnSafely(options, &job.problem), "a fitted block is no block of x");
+    options = {};
     job.problem.scenario(1)->set_weight(-1.0);
     expect(LearnSafely(options, &job.problem), "or 0 to leave the scenario out");
   }
