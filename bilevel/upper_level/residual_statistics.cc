@@ -14,6 +14,8 @@ namespace bilevel {
 namespace {
 
 constexpr double kOutlier = 5.0;     // |r / sigma| - sqrt(n); Gaussian concentration: exp(-12.5).
+constexpr double kAside = 1e-4;      // Where derivatives are looked at, relative.
+constexpr double kMedian = 0.6745;   // Of |r / sigma|.
 constexpr double kTolerance = 1e-4;  // Of a derivative, which may be a difference.
 
 enum class Kind { kUnknown, kSigma, kScale, kOther };
@@ -22,8 +24,10 @@ enum class Kind { kUnknown, kSigma, kScale, kOther };
 struct Coordinate {
   Kind kind = Kind::kUnknown;
   int num = 0;
-  double sum = 0.0;     // Of w (r / sigma_0)^2.
-  double change = 0.0;  // A sigma's log; a scale's sum over the residual blocks it is for.
+  double sum = 0.0;           // Of w (r / sigma_0)^2.
+  std::vector<double> sizes;  // |r|.
+  double typical = 0.0;       // Sigma by their median, which outliers leave alone.
+  double change = 0.0;        // A sigma's log; a scale's sum over the residual blocks it is for.
   int num_blocks = 0;
   bool has_outliers = false;
 
@@ -73,6 +77,7 @@ class Statistics {
     std::vector<std::pair<int, int>> sigmas;  // Residual and its coordinate of x.
     std::vector<int> of_loss;                 // The loss's coordinates.
     double s = 0.0, weight = 1.0;             // |r|^2, rho'.
+    bool is_robust = false;                   // Its loss makes less of it.
   };
 
   bool Fail(const std::string& why) {
@@ -83,7 +88,10 @@ class Statistics {
   template <typename Body>
   bool ForEachBlock(Body body);
   bool Look(ceres::Problem* lower, ceres::ResidualBlockId id, Block* block);
+  bool FindSigmas(ceres::Problem* lower, ceres::ResidualBlockId id, Block* block);
   void LookAtLoss(const ceres::LossFunction* loss, Block* block);
+  void Collect(const Block& block);
+  bool IsOutlier(const Block& block) const;
   void Count(const Block& block);
   void MoveScales(const Block& block);
   void Conclude();
@@ -116,40 +124,52 @@ bool Statistics::ForEachBlock(Body body) {
 
 bool Statistics::Look(ceres::Problem* lower, ceres::ResidualBlockId id, Block* block) {
   const ceres::CostFunction* cost = lower->GetCostFunctionForResidualBlock(id);
+  block->r.resize(cost->num_residuals());
+  double value;
+  if (!lower->EvaluateResidualBlock(id, false, &value, block->r.data(), nullptr)) return false;
+  for (const double r : block->r) block->s += r * r;
+  if (!FindSigmas(lower, id, block)) return false;
+  LookAtLoss(lower->GetLossFunctionForResidualBlock(id), block);
+  return true;
+}
+
+// By derivatives close by: a residual that is zero tells nothing of what it is divided by.
+bool Statistics::FindSigmas(ceres::Problem* lower, ceres::ResidualBlockId id, Block* block) {
+  const ceres::CostFunction* cost = lower->GetCostFunctionForResidualBlock(id);
   const int n = cost->num_residuals();
   std::vector<double*> arguments;
   lower->GetParameterBlocksForResidualBlock(id, &arguments);
-  std::vector<std::vector<double>> memory(arguments.size());
-  std::vector<double*> jacobians(arguments.size(), nullptr);
+  std::vector<std::vector<double>> values, memory(arguments.size());
+  std::vector<double*> at, jacobians(arguments.size(), nullptr);
+  int k = 0;
   for (size_t a = 0; a < arguments.size(); ++a) {
-    if (program_->x.Find(arguments[a]) < 0) continue;
-    memory[a].resize(static_cast<size_t>(n) * lower->ParameterBlockSize(arguments[a]));
-    jacobians[a] = memory[a].data();
+    const int size = lower->ParameterBlockSize(arguments[a]);
+    values.emplace_back(arguments[a], arguments[a] + size);
+    if (program_->x.Find(arguments[a]) >= 0) {
+      memory[a].resize(static_cast<size_t>(n) * size);
+      jacobians[a] = memory[a].data();
+      continue;
+    }
+    for (double& v : values[a]) v += kAside * (1.5 + std::sin(++k)) * (1.0 + std::abs(v));
   }
-  block->r.resize(n);
-  double value;
-  if (!lower->EvaluateResidualBlock(id, false, &value, block->r.data(), jacobians.data())) {
-    return false;
-  }
-  for (const double r : block->r) block->s += r * r;
+  if (std::all_of(jacobians.begin(), jacobians.end(), [](double* j) { return !j; })) return true;
+  for (std::vector<double>& v : values) at.push_back(v.data());
+  std::vector<double> r(n);
+  if (!cost->Evaluate(at.data(), r.data(), jacobians.data())) return false;
   for (size_t a = 0; a < arguments.size(); ++a) {
     if (!jacobians[a]) continue;
     const Space::Block& of_x = program_->x.blocks()[program_->x.Find(arguments[a])];
-    const bool is_curved =
-        of_x.manifold || lower->ParameterBlockTangentSize(of_x.user) != of_x.size;
     for (int j = 0; j < of_x.size; ++j) {
-      const int coordinate = of_x.offset + j;
-      for (int i = 0; i < n && !is_curved; ++i) {
-        const double r = block->r[i], slope = jacobians[a][i * of_x.size + j];
+      for (int i = 0; i < n; ++i) {
+        const double slope = jacobians[a][i * of_x.size + j];
         if (slope == 0.0) continue;
-        const bool is_sigma = std::abs(slope + r) <= kTolerance * std::abs(r);
-        coordinates_[coordinate].See(is_sigma ? Kind::kSigma : Kind::kOther);
-        block->sigmas.push_back({i, coordinate});
+        const bool is_sigma =
+            !of_x.manifold && std::abs(slope + r[i]) <= kTolerance * std::abs(r[i]);
+        coordinates_[of_x.offset + j].See(is_sigma ? Kind::kSigma : Kind::kOther);
+        block->sigmas.push_back({i, of_x.offset + j});
       }
-      if (is_curved) coordinates_[coordinate].See(Kind::kOther);
     }
   }
-  LookAtLoss(lower->GetLossFunctionForResidualBlock(id), block);
   return true;
 }
 
@@ -158,6 +178,8 @@ void Statistics::LookAtLoss(const ceres::LossFunction* loss, Block* block) {
   double rho[3];
   loss->Evaluate(block->s, rho);
   block->weight = rho[1];
+  loss->Evaluate(0.0, rho);
+  block->is_robust = block->weight < rho[1];
   const auto* learnable = dynamic_cast<const LearnableLoss*>(loss);
   if (!learnable) return;
   int entry = 0;
@@ -173,46 +195,57 @@ void Statistics::LookAtLoss(const ceres::LossFunction* loss, Block* block) {
   }
 }
 
+void Statistics::Collect(const Block& block) {
+  for (const auto& [i, j] : block.sigmas) coordinates_[j].sizes.push_back(std::abs(block.r[i]));
+  for (const int j : block.of_loss) {
+    for (const double r : block.r) coordinates_[j].sizes.push_back(std::abs(r));
+  }
+}
+
+bool Statistics::IsOutlier(const Block& block) const {
+  if (!block.is_robust) return false;
+  Vector sigma = Vector::Ones(static_cast<Eigen::Index>(block.r.size()));
+  for (const int j : block.of_loss) {
+    if (coordinates_[j].kind == Kind::kSigma) sigma.fill(coordinates_[j].typical);
+  }
+  for (const auto& [i, j] : block.sigmas) {
+    if (coordinates_[j].kind == Kind::kSigma) sigma[i] = coordinates_[j].typical;
+  }
+  const Eigen::Map<const Vector> r(block.r.data(), sigma.size());
+  return r.cwiseQuotient(sigma).norm() > std::sqrt(static_cast<double>(r.size())) + kOutlier;
+}
+
 void Statistics::Count(const Block& block) {
+  const bool is_outlier = IsOutlier(block);
+  for (const int j : block.of_loss) coordinates_[j].has_outliers |= is_outlier;
+  result_.num_outliers += is_outlier;
+  if (is_outlier) return;
   for (const auto& [i, j] : block.sigmas) {
     coordinates_[j].sum += block.weight * block.r[i] * block.r[i];
     ++coordinates_[j].num;
   }
-  if (block.s == 0.0) return;
   for (const int j : block.of_loss) {
     coordinates_[j].sum += block.weight * block.s;
     coordinates_[j].num += static_cast<int>(block.r.size());
   }
 }
 
-// How the sigmas of residuals change that a scale is for, and whether there is what it is for.
+// How the sigmas of residuals change that a scale is for.
 void Statistics::MoveScales(const Block& block) {
-  std::vector<double> whitened = block.r;
-  double change = 0.0, by_loss = 0.0;
+  double change = 0.0;
   for (const auto& [i, j] : block.sigmas) {
     if (coordinates_[j].kind != Kind::kSigma) continue;
-    whitened[i] *= std::exp(-coordinates_[j].change);
     change += coordinates_[j].change / static_cast<double>(block.r.size());
   }
   for (const int j : block.of_loss) {
-    if (coordinates_[j].kind != Kind::kSigma) continue;
-    by_loss += result_.x[j] + coordinates_[j].change;
-    change += coordinates_[j].change;
+    if (coordinates_[j].kind == Kind::kSigma) change += coordinates_[j].change;
   }
-  const double norm =
-      Eigen::Map<const Vector>(whitened.data(), Eigen::Index(whitened.size())).norm();
-  const double most = std::sqrt(static_cast<double>(whitened.size())) + kOutlier;
-  const bool is_outlier = norm * std::exp(-by_loss) > most;
-  bool has_scale = false;
   for (const int j : block.of_loss) {
     Coordinate& c = coordinates_[j];
     if (c.kind != Kind::kScale) continue;
-    has_scale = true;
     c.change -= change;
     ++c.num;
-    c.has_outliers |= is_outlier;
   }
-  result_.num_outliers += has_scale && is_outlier;
 }
 
 bool Statistics::Measure() {
@@ -226,13 +259,20 @@ bool Statistics::Measure() {
   result_.x.resize(x.size());
   x.ReadUser(result_.x.data());
   coordinates_.resize(x.size());
+  if (!ForEachBlock([&](const Block& block) { Collect(block); })) return false;
+  for (Coordinate& c : coordinates_) {
+    if (c.sizes.empty()) continue;
+    const auto middle = c.sizes.begin() + static_cast<std::ptrdiff_t>(c.sizes.size() / 2);
+    std::nth_element(c.sizes.begin(), middle, c.sizes.end());
+    c.typical = *middle / kMedian;
+  }
   if (!ForEachBlock([&](const Block& block) { Count(block); })) return false;
   for (Coordinate& c : coordinates_) {
     if (c.kind == Kind::kSigma && c.num > 0) {
       c.change = 0.5 * std::log((options_.pseudo_count + c.sum) / (options_.pseudo_count + c.num));
     }
-    if (!std::isfinite(c.change)) c = {Kind::kOther};  // All of its residuals have weight 0.
-    if (c.kind == Kind::kScale) c.num = 0;             // Counted anew, in blocks.
+    if (!std::isfinite(c.change)) c.kind = Kind::kOther;  // All of its residuals have weight 0.
+    if (c.kind == Kind::kScale) c.num = 0;                // Counted anew, in blocks.
   }
   if (!ForEachBlock([&](const Block& block) { MoveScales(block); })) return false;
   Conclude();
@@ -269,8 +309,8 @@ void Statistics::Conclude() {
   if (result_.message.empty()) result_.message = "No coordinate of x is a level of noise";
   result_.message += "." + (left.empty() ? left : " " + left + ".");
   if (result_.num_outliers > 0) {
-    result_.message +=
-        " There are " + std::to_string(result_.num_outliers) + " outliers: scales of losses stay.";
+    result_.message += " Outliers: " + std::to_string(result_.num_outliers) +
+                       ", left out; the scales of their losses stay.";
   }
 }
 

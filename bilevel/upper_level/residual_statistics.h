@@ -26,7 +26,7 @@ struct ResidualStatistics {
   /// Of x, conditional on y: 1 / sqrt(2 (pseudo_count + N)); infinite for what is not measured.
   std::vector<double> standard_errors;
   std::vector<int> num_residuals;  ///< N, of x: 0 for what is not measured.
-  int num_outliers = 0;            ///< Residual blocks whose loss has a learned scale.
+  int num_outliers = 0;            ///< Residual blocks.
 };
 
 /// Levels of noise as the residuals of the lower problems have them, at x and y as they stand in
@@ -35,15 +35,16 @@ struct ResidualStatistics {
 ///
 ///     sigma^2 = (pseudo_count sigma_0^2 + sum w r^2) / (pseudo_count + N),   w = rho',
 ///
-/// with sigma_0 and the weights w of the losses as they are in x. The scale of a loss is in sigmas
-/// and changes against them, so that their product stays, unless outliers were seen that it is
-/// for: residual blocks of n residuals with |r / sigma| beyond sqrt(n) + 5, as fewer than four in
-/// a million normal ones are.
+/// with sigma_0 and the weights w of the losses as they are in x. Outliers are left out: residual
+/// blocks of n residuals that a robust loss makes less of, with |r / sigma| beyond sqrt(n) + 5, as
+/// fewer than four in a million normal ones are; sigma is the one by the median of |r| there, which
+/// holds while fewer than half are outliers. The scale of a loss is in sigmas and changes against
+/// them, so that their product stays, unless there are outliers that it is for.
 ///
 /// A coordinate of x is a log sigma where residuals or losses depend on it as on one,
 /// dr/dx = -r or drho/dx = -2 s rho', and a log scale where drho/dx = 2 rho - 2 s rho': those of
 /// ScalarNoise, DiagonalNoise, NoiseScaleLoss, the losses, and of a user's own. FullNoise is not
-/// measured. Residuals that are exactly zero do not count. Scenarios count alike but for those of
+/// measured. Scenarios count alike but for those of
 /// weight 0. Changes nothing.
 ResidualStatistics MeasureResiduals(const ResidualStatisticsOptions& options, Problem* problem);
 

@@ -36,9 +36,7 @@ enum : char { kMoves, kHeld, kFitted };
 class Learner {
  public:
   Learner(const SafeLearningOptions& options, Problem* problem)
-      : options_(options),
-        problem_(*problem),
-        recordings_(options.solver, options.fitted_blocks, problem) {}
+      : options_(options), problem_(*problem), recordings_(options, problem) {}
 
   SafeLearning Run() {
     result_.message.clear();
@@ -47,6 +45,7 @@ class Learner {
     if (!thrown.empty()) result_.ok = Fail("learning" + thrown);
     if (!result_.ok) result_.kind = Verdict::kNotEnoughData;
     recordings_.Restore(!result_.ok);
+    result_.counts = recordings_.counts();
     return result_;
   }
 
@@ -258,7 +257,11 @@ bool Learner::PassesAlone() {
 
 bool Learner::Passes() {
   if (num_moving() == 0) {
-    result_.message = "Not enough data: they show no coordinate of x";
+    result_.message = Format(
+        "Not enough data: the errors count as %.2g independent ones, and show "
+        "no coordinate of x",
+        total_num_errors(),
+        0.0);
     return false;
   }
   const size_t n = result_.log_ratios.size();
@@ -358,9 +361,16 @@ bool Learner::Learn() {
   if (!passes) {
     // A centre that was given is the answer, unless it loses.
     answer = centre_loses_ ? result_.before : result_.centre;
-    if (!options_.centre.empty()) {
-      result_.message +=
-          centre_loses_ ? ". The centre loses: x is what it was" : ". x is the centre";
+    if (!options_.centre.empty() && centre_loses_) {
+      result_.message += ". The centre loses: x is what it was";
+    } else if (any && !options_.centre.empty()) {
+      double mean = 0.0;
+      for (const int r : all_) mean += std::log(f_centre_[r] / f_before_[r]) / all_.size();
+      result_.message =
+          Format("x is the centre: f changes by %+.3g %%, and nothing beyond is shown. ",
+                 100.0 * std::expm1(mean),
+                 0.0) +
+          result_.message;
     }
   }
   result_.message += DescribeMoves() + ".";

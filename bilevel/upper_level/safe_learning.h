@@ -1,6 +1,7 @@
 #ifndef BILEVEL_UPPER_LEVEL_SAFE_LEARNING_H_
 #define BILEVEL_UPPER_LEVEL_SAFE_LEARNING_H_
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,9 @@ struct SafeLearningOptions {
   /// Blocks of x that are no part of what is learned: a motion that aligns an estimate with its
   /// truth. At their best for every estimate, without a prior, they count in no gate.
   std::vector<double*> fitted_blocks;
+  /// Puts y, in the user's memory, where the user's program starts from with the x that is there.
+  /// Empty: that is always the y which the memory holds now. Scores are lower solves from there.
+  std::function<void()> start_y;
   /// As how many independent errors each recording's f counts. 0: n = (tr S)^2 / tr S^2, S being
   /// their covariance at the centre, where the lower level says what it is (d^2g/dy^2 is its
   /// inverse, up to a factor). That is few where the error of a trajectory is one random curve,
@@ -49,7 +53,8 @@ struct SafeLearning {
   std::vector<double> num_errors;  ///< Of each recording: as how many its errors count.
   /// With fewer than three recordings: of the log-posterior beyond the centre's, and what is asked.
   double gain = 0.0, needed_gain = 0.0;
-  Solver::Summary summary;  ///< Of the last Solve of the maximum a posteriori.
+  Solver::Summary summary;   ///< Of the last Solve of the maximum a posteriori.
+  LowerSolverCounts counts;  ///< Of all solves.
 };
 
 /// Learning that does not lose on more of the same: x that minimises
@@ -69,8 +74,7 @@ struct SafeLearning {
 ///
 /// both beside the centre or x as it was, whichever has less log f.
 ///
-/// The promise is for recordings like those learned from; nothing in them tells of others. Scores
-/// are by lower solves from the y that the user's memory holds, as the user's program will start.
+/// The promise is for recordings like those learned from; nothing in them tells of others.
 ///
 /// Recordings are the scenarios whose upper ceres::Problem has residual blocks that see y: ground
 /// truth, or what is held out, in units that x does not change. They count alike, whatever their

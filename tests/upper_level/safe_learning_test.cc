@@ -292,6 +292,34 @@ TEST(SafeLearning, FittedBlocksFollow) {
   EXPECT_LT(result.num_errors[0], with_offset.num_errors[0]);
 }
 
+// Below are two minima, about -1 and 1: which one an estimate is at is its start's to say.
+struct TwoMinima {
+  template <typename T>
+  bool operator()(const T* y, const T* x, T* r) const {
+    r[0] = y[0] * y[0] - 1.0;
+    r[1] = 0.1 * (y[0] - x[0]);
+    return true;
+  }
+};
+TEST(SafeLearning, StartsWhereTheUsersProgramDoes) {
+  double x = 0.0, y = -1.0;
+  Problem problem;
+  problem.AddUpperParameterBlock(&x, 1);
+  problem.lower()->AddResidualBlock(
+      new AutoDiffCostFunction<TwoMinima, 2, 1, 1>(new TwoMinima), nullptr, &y, &x);
+  problem.upper()->AddResidualBlock(TargetCost(1.2), nullptr, &y);
+  SafeLearningOptions options;
+  int num_starts = 0;
+  options.start_y = [&] {
+    y = 1.0;
+    ++num_starts;
+  };
+  const SafeLearning result = LearnSafely(options, &problem);
+  ASSERT_TRUE(result.ok) << result.message;
+  EXPECT_NEAR(y, 1.0, 0.05);
+  EXPECT_GE(num_starts, 2);
+}
+
 // Nothing is better than no error at all.
 TEST(SafeLearning, WithoutErrorsXStays) {
   double x = 0.0, y = 0.0;

@@ -15,10 +15,8 @@ constexpr double kFitTolerance = 1e-9;  // Of f.
 
 }  // namespace
 
-Recordings::Recordings(const Solver::Options& options,
-                       const std::vector<double*>& fitted,
-                       Problem* problem)
-    : options_(options), fitted_(fitted), problem_(*problem) {}
+Recordings::Recordings(const SafeLearningOptions& options, Problem* problem)
+    : options_(options), problem_(*problem) {}
 
 bool Recordings::Prepare() {
   program_ = problem_.Compile({}, &message_);
@@ -26,7 +24,7 @@ bool Recordings::Prepare() {
   for (const Space::Block& block : program_->x.blocks()) {
     if (block.manifold) return Fail("x has a manifold, and the prior knows no way on it");
   }
-  for (const double* block : fitted_) {
+  for (const double* block : options_.fitted_blocks) {
     if (program_->x.Find(block) < 0) return Fail("a fitted block is no block of x");
   }
   for (int s = 0; s < problem_.num_scenarios(); ++s) {
@@ -80,17 +78,19 @@ void Recordings::SetWeights(const std::vector<int>& recordings, const Values& we
 }
 
 bool Recordings::SolveWith(int max_num_iterations, Solver::Summary* summary) {
-  Solver::Options options = options_;
+  Solver::Options options = options_.solver;
   options.max_num_iterations = max_num_iterations;
   options.checkpoint = {};
   options.keep_own_y = false;
   Solve(options, &problem_, summary);
+  counts_ += summary->lower_solver;
   return summary->IsSolutionUsable() || Fail(summary->message);
 }
 
 bool Recordings::Score(const Values& x, const std::vector<int>& recordings, Values* f) {
   program_->x.WriteUser(x.data());
   program_->y.WriteUser(y_before_.data());
+  if (options_.start_y) options_.start_y();
   SetWeights(recordings, Values(recordings.size(), 1.0));
   Solver::Summary summary;
   if (!SolveWith(0, &summary)) return false;
@@ -109,7 +109,7 @@ bool Recordings::Fit(Scenario* scenario, double* f) const {
   ceres::Problem::EvaluateOptions options;
   std::vector<int> sizes;
   int num = 0;
-  for (double* block : fitted_) {
+  for (double* block : options_.fitted_blocks) {
     if (!upper->HasParameterBlock(block)) continue;
     options.parameter_blocks.push_back(block);
     sizes.push_back(upper->ParameterBlockSize(block));

@@ -8,6 +8,7 @@
 #include "bilevel/problem.h"
 #include "bilevel/program/program.h"
 #include "bilevel/solver.h"
+#include "bilevel/upper_level/safe_learning.h"
 
 namespace bilevel {
 
@@ -17,8 +18,8 @@ class Recordings {
  public:
   using Values = std::vector<double>;
 
-  /// fitted: blocks of x that are at their best for every estimate. All must outlive this.
-  Recordings(const Solver::Options& options, const std::vector<double*>& fitted, Problem* problem);
+  /// All must outlive this.
+  Recordings(const SafeLearningOptions& options, Problem* problem);
 
   /// Compiles, and refuses what LearnSafely says it does.
   bool Prepare();
@@ -34,13 +35,14 @@ class Recordings {
   /// All other recordings are left out.
   void SetWeights(const std::vector<int>& recordings, const Values& weights);
   bool SolveWith(int max_num_iterations, Solver::Summary* summary);
-  /// f of recordings at x, each by a lower solve from the user's y, its fitted blocks at their
+  /// f of recordings at x, each by a lower solve from the user's start, its fitted blocks at their
   /// best. x and y stay in the user's memory.
   bool Score(const Values& x, const std::vector<int>& recordings, Values* f);
   /// Weights as they were; with `values` x and y, too.
   void Restore(bool values);
 
   const std::string& message() const { return message_; }
+  const LowerSolverCounts& counts() const { return counts_; }  ///< Of all solves.
 
  private:
   bool Fail(const std::string& why) {
@@ -51,14 +53,14 @@ class Recordings {
   // Gauss-Newton on the fitted blocks alone, and f there.
   bool Fit(Scenario* scenario, double* f) const;
 
-  const Solver::Options& options_;
-  const std::vector<double*>& fitted_;
+  const SafeLearningOptions& options_;
   Problem& problem_;
   std::unique_ptr<Program> program_;  // For the user's memory of x and y.
   std::vector<Scenario*> scenarios_;
   Values weights_before_, x_before_, y_before_;
   Scenario* prior_ = nullptr;
   std::string message_;
+  LowerSolverCounts counts_;
 };
 
 }  // namespace bilevel
