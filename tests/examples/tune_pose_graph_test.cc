@@ -14,11 +14,11 @@
 namespace bilevel {
 namespace {
 
-// The JSON of a run; empty where it failed.
-std::string RunExample(const std::string& arguments) {
+// The JSON of a run by the score alone; empty where it failed.
+std::string RunExample(const std::string& arguments, const char* rule = "--nosafe") {
   const std::string json = testing::TempDir() + "tune_pose_graph.json";
-  const std::string command =
-      "'" + ExamplePath("tune_pose_graph") + "' --quick --summary_json='" + json + "' " + arguments;
+  const std::string command = "'" + ExamplePath("tune_pose_graph") + "' --quick --summary_json='" +
+                              json + "' " + rule + " " + arguments;
   EXPECT_TRUE(EndsWithVerdict(command + " >'" + json + ".log' 2>&1")) << ReadText(json + ".log");
   return ReadText(json);
 }
@@ -148,6 +148,30 @@ TEST(TunePoseGraph, LearnedOnOneRideBetterOnAnother) {
   EXPECT_LE(JsonNumber(json, "learned", "train"), 2.01);
   EXPECT_LE(JsonNumber(json, "learned", "test"), 0.95 * JsonNumber(json, "as_in_the_file", "test"));
   EXPECT_LE(LowerSolves(json, "cost_of_learned"), 15);
+}
+
+// By default, from one recording: what is handed back loses nothing where the file's sigmas are
+// good, and gains what the truth's residuals tell where they are not.
+TEST(TunePoseGraph, TheSafeRule) {
+  if (ExamplePath("tune_pose_graph").empty()) GTEST_SKIP() << "the examples were not built";
+  for (const char* flags : {"", "--seed=1", "--false_loops=0.2"}) {
+    const std::string json = RunExample(flags, "");
+    EXPECT_LE(JsonNumber(json, "learned", "test"), 0.7 * JsonNumber(json, "as_in_the_file", "test"))
+        << flags;
+  }
+  const std::string log = ReadText(testing::TempDir() + "tune_pose_graph.json.log");
+  EXPECT_LT(log.find("VERDICT. Use the learned values"), log.find("To paste into a Ceres program"));
+  BILEVEL_REQUIRE_DATA("posegraph/manhattanOlson3500.g2o.gz");
+  BILEVEL_REQUIRE_DATA("posegraph/ring.g2o.gz");
+  const std::string arguments =
+      "--graph='" + DataPath("posegraph/manhattanOlson3500.g2o.gz") + "' --truth='" +
+      DataPath("posegraph/manhattanOlson3500_nodes_groundTruth.dat.gz") + "' --test_graph='" +
+      DataPath("posegraph/ring.g2o.gz") + "' --test_truth='" +
+      DataPath("posegraph/ring_groundtruth.g2o.gz") + "'";
+  const std::string json = RunExample(arguments, "");
+  EXPECT_LE(JsonNumber(json, "learned", "test"), 1.05 * JsonNumber(json, "as_in_the_file", "test"));
+  EXPECT_EQ(ReadText(testing::TempDir() + "tune_pose_graph.json.log").find("To paste"),
+            std::string::npos);
 }
 
 TEST(TunePoseGraph, BadInputIsNamed) {

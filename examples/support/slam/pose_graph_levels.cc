@@ -199,6 +199,12 @@ void PoseGraphLevels<Graph>::SetSwitches() {
 }
 
 template <typename Graph>
+void PoseGraphEstimator<Graph>::Grow() {
+  examples::Grow(WithNoise(file_, noise), std::exp(noise.log_scale), num_threads_, &recording);
+  if (noise.loss == "switchable") levels.SetSwitches();
+}
+
+template <typename Graph>
 double PoseGraphEstimator<Graph>::SolveCold(const std::vector<double>& x) {
   if (noise.loss == "none") {
     phi.Restart();
@@ -206,8 +212,7 @@ double PoseGraphEstimator<Graph>::SolveCold(const std::vector<double>& x) {
     return phi(x);
   }
   noise.Set(x);
-  Grow(WithNoise(file_, noise), std::exp(noise.log_scale), num_threads_, &recording);
-  if (noise.loss == "switchable") levels.SetSwitches();
+  Grow();
   phi.StartHere();
   return phi(x);
 }
@@ -227,27 +232,19 @@ Graph WithNoise(const Graph& graph, const PoseGraphNoise& noise) {
 }
 
 template <typename Graph>
-std::vector<double> NoiseAtTruth(const Recording<Graph>& recording, const PoseGraphNoise& noise) {
-  std::vector<std::vector<double>> errors(2 * noise.size);
-  double residuals[6];
-  for (const auto& edge : recording.graph.edges) {
-    typename Graph::Pose from = recording.truth[edge.from], to = recording.truth[edge.to];
-    std::vector<double*> blocks = Blocks(&from);
-    for (double* block : Blocks(&to)) blocks.push_back(block);
-    const std::unique_ptr<ceres::CostFunction> cost(MakeCost(edge));
-    cost->Evaluate(blocks.data(), residuals, nullptr);
-    for (int k = 0; k < Graph::kDim; ++k) {
-      errors[(edge.IsOdometry() ? 0 : noise.size) + noise.Entry(k, Graph::kDim)].push_back(
-          std::abs(residuals[k]));
-    }
+bilevel::ResidualStatistics MeasureAtTruth(const Recording<Graph>& recording,
+                                           const PoseGraphNoise& noise) {
+  Recording<Graph> at_truth = recording;
+  auto& r = at_truth;
+  for (size_t i = 0; i < r.truth.size(); ++i) r.graph.vertices[i].pose = r.truth[i];
+  for (size_t k = 0; k < r.set.size(); ++k) {
+    const auto& edge = r.graph.edges[k];
+    if (r.pose_set[edge.from] != 0 || r.pose_set[edge.to] != 0) r.set[k] = 2;
   }
-  const double widest = std::log(PoseGraphNoise::kWidest);
-  std::vector<double> log_sigmas;
-  for (auto& e : errors) {
-    std::nth_element(e.begin(), e.begin() + e.size() / 2, e.end());
-    log_sigmas.push_back(std::clamp(std::log(1.4826 * e[e.size() / 2]), -widest, widest));
-  }
-  return log_sigmas;
+  PoseGraphNoise own = noise;
+  PoseGraphLevels<Graph> levels(&r, &own);
+  if (own.loss == "switchable") levels.SetSwitches();
+  return bilevel::MeasureResiduals({}, &levels.problem);
 }
 
 template class PoseGraphLevels<PoseGraph2>;
@@ -256,7 +253,9 @@ template class PoseGraphEstimator<PoseGraph2>;
 template class PoseGraphEstimator<PoseGraph3>;
 template PoseGraph2 WithNoise(const PoseGraph2&, const PoseGraphNoise&);
 template PoseGraph3 WithNoise(const PoseGraph3&, const PoseGraphNoise&);
-template std::vector<double> NoiseAtTruth(const Recording<PoseGraph2>&, const PoseGraphNoise&);
-template std::vector<double> NoiseAtTruth(const Recording<PoseGraph3>&, const PoseGraphNoise&);
+template bilevel::ResidualStatistics MeasureAtTruth(const Recording<PoseGraph2>&,
+                                                    const PoseGraphNoise&);
+template bilevel::ResidualStatistics MeasureAtTruth(const Recording<PoseGraph3>&,
+                                                    const PoseGraphNoise&);
 
 }  // namespace examples

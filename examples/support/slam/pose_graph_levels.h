@@ -97,6 +97,9 @@ class PoseGraphEstimator {
   PoseGraphEstimator(const PoseGraphEstimator&) = delete;
   PoseGraphEstimator& operator=(const PoseGraphEstimator&) = delete;
 
+  /// With a robust loss: the graph as it grows with the noise as it is, and switches for that.
+  void Grow();
+
   /// The score of the solution at x, begun at the solution with the file's sigmas, and that at the
   /// graph's own start; with a robust loss, at the graph as it grew.
   double SolveCold(const std::vector<double>& x);
@@ -116,10 +119,10 @@ class PoseGraphEstimator {
 template <typename Graph>
 Graph WithNoise(const Graph& graph, const PoseGraphNoise& noise);
 
-/// The noise that the errors of the edges have at the truth: 1.4826 times the median, which false
-/// loop closures leave alone. Without a scale of the loss.
+/// The noise that the edges between poses to learn by have at the truth.
 template <typename Graph>
-std::vector<double> NoiseAtTruth(const Recording<Graph>& recording, const PoseGraphNoise& noise);
+bilevel::ResidualStatistics MeasureAtTruth(const Recording<Graph>& recording,
+                                           const PoseGraphNoise& noise);
 
 }  // namespace examples
 
