@@ -130,10 +130,8 @@ Scenario* Problem::AddScenario(const std::string& name,
 }
 
 const Problem::UpperBlock* Problem::FindUpper(const double* values) const {
-  for (const UpperBlock& block : upper_blocks_) {
-    if (block.values == values) return &block;
-  }
-  return nullptr;
+  const auto at = upper_index_.find(values);
+  return at == upper_index_.end() ? nullptr : &upper_blocks_[at->second];
 }
 
 void Problem::AddUpperParameterBlock(double* values, int size, ceres::Manifold* manifold) {
@@ -154,6 +152,7 @@ void Problem::AddUpperParameterBlock(double* values, int size, ceres::Manifold* 
     rejected_manifolds_.push_back(manifold);
     return;
   }
+  upper_index_[values] = upper_blocks_.size();
   upper_blocks_.push_back({values, size, manifold, {}});
   upper_blocks_.back().bounds.assign(size, {-kInfinity, kInfinity});
 }

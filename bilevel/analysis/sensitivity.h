@@ -120,9 +120,9 @@ class Sensitivity {
   /// knows no bounds), and between scenarios. With a free gauge it is the pseudo-inverse, which has
   /// no part along the free directions and depends on the units of rotation against translation:
   /// that of DENSE_SVD with null_space_rank = -1. Other free directions are refused with a
-  /// sentence: where one moves a single block; where a residual block that would see it is beyond
-  /// its loss's scale; and under SingularHandling::kDampingWithRefinement, which does not look for
-  /// them. kMinimumNorm asks for the pseudo-inverse of whatever it is.
+  /// sentence: that block alone, where one moves a single block; where a residual block that would
+  /// see it is beyond its loss's scale; and under SingularHandling::kDampingWithRefinement, which
+  /// does not look for them. kMinimumNorm asks for the pseudo-inverse of whatever it is.
   ///
   /// The first call inverts what Compute factorised on the pattern of its factor (see
   /// SelectedInverse), once for all pairs that share a residual block and more. Other pairs cost

@@ -231,10 +231,14 @@ TEST(SensitivityCovariance, RefusesWhatIsFreeButNoGauge) {
   double block[4] = {-1.0, -1.0, -1.0, -1.0};
   Sensitivity automatic(Polished());
   ASSERT_TRUE(automatic.Compute(&problem, {})) << automatic.message();
-  EXPECT_FALSE(automatic.GetCovarianceBlock(&y[0], &y[0], block));
+  EXPECT_FALSE(automatic.GetCovarianceBlock(z, z, block));
   EXPECT_THAT(automatic.message(), HasSubstr("lower block 2 is not determined"));
+  EXPECT_FALSE(automatic.GetCovarianceBlock(&y[0], z, block));
   EXPECT_EQ(block[0], -1.0);
-  EXPECT_FALSE(automatic.GetCovarianceBlock(&y[0], &y[0], block));  // Nor later.
+  // What it leaves alone has its own.
+  ASSERT_TRUE(automatic.GetCovarianceBlock(&y[0], &y[0], block)) << automatic.message();
+  EXPECT_NEAR(block[0], 2.0 / 9.0, 1e-12);
+  EXPECT_FALSE(automatic.GetCovarianceBlock(z, z, block));  // Nor later.
 
   Sensitivity::Options options = Polished();
   options.singular_handling = SingularHandling::kMinimumNorm;

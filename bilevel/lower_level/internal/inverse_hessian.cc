@@ -44,28 +44,23 @@ bool InverseHessian::Prepare() {
         "directions that are free: choose SingularHandling::kMinimumNorm";
     return false;
   }
-  if (!CheckGauge()) return false;
+  FindUndetermined();
   if (system_.num_weak_directions() == 0 && system_.null_space().cols() > 0) Anchor();
   return true;
 }
 
-bool InverseHessian::CheckGauge() {
-  if (system_.handling() == SingularHandling::kMinimumNorm) return true;
+void InverseHessian::FindUndetermined() {
+  if (system_.handling() == SingularHandling::kMinimumNorm) return;
   const Matrix scaled = system_.factorization().scale().asDiagonal() * system_.null_space();
   const Matrix basis = HouseholderQ(scaled, scaled.cols());
-  for (const Space::Block& block : y_.blocks()) {
+  for (size_t i = 0; i < y_.blocks().size(); ++i) {
+    const Space::Block& block = y_.blocks()[i];
     const auto own = basis.middleRows(block.tangent_offset, block.tangent_size);
     if (own.squaredNorm() < 1.0 - kRoundingOutside) continue;
     const SymmetricEigen eigen(own.transpose() * own);
     if (eigen.eigenvalues().tail(1)[0] < 1.0 - kRoundingOutside) continue;
-    message_ =
-        block.name +
-        " is not determined: a direction that is free moves it alone, so that its covariance "
-        "is infinite; hold it, measure it, or ask for the pseudo-inverse by "
-        "SingularHandling::kMinimumNorm";
-    return false;
+    undetermined_.insert(static_cast<int>(i));
   }
-  return true;
 }
 
 // Holds as many coordinates as directions are free.
@@ -126,6 +121,15 @@ bool InverseHessian::Solve(int block) {
 
 bool InverseHessian::GetBlock(int row_block, int column_block, Matrix* block) {
   const Space::Block &rows = y_.blocks()[row_block], &columns = y_.blocks()[column_block];
+  for (const int block : {row_block, column_block}) {
+    if (undetermined_.count(block) == 0) continue;
+    message_ =
+        y_.blocks()[block].name +
+        " is not determined: a direction that is free moves it alone, so that its covariance "
+        "is infinite; hold it, measure it, or ask for the pseudo-inverse by "
+        "SingularHandling::kMinimumNorm";
+    return false;
+  }
   if (selected_ && selected_->GetBlock(rows.tangent_offset,
                                        rows.tangent_size,
                                        columns.tangent_offset,

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "bilevel/lower_level/hessian_system.h"
@@ -22,16 +23,16 @@ class InverseHessian {
   /// Neither is owned; valid until the system is prepared again.
   InverseHessian(HessianSystem* system, const Space* y);
 
-  /// Once, before the rest. False, with a message, where y has directions that are free and no
-  /// gauge: one that moves a single block, unless SingularHandling::kMinimumNorm asks for the
-  /// pseudo-inverse all the same.
+  /// Once, before the rest. False: message().
   bool Prepare();
-  /// The rows of one block of y and the columns of another, tangent. False: message().
+  /// The rows of one block of y and the columns of another, tangent. False, with a message, where
+  /// either is not determined: a direction that is free is no gauge, but moves it alone. Unless
+  /// SingularHandling::kMinimumNorm asks for the pseudo-inverse all the same.
   bool GetBlock(int row_block, int column_block, Matrix* block);
   const std::string& message() const { return message_; }
 
  private:
-  bool CheckGauge();
+  void FindUndetermined();
   void Anchor();
   bool SetNullSpace(const Matrix& scaled, const std::vector<int>& rows);
   bool Solve(int block);
@@ -44,6 +45,7 @@ class InverseHessian {
   int solved_ = -1, last_column_ = -1;         // Blocks of y.
   Matrix columns_;                             // Of the block solved_.
   Matrix unit_;
+  std::unordered_set<int> undetermined_;  // Blocks.
   std::string message_;
 };
 
