@@ -191,7 +191,7 @@ class Problem {
   std::vector<std::unique_ptr<Scenario>> scenarios_;
   std::vector<UpperBlock> upper_blocks_;
   std::unordered_map<const double*, size_t> upper_index_;  // Of them, by their values.
-  std::vector<ceres::Manifold*> rejected_manifolds_;  // Ours to delete all the same.
+  std::vector<ceres::Manifold*> rejected_manifolds_;       // Ours to delete all the same.
   std::unordered_map<const double*, std::string> names_;
   std::vector<std::shared_ptr<void>> owned_;
   std::vector<const ceres::LossFunction*> own_losses_;

@@ -140,6 +140,12 @@ const std::vector<std::pair<std::string, Factory>>& Methods() {
       {"amigo", [] { return std::make_unique<Amigo>(); }},
       {"alset", [] { return std::make_unique<Alset>(); }},
       {"f2sa", [] { return std::make_unique<F2sa>(); }},
+      {"f2sa_2",
+       [] {
+         F2sa::Options options;
+         options.order = 2;
+         return std::make_unique<F2sa>(options);
+       }},
       {"f3sa",
        [] {
          F2sa::Options options;
