@@ -22,6 +22,11 @@ Eigen::Quaterniond Rotation(double roll, double pitch, double yaw) {
          Eigen::AngleAxisd(roll, Eigen::Vector3d::UnitX());
 }
 
+bool IsSemiDefinite(const Eigen::MatrixXd& information) {
+  const Eigen::VectorXd eigenvalues = SymmetricEigen(information).eigenvalues();
+  return eigenvalues.minCoeff() >= -1e-9 * std::abs(eigenvalues.maxCoeff());
+}
+
 enum class Entry { kVertex, kEdge, kPrior, kPosition };  // kPosition: a prior without rotation.
 
 struct Kind {
@@ -224,16 +229,15 @@ class Reader {
       }
     }
     if (!in_.End(field_ + k, "the information")) return false;
-    const Eigen::VectorXd eigenvalues = SymmetricEigen(of->information).eigenvalues();
-    if (eigenvalues.minCoeff() < -1e-9 * std::abs(eigenvalues.maxCoeff())) {
+    if (!IsSemiDefinite(of->information)) {
       return in_.Fail("the information is not positive semi-definite" +
                       std::string(toro_order ? " in TORO's order xx xy yy hh xh yh" : ""));
     }
     if constexpr (Graph::kDim == 6) {
       of->information =
           Transform(of->information, RotationJacobian(format, of->measured).inverse());
-      if (!of->information.allFinite()) {
-        return in_.Fail("the information about roll and yaw is not finite at this pitch");
+      if (!of->information.allFinite() || !IsSemiDefinite(of->information)) {
+        return in_.Fail("the information about roll and yaw is lost at this pitch");
       }
     }
     return true;
