@@ -230,8 +230,11 @@ class Reader {
     }
     if (!in_.End(field_ + k, "the information")) return false;
     if (!IsSemiDefinite(of->information)) {
-      return in_.Fail("the information is not positive semi-definite" +
-                      std::string(toro_order ? " in TORO's order xx xy yy hh xh yh" : ""));
+      return in_.Fail(
+          "the information is not positive semi-definite" +
+          std::string(toro_order ? " in TORO's order xx xy yy hh xh yh (iSAM has its root, row "
+                                   "after row)"
+                                 : ""));
     }
     if constexpr (Graph::kDim == 6) {
       of->information =
