@@ -225,9 +225,10 @@ TEST(PoseStreamFile, EqualTimesAreAveraged) {
   EXPECT_EQ(stream.poses[5].p, (std::array<double, 3>{5.25, 0.5, 0.0}));
   EXPECT_NEAR(stream.poses[5].q[0], std::cos(M_PI / 8.0), 1e-8);
   EXPECT_NEAR(stream.poses[5].q[3], std::sin(M_PI / 8.0), 1e-8);
-  EXPECT_THAT(stream.notes,
-              HasSubstr("good.csv: 1 poses have the time of another: averaged, at most 1.12 m and "
-                        "90 degrees from the first.\n"));
+  EXPECT_THAT(
+      stream.notes,
+      HasSubstr("good.csv: 1 of 8 poses have the time of another: averaged, at most 1.12 m and "
+                "90 degrees from the first.\n"));
   EXPECT_EQ(Stream(kLine).notes, "");
 }
 
@@ -238,9 +239,10 @@ TEST(PoseStreamFile, TimesThatGoBackAreSorted) {
   ASSERT_EQ(stream.poses.size(), 6u);
   for (const auto& pose : stream.poses) EXPECT_EQ(pose.p[0], pose.t);
   for (size_t i = 1; i < 6; ++i) EXPECT_LT(stream.poses[i - 1].t, stream.poses[i].t);
-  EXPECT_THAT(stream.notes,
-              HasSubstr("good.csv: 2 times are before that of the line above, the first in line 3, "
-                        "by up to 0.5 s, and sorting makes the path 4 m long instead of 5.5"));
+  EXPECT_THAT(
+      stream.notes,
+      HasSubstr("good.csv: 2 of 6 times are before that of the line above, the first in line 3, "
+                "by up to 0.5 s, and sorting makes the path 4 m long instead of 5.5"));
 }
 
 // Two recordings one after the other, of the same times and at different places.
@@ -298,6 +300,20 @@ TEST(PoseStreamFile, Euroc) {
   EXPECT_THAT(stream.notes, HasSubstr("17 columns, EuRoC's: quaternions are w x y z"));
 }
 
+TEST(PoseStreamFile, RtabmapWithIds) {
+  std::string text = "#timestamp x y z qx qy qz qw id\n";
+  for (int i = 0; i < 5; ++i) text += Format("%d %d 2 3 0 0 0.6 0.8 %d\n", i, i, 40 + i);
+  const PoseStream stream = Stream(text);
+  EXPECT_EQ(stream.poses[4].p, (std::array<double, 3>{4, 2, 3}));
+  EXPECT_EQ(stream.poses[4].q, (std::array<double, 4>{0.8, 0, 0, 0.6}));
+}
+
+// Half a turn, which an arc sine does not tell from less.
+TEST(PoseStreamFile, EqualTimesFarApartAreSaidToBe) {
+  EXPECT_THAT(Stream(std::string(kLine) + "4 4 0 0 0 0 1 0\n5 5 0 0 0 0 0 1\n").notes,
+              HasSubstr("at most 0 m and 180 degrees from the first"));
+}
+
 TEST(PoseStreamFile, WhatIsNoStreamIsRefused) {
   EXPECT_THAT(StreamErrorOf("0 0 0 0 0 0 0 1\n"), HasSubstr("bad.csv: five poses at least"));
   EXPECT_THAT(StreamErrorOf("1 2 3\n"), HasSubstr("bad.csv: these are not poses with times"));
@@ -326,7 +342,7 @@ TEST(Truth, RowsOfEqualTimesAndBackwardOnes) {
   ASSERT_TRUE(ReadTruth(path, graph, &truth, &notes, &error)) << error;
   EXPECT_EQ(truth[1].v[0], 3.0);
   EXPECT_EQ(truth[2].v[0], 1.0);
-  EXPECT_THAT(notes, HasSubstr("1 poses have the time of another"));
+  EXPECT_THAT(notes, HasSubstr("1 of 4 poses have the time of another"));
   EXPECT_THAT(notes, Not(HasSubstr("as many as vertices")));
   graph.vertices.resize(2);
   EXPECT_FALSE(ReadTruth(path, graph, &truth, &notes, &error));

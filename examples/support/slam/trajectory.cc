@@ -13,7 +13,7 @@
 namespace examples {
 namespace {
 
-constexpr int kEurocColumns = 17;
+constexpr int kRtabmapColumns = 9, kEurocColumns = 17;
 
 using RowMajor = Eigen::Matrix<double, 3, 4, Eigen::RowMajor>;
 
@@ -183,7 +183,7 @@ void AverageEqualTimes(const std::string& path, Trajectory* trajectory) {
       q += near;
       t += At(pose);
       metres = std::max(metres, (At(pose) - At(first)).norm());
-      radians = std::max(radians, 4.0 * std::asin(0.5 * std::min(1.0, (near - one).norm())));
+      radians = std::max(radians, 4.0 * std::asin(std::min(1.0, 0.5 * (near - one).norm())));
     }
     Pose3 pose = first;
     if (end > begin + 1) {
@@ -200,10 +200,11 @@ void AverageEqualTimes(const std::string& path, Trajectory* trajectory) {
   mean.format = trajectory->format;
   mean.notes = trajectory->notes +
                Format(
-                   "%s: %zu poses have the time of another: averaged, at most %.3g m and %.3g "
-                   "degrees from the first.\n",
+                   "%s: %zu of %zu poses have the time of another: averaged, at most %.3g m and "
+                   "%.3g degrees from the first.\n",
                    path.c_str(),
                    fewer,
+                   trajectory->times.size(),
                    metres,
                    Degrees(radians));
   *trajectory = std::move(mean);
@@ -219,13 +220,14 @@ bool ReadTrajectory(const std::string& path, Trajectory* trajectory, std::string
   while (ok && in.Next()) {
     if (columns == 0) {
       columns = in.size();
-      const bool stamped = columns == 8 || columns == kEurocColumns;
+      const bool stamped = columns == 8 || columns == kRtabmapColumns || columns == kEurocColumns;
       trajectory->format = columns == 12 ? Trajectory::kKitti
                            : stamped     ? Trajectory::kTum
                                          : Trajectory::kPlanar;
       if (columns != 12 && !stamped && columns != 3) {
-        ok = in.Fail(std::to_string(columns) +
-                     " columns, not 12 (KITTI), 8 (TUM), 17 (EuRoC) or 3 (x y heading)");
+        ok = in.Fail(
+            std::to_string(columns) +
+            " columns, not 12 (KITTI), 8 (TUM), 9 (rtabmap), 17 (EuRoC) or 3 (x y heading)");
         break;
       }
     }
@@ -268,10 +270,11 @@ bool OrderByTime(const std::string& path, Trajectory* trajectory, std::string* e
       return false;
     }
     sorted.notes += Format(
-        "%s: %d times are before that of the line above, the first in line %d, %s: "
+        "%s: %d of %zu times are before that of the line above, the first in line %d, %s: "
         "sorted.\n",
         path.c_str(),
         backwards,
+        times.size(),
         line,
         what.c_str());
     *trajectory = std::move(sorted);
