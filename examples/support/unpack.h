@@ -7,10 +7,10 @@
 namespace examples {
 
 /// No file is larger than this, packed or not. [bytes]
-constexpr size_t kMostBytes = 4000000000;
+constexpr size_t kMostBytes = 2000000000;
 /// Small files that unpack to more than this, and to more than kMostRatio times their size, are
 /// made to fill the memory.
-constexpr size_t kAlwaysAllowed = 64000000, kMostRatio = 200;
+constexpr size_t kAlwaysAllowed = 64000000, kMostRatio = 50;
 
 /// Unpacks in place what gzip, bzip2 or xz have packed, told by its first bytes; leaves anything
 /// else as it is. False: *why says what is wrong with the file ("is damaged ..."), or which package
