@@ -18,7 +18,7 @@ namespace bilevel {
 namespace {
 
 constexpr int kFewestToLeaveOut = 3, kMostRounds = 20;
-constexpr double kRoundTolerance = 1e-4;  // Of F.
+constexpr double kRoundTolerance = 1e-3;  // Of F.
 constexpr double kShownShare = 0.1;       // Of the prior's information: the data show a coordinate.
 constexpr double kVanished = 1e-12;       // Of f at the start: no more is left.
 constexpr double kFrozenShare = 1e-4;     // Of the prior's sigma, where a coordinate is held.
@@ -166,9 +166,10 @@ bool Learner::Maximize(const std::vector<int>& recordings, Values* x, Values* f)
     Values weights, there(x->size()), f_there;
     for (size_t k = 0; k < f->size(); ++k) weights.push_back(Weight(recordings[k], (*f)[k]));
     recordings_.SetWeights(recordings, weights);
-    if (!recordings_.SolveWith(options_.solver.max_num_iterations, &result_.summary)) {
+    if (!recordings_.SolveWith(options_.solver.max_num_iterations)) {
       return Fail(recordings_.message());
     }
+    result_.summary = recordings_.summary();
     recordings_.x().ReadUser(there.data());
     if (!Score(there, recordings, &f_there)) return false;
     const double objective = LogF(recordings, f_there) + LogPrior(there);
@@ -375,7 +376,9 @@ bool Learner::Learn() {
   }
   result_.message += DescribeMoves() + ".";
   Values f;
-  return Score(answer, all_, &f);
+  if (!Score(answer, all_, &f)) return false;
+  if (result_.learned == result_.centre) result_.summary = recordings_.summary();
+  return true;
 }
 
 }  // namespace

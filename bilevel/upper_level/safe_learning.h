@@ -53,7 +53,7 @@ struct SafeLearning {
   std::vector<double> num_errors;  ///< Of each recording: as how many its errors count.
   /// With fewer than three recordings: of the log-posterior beyond the centre's, and what is asked.
   double gain = 0.0, needed_gain = 0.0;
-  Solver::Summary summary;   ///< Of the last Solve of the maximum a posteriori.
+  Solver::Summary summary;   ///< Of the maximum a posteriori; where there was no search, at x.
   LowerSolverCounts counts;  ///< Of all solves.
 };
 

@@ -11,6 +11,9 @@
 // a drift of the gyroscope, and tells sideways slip from forward slip. Either may have a bias of
 // its own for each beacon, or a scale of the wheels, with priors whose widths are learned as well:
 // what the data do not support is learned to be small.
+//
+// By default by the rule that does not lose on more of the same (LearnSafely), from the noise that
+// residuals have where positions are the survey's; --nosafe minimises f alone.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -40,6 +43,11 @@ DEFINE_string(data,
               "where PREFIX_DR.txt, _TD, _GT and _TL are; empty: range_slam/ in BILEVEL_DATA_DIR");
 DEFINE_string(train, "Plaza2", "PREFIX of the recording to learn on, and to test on");
 DEFINE_string(other, "Plaza1", "PREFIX of another recording to test on");
+DEFINE_bool(whole, false, "learn on all of one recording and test on all of the other");
+DEFINE_bool(safe,
+            true,
+            "learn by the rule that does not lose (LearnSafely, from the residuals at the survey); "
+            "--nosafe: by the score alone");
 DEFINE_bool(simulate, false, "simulate the recordings");
 DEFINE_bool(search, true, "search a grid and by Nelder and Mead's simplex as well");
 DEFINE_bool(progress, false, "print the iterations");
@@ -141,6 +149,7 @@ class Estimator {
 
   // The upper level. False: why, in error.
   bool ScoreBy(Score score, std::string* error) {
+    if (!FLAGS_safe || score != Score::kTruth) AddPriors();
     if (score == Score::kTruth) {
       for (size_t i = 0; i < poses_.size(); ++i) {
         problem_.upper()->AddResidualBlock(new AutoDiffCostFunction<PositionError, 2, 3>(
@@ -161,6 +170,31 @@ class Estimator {
     for (const auto& beacon : beacons_) folds.blocks.push_back(beacon.data());
     return bilevel::AddCrossValidation(
         folds, ranges_, new ceres::HuberLoss(1.0), &problem_, nullptr, error);
+  }
+
+  // Scored by the truth, from where x and y are.
+  bool Learn(std::string* message) {
+    if (!FLAGS_safe) return Solve(50);
+    const double begin = Now();
+    Estimator at_truth(data_, model_, x_);
+    std::string error;
+    if (!Solve(0) || !at_truth.ScoreBy(Score::kTruth, &error)) return false;
+    at_truth.HoldPositions();
+    if (!at_truth.Solve(0)) return false;
+    const bilevel::ResidualStatistics measured = bilevel::MeasureResiduals({}, &at_truth.problem_);
+    bilevel::SafeLearningOptions options;
+    options.solver = Options();
+    if (measured.ok) {
+      options.centre = measured.x;
+      options.prior_sigma = 0.35;
+    }
+    const bilevel::SafeLearning result = bilevel::LearnSafely(options, &problem_);
+    *message = "Residuals at the survey: " + measured.message +
+               "\nThe rule that does not lose: " + result.message + "\n";
+    summary_ = result.summary;
+    summary_.lower_solver = result.counts;
+    seconds_ = Now() - begin;
+    return result.ok;
   }
 
   // Learns from where x and y are; 0 iterations: solves the lower level.
@@ -244,16 +278,34 @@ class Estimator {
   const std::vector<RangeSlam::Pose>& truth() const { return truth_; }
 
  private:
-  // With a broad prior: a decade from the guess costs as much as one position off by half a metre.
-  // It decides where nothing else does, as on the common factor of all noise levels.
   void Declare(double* block, int size, const char* name) {
     problem_.AddUpperParameterBlock(block, size);
     problem_.SetParameterName(block, name);
-    problem_.upper()->AddResidualBlock(
-        new bilevel::NormalPrior(std::vector<double>(block, block + size), std::log(10.0) / 0.5),
-        nullptr,
-        block);
     for (int i = 0; i < size; ++i) coordinates_.push_back(block + i);
+  }
+
+  // Broad ones: a decade from the guess costs as much as one position off by half a metre. They
+  // decide where nothing else does, as on the common factor of all noise levels.
+  void AddPriors() {
+    std::string error;
+    const auto add = [&](double* block, int size) {
+      bilevel::AddNormalPrior(
+          block, {block, block + size}, {std::log(10.0) / 0.5}, &problem_, &error);
+    };
+    add(x_.translation, model_.calibrated ? 2 : 1);
+    for (double* block : {&x_.turn, &x_.range, &x_.scale}) add(block, 1);
+    if (model_.own_bias) add(&x_.own_bias, 1);
+    if (model_.wheels) add(&x_.wheels, 1);
+  }
+
+  // At the survey; headings and the sensors' constants are estimated.
+  void HoldPositions() {
+    for (size_t i = 0; i < poses_.size(); ++i) {
+      poses_[i][0] = truth_[i].x;
+      poses_[i][1] = truth_[i].y;
+      problem_.lower()->SetManifold(poses_[i].data(),
+                                    new ceres::SubsetManifold(3, std::vector<int>{0, 1}));
+    }
   }
 
   // Where the first lower solve begins: odometry from the surveyed start, turned so that its first
@@ -411,6 +463,7 @@ struct Outcome {
   std::vector<double> train, test;
   long cold = 0, warm = 0, factorizations = 0;
   double seconds = 0.0;
+  std::string note = {};  // How it came about.
 };
 
 examples::Json ToJson(const Outcome& o) {
@@ -457,15 +510,17 @@ std::vector<Outcome> Compare(const RangeSlam& train,
   {
     Estimator learner(train, model, Settings());
     learner.ScoreBy(Score::kTruth, &error);
-    learner.Solve(50);
-    learner.Normalise();
+    std::string note;
+    const bool learned = learner.Learn(&note);
+    if (learned && !FLAGS_safe) learner.Normalise();
     Outcome o{"learned", learner.settings(), learner.summary().final_objective, {}, {}};
+    o.note = note;
     SetCounts(learner.summary().lower_solver, learner.seconds(), &o);
     *summary = learner.summary();
     *lines = learner.Describe();
     finish(o);
   }
-  if (!FLAGS_search) return outcomes;
+  if (!FLAGS_search || FLAGS_safe) return outcomes;
   // Of the levels only ratios matter: the searches hold the range's, so as not to waste a
   // dimension, and take the others by factors of ten.
   for (const bool grid : {true, false}) {
@@ -549,7 +604,8 @@ examples::Json LearnMore(const RangeSlam& train, const std::vector<Recording>& t
     Estimator e(train, row.model, Settings());
     std::string error;
     e.ScoreBy(Score::kTruth, &error);
-    const bool learned = e.Solve(50);
+    std::string note;
+    const bool learned = e.Learn(&note);
     std::vector<std::string> cells = {row.name, learned ? e.DescribeMore() : "-"};
     std::vector<std::vector<double>>& mine = errors.emplace_back();
     for (size_t t = 0; t < tests.size(); ++t) {
@@ -672,9 +728,11 @@ int Study::Run() {
   if (!Read()) return 1;
   CompareBySurvey(kPlain);
   CompareBySurvey(kCalibrated);
-  LearnBlind();
-  json_.Add("more", LearnMore(train_, unseen_));
-  if (!FLAGS_quick) {
+  if (!FLAGS_whole) {
+    LearnBlind();
+    json_.Add("more", LearnMore(train_, unseen_));
+  }
+  if (!FLAGS_quick && !FLAGS_whole) {
     std::printf("\nLearned on one (rows), tested on another (columns)\n");
     TestElsewhere(kPlain);
     TestElsewhere(kCalibrated);
@@ -691,20 +749,19 @@ int Study::Run() {
 bool Study::Read() {
   if (!ReadOrSimulate(&recordings_)) return false;
   const double half = FLAGS_quick ? 0.25 : 0.5;
-  train_ = Cut(recordings_[0].data, 0.0, half);
-  test_ = Cut(recordings_[0].data, 0.5, 0.5 + half);
+  train_ = FLAGS_whole ? recordings_[0].data : Cut(recordings_[0].data, 0.0, half);
+  test_ = FLAGS_whole ? recordings_[1].data : Cut(recordings_[0].data, 0.5, 0.5 + half);
   if (train_.ranges.size() < 20 || test_.ranges.size() < 20) {
     std::fprintf(stderr, "There are fewer than 20 ranges to learn on or to test on.\n");
     return false;
   }
   unseen_ = {{recordings_[0].name + ", second half", test_}};
   if (!FLAGS_quick) unseen_.push_back(recordings_[1]);
-  std::printf(
-      "%s: learning on %zu ranges, testing on %zu later ones. Position errors are mean "
-      "(RMS).\n\n",
-      recordings_[0].name.c_str(),
-      train_.ranges.size(),
-      test_.ranges.size());
+  std::printf("%s: learning on %zu ranges, testing on %zu %s. Position errors are mean (RMS).\n\n",
+              recordings_[0].name.c_str(),
+              train_.ranges.size(),
+              test_.ranges.size(),
+              FLAGS_whole ? ("of " + recordings_[1].name).c_str() : "later ones");
   return true;
 }
 
@@ -716,10 +773,10 @@ void Study::CompareBySurvey(Model model) {
   bilevel::Solver::Summary& summary = summaries_[plain ? 0 : 1];
   outcomes_.push_back(Compare(train_, test_, model, &lines_[plain ? 0 : 1], &summary));
   const std::vector<Outcome>& outcomes = outcomes_.back();
-  verdicts_[plain ? 0 : 1] =
-      bilevel::JudgeLearned({}, outcomes[0].test, outcomes[1].test, &summary);
+  verdicts_[plain ? 0 : 1] = bilevel::JudgeLearned(
+      {}, outcomes[0].test, outcomes[1].test, FLAGS_safe ? nullptr : &summary);
   examples::Print(verdicts_[plain ? 0 : 1]);
-  std::printf("\n");
+  std::printf("%s\n", outcomes[1].note.c_str());
   Print(outcomes, model);
   std::printf("%s\n", summary.BriefReport().c_str());
   ok_ = ok_ && summary.IsSolutionUsable() && !outcomes[1].test.empty();
@@ -779,7 +836,8 @@ void Study::TestElsewhere(Model model) const {
       Estimator e(sets[from].data, model, Settings());
       std::string error;
       e.ScoreBy(Score::kTruth, &error);
-      e.Solve(50);
+      std::string note;
+      e.Learn(&note);
       settings = e.settings();
     }
     std::vector<std::string> row = {from < 0 ? "set by hand" : sets[from].name};

@@ -11,10 +11,11 @@
 namespace bilevel {
 namespace {
 
-std::string Tune(const std::string& arguments) {
+std::string Tune(const std::string& arguments, const char* rule = "--nosafe ") {
   const std::string out = testing::TempDir() + "tune_range_slam";
-  const std::string command = "'" + ExamplePath("tune_range_slam") + "' --quick " + arguments +
-                              " --summary_json='" + out + ".json' --trace_csv='" + out + ".csv'";
+  const std::string command = "'" + ExamplePath("tune_range_slam") + "' --quick " + rule +
+                              arguments + " --summary_json='" + out + ".json' --trace_csv='" + out +
+                              ".csv'";
   EXPECT_TRUE(EndsWithVerdict(command)) << command;
   return ReadText(out + ".json");
 }
@@ -60,6 +61,16 @@ TEST(TuneRangeSlam, LearnsTheNoiseOfASimulatedOne) {
   const size_t at = json.find("turn_sigma = ");
   ASSERT_NE(at, std::string::npos);
   EXPECT_NEAR(std::log2(std::strtod(json.c_str() + at + 13, nullptr) / 0.002), 0.0, 1.0);
+}
+
+// By default: what is handed back does not lose on the part that was not learned from.
+TEST(TuneRangeSlam, TheSafeRule) {
+  if (ExamplePath("tune_range_slam").empty()) GTEST_SKIP() << "the examples were not built";
+  const std::string json = Tune("--simulate", "");
+  for (const char* model : {"\"plain\"", "\"calibrated\""}) {
+    const std::string of = json.substr(json.find(model));
+    EXPECT_LE(JsonNumber(of, "learned", "test_rms"), JsonNumber(of, "by_hand", "test_rms"));
+  }
 }
 
 TEST(TuneRangeSlam, BadRecordingsAreNamedByLine) {

@@ -77,14 +77,15 @@ void Recordings::SetWeights(const std::vector<int>& recordings, const Values& we
   if (prior_) prior_->set_weight(1.0);
 }
 
-bool Recordings::SolveWith(int max_num_iterations, Solver::Summary* summary) {
+bool Recordings::SolveWith(int max_num_iterations) {
   Solver::Options options = options_.solver;
   options.max_num_iterations = max_num_iterations;
   options.checkpoint = {};
   options.keep_own_y = false;
-  Solve(options, &problem_, summary);
-  counts_ += summary->lower_solver;
-  return summary->IsSolutionUsable() || Fail(summary->message);
+  options.check_from_start = false;  // Scores are from there.
+  Solve(options, &problem_, &summary_);
+  counts_ += summary_.lower_solver;
+  return summary_.IsSolutionUsable() || Fail(summary_.message);
 }
 
 bool Recordings::Score(const Values& x, const std::vector<int>& recordings, Values* f) {
@@ -92,8 +93,7 @@ bool Recordings::Score(const Values& x, const std::vector<int>& recordings, Valu
   program_->y.WriteUser(y_before_.data());
   if (options_.start_y) options_.start_y();
   SetWeights(recordings, Values(recordings.size(), 1.0));
-  Solver::Summary summary;
-  if (!SolveWith(0, &summary)) return false;
+  if (!SolveWith(0)) return false;
   f->clear();
   for (const int r : recordings) {
     f->push_back(kNaN);
@@ -160,8 +160,7 @@ void Recordings::Restore(bool values) {
   }
   if (prior_) prior_->set_weight(0.0);
   if (values) return;
-  Solver::Summary summary;
-  SolveWith(0, &summary);  // y of what has no upper level, too.
+  SolveWith(0);  // y of what has no upper level, too.
 }
 
 }  // namespace bilevel

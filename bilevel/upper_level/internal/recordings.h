@@ -34,7 +34,7 @@ class Recordings {
 
   /// All other recordings are left out.
   void SetWeights(const std::vector<int>& recordings, const Values& weights);
-  bool SolveWith(int max_num_iterations, Solver::Summary* summary);
+  bool SolveWith(int max_num_iterations);
   /// f of recordings at x, each by a lower solve from the user's start, its fitted blocks at their
   /// best. x and y stay in the user's memory.
   bool Score(const Values& x, const std::vector<int>& recordings, Values* f);
@@ -42,7 +42,8 @@ class Recordings {
   void Restore(bool values);
 
   const std::string& message() const { return message_; }
-  const LowerSolverCounts& counts() const { return counts_; }  ///< Of all solves.
+  const Solver::Summary& summary() const { return summary_; }  ///< Of the last solve.
+  const LowerSolverCounts& counts() const { return counts_; }  ///< Of all.
 
  private:
   bool Fail(const std::string& why) {
@@ -60,6 +61,7 @@ class Recordings {
   Values weights_before_, x_before_, y_before_;
   Scenario* prior_ = nullptr;
   std::string message_;
+  Solver::Summary summary_;
   LowerSolverCounts counts_;
 };
 
