@@ -44,6 +44,7 @@ DEFINE_string(data,
 DEFINE_string(train, "Plaza2", "PREFIX of the recording to learn on, and to test on");
 DEFINE_string(other, "Plaza1", "PREFIX of another recording to test on");
 DEFINE_bool(whole, false, "learn on all of one recording and test on all of the other");
+DEFINE_bool(more, true, "without the survey, with more constants and elsewhere as well");
 DEFINE_bool(safe,
             true,
             "learn by the rule that does not lose (LearnSafely, from the residuals at the survey); "
@@ -728,11 +729,11 @@ int Study::Run() {
   if (!Read()) return 1;
   CompareBySurvey(kPlain);
   CompareBySurvey(kCalibrated);
-  if (!FLAGS_whole) {
+  if (FLAGS_more) {
     LearnBlind();
     json_.Add("more", LearnMore(train_, unseen_));
   }
-  if (!FLAGS_quick && !FLAGS_whole) {
+  if (FLAGS_more && !FLAGS_quick) {
     std::printf("\nLearned on one (rows), tested on another (columns)\n");
     TestElsewhere(kPlain);
     TestElsewhere(kCalibrated);
@@ -848,7 +849,9 @@ void Study::TestElsewhere(Model model) const {
 }
 
 bool Study::Write() {
-  json_.Add("lines", lines_[0] + lines_[1])
+  json_.Add("rule", outcomes_[0][1].note)
+      .Add("rule_calibrated", outcomes_[1][1].note)
+      .Add("lines", lines_[0] + lines_[1])
       .Add("verdict", examples::ToJson(verdicts_[0]))
       .Add("verdict_calibrated", examples::ToJson(verdicts_[1]))
       .AddRaw("summary", summaries_[0].Json());

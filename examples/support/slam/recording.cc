@@ -211,6 +211,44 @@ Recording<PoseGraph2> SimulateGraph(int size, unsigned seed) {
   return recording;
 }
 
+Recording<PoseGraph2> SimulateAlong(const std::vector<Pose2>& trajectory,
+                                    const double* guess,
+                                    unsigned seed) {
+  constexpr double kOdometry[] = {0.03, 0.03, 0.002}, kLoops[] = {0.2, 0.2, 0.02}, kReach = 4.0;
+  constexpr int kApart = 100, kSpacing = 5;
+  std::mt19937 generator(seed);
+  std::normal_distribution<double> normal;
+  Recording<PoseGraph2> recording;
+  recording.truth = trajectory;
+  const auto add = [&](int from, int to, const double* sigma, const double* factor) {
+    PoseGraph2::Edge edge{from, to, Between(trajectory[from], trajectory[to]), {}};
+    Eigen::Vector3d guessed;
+    for (int k = 0; k < 3; ++k) {
+      edge.measured.v[k] += sigma[k] * normal(generator);
+      guessed[k] = sigma[k] * factor[k == 2];
+    }
+    edge.information = guessed.cwiseAbs2().cwiseInverse().asDiagonal();
+    recording.graph.edges.push_back(edge);
+  };
+  const auto distance = [&](int i, int j) {
+    return std::hypot(trajectory[i].v[0] - trajectory[j].v[0],
+                      trajectory[i].v[1] - trajectory[j].v[1]);
+  };
+  for (int i = 0; i < static_cast<int>(trajectory.size()); ++i) {
+    recording.graph.vertices.push_back({i, trajectory[i]});
+    if (i > 0) add(i - 1, i, kOdometry, guess);
+    if (i % kSpacing != 0) continue;
+    int nearest = -1;
+    for (int j = 0; j + kApart <= i; ++j) {
+      if (nearest < 0 || distance(i, j) < distance(i, nearest)) nearest = j;
+    }
+    if (nearest >= 0 && distance(i, nearest) < kReach) add(nearest, i, kLoops, guess + 2);
+  }
+  std::string error;
+  PlaceByOdometry(&recording.graph, &error);
+  return recording;
+}
+
 template std::string CompareWithTruth(const Recording<PoseGraph2>&);
 template std::string CompareWithTruth(const Recording<PoseGraph3>&);
 template struct Recording<PoseGraph2>;
