@@ -28,6 +28,7 @@
 #include "examples/support/plot.h"
 #include "examples/support/solve.h"
 #include "examples/support/table.h"
+#include "examples/support/verdict.h"
 #include "examples/support/vision/image.h"
 #include "examples/support/vision/image_model.h"
 
@@ -287,6 +288,20 @@ Score Judge(const std::string& name, const std::vector<Pair>& pairs, std::vector
   return score;
 }
 
+// Root mean squares of the rows of all images, in grey levels.
+std::vector<double> ErrorsOfRows(const std::vector<Pair>& pairs, const Score& score) {
+  std::vector<double> errors;
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    const Image &image = score.images[i], &clean = pairs[i].clean;
+    for (int y = 0; y < clean.height; ++y) {
+      double sum = 0.0;
+      for (int x = 0; x < clean.width; ++x) sum += std::pow(image.at(x, y) - clean.at(x, y), 2);
+      errors.push_back(std::sqrt(sum / clean.width));
+    }
+  }
+  return errors;
+}
+
 // All filters, large for the eye, each from black to white.
 Image Gallery(const Prior& prior) {
   constexpr int kScale = 16, kColumns = 8, kCell = kScale * FieldsOfExperts::kSize + 8;
@@ -434,6 +449,10 @@ int Run() {
     scores.push_back(judge(learned[k].prior.name, learned[k].prior, best.images));
   }
 
+  // What a user has without learning is total variation, by the best weight for these very images.
+  const bilevel::Verdict verdict = bilevel::JudgeLearned(
+      {}, ErrorsOfRows(tests, best), ErrorsOfRows(tests, scores[4]), &learned[2].summary);
+  examples::Print(verdict);
   std::printf("\nPSNR [dB] of unseen images\n\n");
   std::vector<std::string> header = {""};
   for (const Score& s : scores) header.push_back(s.name);
@@ -481,14 +500,16 @@ int Run() {
         ok = false;
       }
     }
-    ok = examples::WriteFile(FLAGS_out + "_prior.h", Paste(learned[2].prior)) && ok;
-    std::printf("To paste, filters and weights: %s_prior.h\n", FLAGS_out.c_str());
+    if (verdict.kind == bilevel::Verdict::kUseLearned) {
+      ok = examples::WriteFile(FLAGS_out + "_prior.h", Paste(learned[2].prior)) && ok;
+      std::printf("To paste, filters and weights: %s_prior.h\n", FLAGS_out.c_str());
+    }
   }
   std::printf("%.0f s in all.\n", Now() - begin);
 
   examples::Json json;
   json.Add("drawn", drawn ? 1 : 0).Add("gain", gain).Add("gain_of_weights", gain_of_weights);
-  json.Add("seconds", Now() - begin);
+  json.Add("seconds", Now() - begin).Add("verdict", examples::ToJson(verdict));
   for (const Score& s : scores) {
     json.Add(s.name, examples::Json().Add("psnr", s.mean_psnr).Add("ssim", s.mean_ssim));
   }
@@ -522,7 +543,7 @@ int Run() {
     }
     ok = examples::Plot(FLAGS_plot, "Learned priors for denoising", {convergence, unseen}) && ok;
   }
-  return ok ? 0 : 1;
+  return examples::ExitCode(ok, verdict);
 }
 
 }  // namespace

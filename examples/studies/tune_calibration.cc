@@ -34,6 +34,7 @@
 #include "examples/support/plot.h"
 #include "examples/support/solve.h"
 #include "examples/support/table.h"
+#include "examples/support/verdict.h"
 #include "examples/support/vision/calibration.h"
 
 DEFINE_string(corners,
@@ -450,6 +451,7 @@ class Study {
   void PrintTerms();
   void MeasureNoise();
   void Paste();
+  void PrintLines() const;
   void Write(double seconds);
   examples::Panel ErrorsByView() const;
   examples::Panel RadialDistortion() const;
@@ -458,6 +460,13 @@ class Study {
 
   bool is_kept(int group) const {
     return std::find(kept_.begin(), kept_.end(), group) != kept_.end();
+  }
+  std::vector<double> ErrorsOfViews(const Choice& choice) const {
+    std::vector<double> errors;
+    for (const int v : all_) {
+      errors.push_back(std::sqrt(choice.by_view[v] / (partitions_ * NumCorners(data_, {v}))));
+    }
+    return errors;
   }
   double Rms(const Choice& choice) const { return choice.Rms(num_corners_ * partitions_); }
   int num_views() const { return static_cast<int>(all_.size()); }
@@ -474,6 +483,7 @@ class Study {
   double best_rms_ = HUGE_VAL;  // Of the usual ones, in hindsight.
   std::string best_name_;
   Change to_best_;
+  bilevel::Verdict verdict_;
 
   Learned learned_;                       // From all views,
   Calibration calibration_, paste_;       // all terms under its priors, and those kept alone.
@@ -494,7 +504,7 @@ int Study::Run() {
   MeasureNoise();
   Paste();
   Write(Now() - begin);
-  return ok_ ? 0 : 1;
+  return examples::ExitCode(ok_, verdict_);
 }
 
 bool Study::Read() {
@@ -572,6 +582,14 @@ void Study::CompareOnOuterFolds() {
 }
 
 void Study::PrintComparison() {
+  // A view's error is the mean of all its corners: ten views tell something.
+  bilevel::VerdictOptions options;
+  options.num_errors_a_block = 1;
+  options.fewest_errors = 10;
+  verdict_ = bilevel::JudgeLearned(
+      options, ErrorsOfViews(choices_.back()), ErrorsOfViews(learned_choice_), nullptr);
+  examples::Print(verdict_);
+  std::printf("Before: %s free, as OpenCV has it.\n", choices_.back().name.c_str());
   std::printf(
       "\nViews of outer folds, which neither calibration nor learning has seen: RMS reprojection "
       "[px]\n\n");
@@ -713,6 +731,19 @@ void Study::Paste() {
     if (is_kept(g)) free.insert(free.end(), kGroupTerms[g].begin(), kGroupTerms[g].end());
   }
   ok_ = Calibrate(data_, all_, &learned_.x, &free, &paste_) && ok_;
+  if (verdict_.kind == bilevel::Verdict::kUseLearned) PrintLines();
+  const double learned_rms = Rms(learned_choice_);
+  std::printf(
+      "\nBest of the usual choices on unseen views, in hindsight: %s, %.5f px, %+.2f %% (standard "
+      "error %.2f %%)\nto the learned %.5f px.\n",
+      best_name_.c_str(),
+      best_rms_,
+      100.0 * (best_rms_ / learned_rms - 1.0),
+      100.0 * to_best_.error,
+      learned_rms);
+}
+
+void Study::PrintLines() const {
   std::printf("\nTo paste, the kept terms alone (OpenCV's order k1 k2 p1 p2 k3):\n\n");
   for (int side = 0; side < 2; ++side) {
     const Intrinsics& k = paste_.k[side];
@@ -731,15 +762,6 @@ void Study::Paste() {
         d[3],
         d[4]);
   }
-  const double learned_rms = Rms(learned_choice_);
-  std::printf(
-      "\nBest of the usual choices on unseen views, in hindsight: %s, %.5f px, %+.2f %% (standard "
-      "error %.2f %%)\nto the learned %.5f px.\n",
-      best_name_.c_str(),
-      best_rms_,
-      100.0 * (best_rms_ / learned_rms - 1.0),
-      100.0 * to_best_.error,
-      learned_rms);
 }
 
 void Study::Write(double seconds) {
@@ -756,6 +778,7 @@ void Study::Write(double seconds) {
       .Add("outliers_from", std::exp(learned_.x.log_tail))
       .Add("left_focal", paste_.k[0][0])
       .Add("left_k1", paste_.d[0][0])
+      .Add("verdict", examples::ToJson(verdict_))
       .Add("terms", verdicts_)
       .AddRaw("summary", learned_.summary.Json());
   ok_ = examples::WriteFile(FLAGS_summary_json, json.ToString()) && ok_;
@@ -770,11 +793,8 @@ void Study::Write(double seconds) {
 examples::Panel Study::ErrorsByView() const {
   examples::Panel bars{"Unseen views, by view", "view", "RMS reprojection [px]"};
   for (const Choice* choice : {&choices_[1], &choices_[4], &learned_choice_}) {
-    examples::Series series{choice->name, "linespoints", {}, {}};
-    for (const int v : all_) {
-      series.x.push_back(v + 1);
-      series.y.push_back(std::sqrt(choice->by_view[v] / (partitions_ * NumCorners(data_, {v}))));
-    }
+    examples::Series series{choice->name, "linespoints", {}, ErrorsOfViews(*choice)};
+    for (const int v : all_) series.x.push_back(v + 1);
     bars.series.push_back(series);
   }
   return bars;
