@@ -49,7 +49,11 @@ DEFINE_int32(share, 1, "neighbouring cameras that share a noise level, with --pe
 DEFINE_double(prior, 0.5, "standard deviation of log noise expected among cameras; 0: no prior");
 DEFINE_int32(simplex, 40, "lower solves for Nelder and Mead's simplex, with --per_camera");
 DEFINE_string(write, "", "write the scene, adjusted with all observations, to this BAL file");
-DEFINE_double(start, 10.0, "the Cauchy scale to start from, in pixels");
+DEFINE_bool(safe,
+            true,
+            "learn the Cauchy scale by the rule that does not lose (LearnSafely, from 1 px); "
+            "--nosafe: by the score alone");
+DEFINE_double(start, 10.0, "--nosafe: the Cauchy scale to start from, in pixels");
 DEFINE_bool(grid, true, "search 13 scales from 0.1 to 100 px as well");
 DEFINE_int32(seed, 0, "of the split into training, validation and test");
 DEFINE_bool(progress, false, "print the iterations");
@@ -61,6 +65,7 @@ using examples::Now;
 using Sets = std::vector<std::vector<bilevel::HeldOutResidual>>;
 
 constexpr double kNoLoss = 1e8;  // Pixels: a Cauchy loss of this scale is the square itself.
+constexpr double kByHand = 1.0;  // A Cauchy scale [px].
 constexpr char kFree[] = "-";
 
 bool ByTrack() { return FLAGS_holdout == "track"; }
@@ -561,6 +566,7 @@ class Study {
  private:
   bool Read();
   bool SolveWithoutLoss();
+  void LearnSafely();
   void LearnCauchy();
   bool LearnBarron();
   bool LearnCameraNoise();
@@ -613,7 +619,7 @@ int Study::Run() {
   if (!Read() || !SolveWithoutLoss()) return 1;
   LearnCauchy();
   if (learned_.solved && !(FLAGS_per_camera ? LearnCameraNoise() : LearnBarron())) return 1;
-  by_hand_ = SolveAt("Cauchy set by hand", 1.0);
+  by_hand_ = SolveAt("Cauchy set by hand", kByHand);
   if (noise_.learned.solved && FLAGS_simplex > 0) noise_.SearchWithSimplex(&memory_);
   if (FLAGS_grid) SearchGrid();
   PrintVerdict();
@@ -674,10 +680,30 @@ void Report(const Result& result) {
   if (!result.solved) std::printf("FAILURE: %s.\n", result.message.c_str());
 }
 
+void Study::LearnSafely() {
+  const double begin = Now();
+  bilevel::SafeLearningOptions options;
+  options.solver = cauchy_level_.SolverOptions();
+  options.start_y = [this] { graduation_->Begin(std::exp(log_scale_)); };
+  const bilevel::SafeLearning safe = bilevel::LearnSafely(options, &cauchy_level_.problem);
+  std::printf("The rule that does not lose: %s\n", safe.message.c_str());
+  learned_ = cauchy_level_.Solve("learned Cauchy", 0, memory_);
+  learned_.solved = learned_.solved && safe.ok;
+  if (!safe.ok) learned_.message = safe.message;
+  learned_.seconds = Now() - begin;
+  learned_.lower_solves = safe.counts.cold_solves + safe.counts.warm_solves;
+  learned_.factorizations = safe.counts.factorizations;
+}
+
 void Study::LearnCauchy() {
-  graduation_->Begin(FLAGS_start);
-  std::printf("\nLearning a Cauchy loss from %g px.\n", FLAGS_start);
-  learned_ = cauchy_level_.Solve("learned Cauchy", 50, memory_);
+  const double start = FLAGS_safe ? kByHand : FLAGS_start;
+  graduation_->Begin(start);
+  std::printf("\nLearning a Cauchy loss from %g px.\n", start);
+  if (FLAGS_safe) {
+    LearnSafely();
+  } else {
+    learned_ = cauchy_level_.Solve("learned Cauchy", 50, memory_);
+  }
   graduation_seconds_ = graduation_->seconds();
   graduation_solves_ = graduation_->num_solves();
   learned_log_scale_ = log_scale_;

@@ -24,7 +24,7 @@ find_data
 graphs=$BILEVEL_DATA_DIR/posegraph poses=$BILEVEL_DATA_DIR/kitti_poses
 build tune_pose_graph
 build tune_range_slam
-out=build/benchmarks/pairs
+out=build/benchmarks/pairs seconds=300
 mkdir -p "$out"
 : >"$out/rows.tsv"
 
@@ -51,17 +51,20 @@ row() {
   local name=$1 verdict=$2 rule=$3 json=$4 plain=$5 key
   local fields=("$name" "$(value "$json" "" loops)")
   for key in before learned low high verdict; do fields+=("$(value "$json" "$verdict" "$key")"); done
-  fields+=("$(value "$plain" "$verdict" learned)" "$(value "$json" "" "$rule" | sed 's/\\n.*The rule/ The rule/')")
+  fields+=("$([[ ! -f $plain ]] || value "$plain" "$verdict" learned)" "$(value "$json" "" "$rule" | sed 's/\\n.*The rule/ The rule/')")
   (IFS=$'\t'; echo "${fields[*]}") | tee -a "$out/rows.tsv" | cut -f 1-8
 }
+# The score alone does not end in time where a graph of thousands of poses has false loops.
 run() {
   rm -f "$1"
-  timeout 900 "${@:2}" --summary_json="$1" >"$1.log" 2>&1 || (($? == 3 || $? == 4)) || { say "FAILED: ${*:2}, see $1.log"; return 1; }
+  timeout "$seconds" "${@:2}" --summary_json="$1" >"$1.log" 2>&1 || (($? == 3 || $? == 4)) ||
+    { say "FAILED or over in $seconds s: ${*:2}, see $1.log"; return 1; }
 }
 learn() {
   local name=$1 json=$out/${1//[^A-Za-z0-9]/_}
   shift
-  run "$json.json" "$@" && run "$json.plain.json" "$@" --nosafe || return 0
+  run "$json.json" "$@" || return 0
+  run "$json.plain.json" "$@" --nosafe || true
   row "$name" verdict rule "$json.json" "$json.plain.json"
   [[ $1 != *tune_range_slam ]] ||
     row "$name, calibrated" verdict_calibrated rule_calibrated "$json.json" "$json.plain.json"
@@ -96,19 +99,21 @@ for train in Plaza1 Plaza2; do
 done
 
 table=$out/table.md
-awk -F '\t' '
-  { ratio = $4 / $3; alone = $8 / $3; sum += ratio; sum_alone += alone; ++n
+awk -F '\t' -v seconds="$seconds" '
+  { ratio = $4 / $3; sum += ratio; ++n
     if (ratio > worst) { worst = ratio; where = $1 }
+    lost += ratio > 1.05
+    ended = $8 != ""; alone = ended ? $8 / $3 : 1
+    if (ended) { sum_alone += alone; ++n_alone; lost_alone += alone > 1.05 }
     if (alone > worst_alone) { worst_alone = alone; where_alone = $1 }
-    lost += ratio > 1.05; lost_alone += alone > 1.05
-    rows[n] = sprintf("| %s | %s | %.4g | %.4g | %+.1f %% | %+.3g to %+.3g | %s | %+.1f %% |", $1, $2 == "" ? "-" : $2, \
-                      $3, $4, 100 * (ratio - 1), $5, $6, $7, 100 * (alone - 1))
+    rows[n] = sprintf("| %s | %s | %.4g | %.4g | %+.1f %% | %+.3g to %+.3g | %s | %s |", $1, $2 == "" ? "-" : $2, \
+                      $3, $4, 100 * (ratio - 1), $5, $6, $7, ended ? sprintf("%+.1f %%", 100 * (alone - 1)) : "not in " seconds " s")
     if (alone < 0.95 * ratio) forgone[++m] = sprintf("- %s: %+.1f %% by the score alone. %s", $1, 100 * (alone - 1), $9)
   }
   END {
     printf "Of %d, the rule loses more than 5 %% on %d (worst: %+.1f %%, %s), the score alone on %d (worst: %+.1f %%, %s). ", \
       n, lost, 100 * (worst - 1), where, lost_alone, 100 * (worst_alone - 1), where_alone
-    printf "Mean of learned / before: %.3f by the rule, %.3f by the score alone.\n\n", sum / n, sum_alone / n
+    printf "Mean of learned / before: %.3f by the rule, %.3f by the score alone.\n\n", sum / n, sum_alone / n_alone
     print "| learned on, tested on, false loops | loops | before [m] | learned [m] | change | 95 % interval | verdict | by the score alone |"
     print "|---|---|---|---|---|---|---|---|"
     for (i = 1; i <= n; ++i) print rows[i]

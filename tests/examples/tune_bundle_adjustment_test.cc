@@ -15,11 +15,13 @@
 namespace bilevel {
 namespace {
 
-std::string RunOn(const std::string& scene, const std::string& flags) {
+std::string RunOn(const std::string& scene,
+                  const std::string& flags,
+                  const char* rule = "--nosafe ") {
   const std::string out = testing::TempDir() + "tune_bundle_adjustment";
   const std::string command = "'" + ExamplePath("tune_bundle_adjustment") + "' '" + scene + "' " +
-                              flags + " --summary_json='" + out + ".json' --trace_csv='" + out +
-                              ".csv'";
+                              rule + flags + " --summary_json='" + out + ".json' --trace_csv='" +
+                              out + ".csv'";
   EXPECT_TRUE(EndsWithVerdict(command)) << command;
   return ReadText(out + ".json");
 }
@@ -127,6 +129,15 @@ TEST(TuneBundleAdjustment, NoiseOfCamerasIsRecovered) {
     ASSERT_TRUE(examples::ReadScene(adjusted, &back, &error)) << error;
     EXPECT_EQ(back.observations.size(), static_cast<size_t>(kCameras * kPoints));
   }
+}
+
+// By default the scale by hand is left only where validation tells.
+TEST(TuneBundleAdjustment, TheSafeRule) {
+  if (ExamplePath("tune_bundle_adjustment").empty()) GTEST_SKIP() << "the examples were not built";
+  const std::string json = RunOn(SimulatedScene(), "--nogrid", "");
+  EXPECT_EQ(JsonNumber(json, "cauchy", "solved"), 1);
+  EXPECT_LE(JsonNumber(json, "cauchy", "validation"), JsonNumber(json, "by_hand", "validation"));
+  EXPECT_LE(JsonNumber(json, "cauchy", "test"), 1.05 * JsonNumber(json, "by_hand", "test"));
 }
 
 // Without a prior, noise and scale have a common factor that no estimate depends on.
