@@ -61,7 +61,7 @@ class Learner {
   bool Begin(bool* any);
   void CountErrors();
 
-  bool Score(const Values& x, const std::vector<int>& recordings, Values* f) {
+  bool Score(Values* x, const std::vector<int>& recordings, Values* f) {
     return recordings_.Score(x, recordings, f) || Fail(recordings_.message());
   }
   double LogF(const std::vector<int>& recordings, const Values& f) const;
@@ -159,7 +159,7 @@ double Learner::LogPrior(const Values& x) const {
 
 bool Learner::Maximize(const std::vector<int>& recordings, Values* x, Values* f) {
   *x = *centre_;
-  if (!Score(*x, recordings, f)) return false;
+  if (!Score(x, recordings, f)) return false;
   double least = LogF(recordings, *f) + LogPrior(*x);
   // Where a recording has no error left, there is nothing more to learn from it.
   for (int round = 0; round < kMostRounds && std::isfinite(least); ++round) {
@@ -171,7 +171,7 @@ bool Learner::Maximize(const std::vector<int>& recordings, Values* x, Values* f)
     }
     result_.summary = recordings_.summary();
     recordings_.x().ReadUser(there.data());
-    if (!Score(there, recordings, &f_there)) return false;
+    if (!Score(&there, recordings, &f_there)) return false;
     const double objective = LogF(recordings, f_there) + LogPrior(there);
     const double gain = least - objective;
     if (!(gain > 0.0)) break;
@@ -230,7 +230,7 @@ bool Learner::LeaveEachOut() {
       if (other != r) others.push_back(other);
     }
     Values x, f;
-    if (!Maximize(others, &x, &f) || !Score(x, {r}, &f)) return false;
+    if (!Maximize(others, &x, &f) || !Score(&x, {r}, &f)) return false;
     result_.log_ratios.push_back(std::log(f[0] / f_base_[r]));
   }
   return true;
@@ -330,10 +330,10 @@ void Learner::CountErrors() {
 
 bool Learner::Begin(bool* any) {
   *any = false;
-  result_.learned = result_.centre;
-  if (!Score(result_.before, all_, &f_before_) || !Score(result_.centre, all_, &f_centre_)) {
+  if (!Score(&result_.before, all_, &f_before_) || !Score(&result_.centre, all_, &f_centre_)) {
     return false;
   }
+  result_.learned = result_.centre;
   CountErrors();
   centre_loses_ = LogF(all_, f_before_) < LogF(all_, f_centre_);
   f_base_ = centre_loses_ ? f_before_ : f_centre_;
@@ -376,7 +376,7 @@ bool Learner::Learn() {
   }
   result_.message += DescribeMoves() + ".";
   Values f;
-  if (!Score(answer, all_, &f)) return false;
+  if (!Score(&answer, all_, &f)) return false;
   if (result_.learned == result_.centre) result_.summary = recordings_.summary();
   return true;
 }

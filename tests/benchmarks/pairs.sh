@@ -56,15 +56,15 @@ row() {
 }
 # The score alone does not end in time where a graph of thousands of poses has false loops.
 run() {
-  rm -f "$1"
-  timeout "$seconds" "${@:2}" --summary_json="$1" >"$1.log" 2>&1 || (($? == 3 || $? == 4)) ||
-    { say "FAILED or over in $seconds s: ${*:2}, see $1.log"; return 1; }
+  rm -f "$2"
+  timeout "$1" "${@:3}" --summary_json="$2" >"$2.log" 2>&1 || (($? == 3 || $? == 4)) ||
+    { say "FAILED or not over in $1 s: ${*:3}, see $2.log"; return 1; }
 }
 learn() {
   local name=$1 json=$out/${1//[^A-Za-z0-9]/_}
   shift
-  run "$json.json" "$@" || return 0
-  run "$json.plain.json" "$@" --nosafe || true
+  run 900 "$json.json" "$@" || return 0
+  run "$seconds" "$json.plain.json" "$@" --nosafe || true
   row "$name" verdict rule "$json.json" "$json.plain.json"
   [[ $1 != *tune_range_slam ]] ||
     row "$name, calibrated" verdict_calibrated rule_calibrated "$json.json" "$json.plain.json"

@@ -317,7 +317,7 @@ TEST(SafeLearning, StartsWhereTheUsersProgramDoes) {
   const SafeLearning result = LearnSafely(options, &problem);
   ASSERT_TRUE(result.ok) << result.message;
   EXPECT_NEAR(y, 1.0, 0.05);
-  EXPECT_GE(num_starts, 2);
+  EXPECT_GE(num_starts, 1);
 }
 
 // Nothing is better than no error at all.

@@ -36,8 +36,8 @@ class Recordings {
   void SetWeights(const std::vector<int>& recordings, const Values& weights);
   bool SolveWith(int max_num_iterations);
   /// f of recordings at x, each by a lower solve from the user's start, its fitted blocks at their
-  /// best. x and y stay in the user's memory.
-  bool Score(const Values& x, const std::vector<int>& recordings, Values* f);
+  /// best, which *x gets. *x and y stay in the user's memory, and are not looked for twice.
+  bool Score(Values* x, const std::vector<int>& recordings, Values* f);
   /// Weights as they were; with `values` x and y, too.
   void Restore(bool values);
 
@@ -59,6 +59,8 @@ class Recordings {
   std::unique_ptr<Program> program_;  // For the user's memory of x and y.
   std::vector<Scenario*> scenarios_;
   Values weights_before_, x_before_, y_before_;
+  std::vector<int> scored_;  // Of the last score, as long as y is its.
+  Values scored_x_, scored_f_;
   Scenario* prior_ = nullptr;
   std::string message_;
   Solver::Summary summary_;
