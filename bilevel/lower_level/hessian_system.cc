@@ -297,11 +297,6 @@ bool HessianSystem::Solve(const Matrix& b, Matrix* x) {
   return true;
 }
 
-double HessianSystem::NullSpaceShare(const Vector& b) const {
-  const double norm = b.norm();
-  return norm > 0.0 && null_space_.cols() > 0 ? (null_space_.transpose() * b).norm() / norm : 0.0;
-}
-
 std::string HessianSystem::NullSpaceBlocks() const {
   return NameBlocks(*y_, 1.0, [&](const Space::Block& block) {
     return null_space_.middleRows(block.tangent_offset, block.tangent_size).squaredNorm();

@@ -55,8 +55,6 @@ class HessianSystem {
   bool SquaredNorm(const Vector& b, Vector* x, double* squared);
   /// "points 3 and 7": the blocks the null space lives on.
   std::string NullSpaceBlocks() const;
-  /// |N'b| / |b|.
-  double NullSpaceShare(const Vector& b) const;
   /// Eigenvalues of the scaled matrix either side of the cut; 0 where H is regular.
   double largest_null_eigenvalue() const { return largest_null_; }
   double smallest_kept_eigenvalue() const { return smallest_kept_; }

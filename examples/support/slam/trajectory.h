@@ -10,9 +10,8 @@ namespace examples {
 
 /// A trajectory between blanks or commas, in the format that its first line's columns tell:
 ///
-///   12  KITTI, a 3 x 4 matrix [R t] row after row, of the camera (z ahead, x right, y down) or of
-///   a
-///       body with z up: z is ahead where it goes most along it, and up where it goes least
+///   12  KITTI, a 3 x 4 matrix [R t] row after row, of the camera (z ahead, x right, y down) or
+///       of a body with z up: z is ahead where it goes most along it, and up where least
 ///    8  TUM, time tx ty tz qx qy qz qw; 9 as rtabmap has it, with an id that is not used
 ///   17  EuRoC, time tx ty tz qw qx qy qz and nine columns that are not used
 ///    3  in the plane, x y heading
