@@ -71,6 +71,14 @@ void Scenario::AddTerm(Level level,
       level, term ? std::make_unique<FirstOrderTerm>(std::move(term)) : nullptr, {{values, size}});
 }
 
+void Scenario::AddLowerEquality(ceres::CostFunction* h, const std::vector<double*>& blocks) {
+  lower_constraints_.push_back({h, blocks, false});
+}
+
+void Scenario::AddLowerInequality(ceres::CostFunction* c, const std::vector<double*>& blocks) {
+  lower_constraints_.push_back({c, blocks, true});
+}
+
 void Scenario::SetEvaluationCallback(Level level, ceres::EvaluationCallback* callback) {
   (level == Level::kUpper ? upper_callback_ : lower_callback_) = callback;
 }
@@ -87,6 +95,7 @@ Problem::~Problem() {
   std::unordered_set<const ceres::LossFunction*> losses;
   std::unordered_set<const ceres::Manifold*> manifolds;
   for (const auto& scenario : scenarios_) {
+    for (const auto& constraint : scenario->lower_constraints_) costs.insert(constraint.cost);
     for (ceres::Problem* problem : {scenario->own_upper_.get(), scenario->own_lower_.get()}) {
       if (!problem) continue;
       std::vector<ceres::ResidualBlockId> residuals;

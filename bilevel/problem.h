@@ -54,6 +54,23 @@ class Scenario {
   /// second derivatives are differenced.
   void AddTerm(Level level, std::unique_ptr<ceres::FirstOrderFunction> term, double* values);
 
+  /// Constraints of the lower level: y in argmin { g(x, y) : h(x, y) = 0, c(x, y) <= 0 }, every row
+  /// of a ceres::CostFunction being one, over blocks of y, x and constants as in AddResidualBlock.
+  /// What is in no residual block and not declared upper is a block of y here too. Second
+  /// derivatives are exact by bilevel::AutoDiffCostFunction, else differenced. Owned by the
+  /// problem. Messages number them by kind, from 0, in the order of these calls.
+  void AddLowerEquality(ceres::CostFunction* h, const std::vector<double*>& blocks);
+  void AddLowerInequality(ceres::CostFunction* c, const std::vector<double*>& blocks);
+  template <typename... Blocks>
+  void AddLowerEquality(ceres::CostFunction* h, double* block, Blocks*... blocks) {
+    AddLowerEquality(h, std::vector<double*>{block, blocks...});
+  }
+  template <typename... Blocks>
+  void AddLowerInequality(ceres::CostFunction* c, double* block, Blocks*... blocks) {
+    AddLowerInequality(c, std::vector<double*>{block, blocks...});
+  }
+  int num_lower_constraints() const { return static_cast<int>(lower_constraints_.size()); }
+
   /// Ceres 2.1 cannot be asked for a problem's callback: name it here too. Evaluation of that
   /// level is then serial and writes through to the user's memory, which is restored afterwards.
   /// Not owned.
@@ -78,7 +95,13 @@ class Scenario {
   std::unique_ptr<ceres::Problem> own_upper_, own_lower_;
   ceres::Problem* upper_;
   ceres::Problem* lower_;
+  struct Constraint {
+    ceres::CostFunction* cost;
+    std::vector<double*> blocks;
+    bool is_inequality;
+  };
   std::vector<Term> upper_terms_, lower_terms_;
+  std::vector<Constraint> lower_constraints_;
   std::unordered_map<ceres::ResidualBlockId, double> sampling_weights_;
   ceres::EvaluationCallback* upper_callback_ = nullptr;
   ceres::EvaluationCallback* lower_callback_ = nullptr;
@@ -133,6 +156,22 @@ class Problem {
                std::unique_ptr<Objective> term,
                std::vector<Scenario::TermBlock> blocks);
   void AddTerm(Level level, std::unique_ptr<ceres::FirstOrderFunction> term, double* values);
+
+  /// Of the first scenario; see Scenario.
+  void AddLowerEquality(ceres::CostFunction* h, const std::vector<double*>& blocks) {
+    scenarios_[0]->AddLowerEquality(h, blocks);
+  }
+  void AddLowerInequality(ceres::CostFunction* c, const std::vector<double*>& blocks) {
+    scenarios_[0]->AddLowerInequality(c, blocks);
+  }
+  template <typename... Blocks>
+  void AddLowerEquality(ceres::CostFunction* h, double* block, Blocks*... blocks) {
+    scenarios_[0]->AddLowerEquality(h, block, blocks...);
+  }
+  template <typename... Blocks>
+  void AddLowerInequality(ceres::CostFunction* c, double* block, Blocks*... blocks) {
+    scenarios_[0]->AddLowerInequality(c, block, blocks...);
+  }
 
   /// Of the first scenario; see Scenario.
   void SetSamplingWeight(ceres::ResidualBlockId residual_block, double weight) {

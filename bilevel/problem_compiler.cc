@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <optional>
 #include <unordered_set>
@@ -8,6 +9,7 @@
 #include "bilevel/internal/block_geometry.h"
 #include "bilevel/internal/check_against_ceres.h"
 #include "bilevel/internal/check_program.h"
+#include "bilevel/internal/lay_out_constraints.h"
 #include "bilevel/internal/true_jacobian.h"
 #include "bilevel/problem.h"
 #include "bilevel/program/level_function.h"
@@ -122,6 +124,7 @@ class ProblemCompiler {
     const Scenario& s;
     const std::string suffix;  // Of messages.
     std::vector<ceres::ResidualBlockId> lower_ids, upper_ids;
+    std::vector<LowerConstraint> constraints;
     std::unique_ptr<Program::Scenario> made = std::make_unique<Program::Scenario>();
   };
 
@@ -136,7 +139,10 @@ class ProblemCompiler {
       return Refuse("the weight" + draft.suffix + " is " + Number(s.weight_) +
                     "; it must be positive, or 0 to leave the scenario out");
     }
-    if (!AddLowerBlocks(&draft) || !AddLowerBlocksOfTerms(&draft)) return false;
+    if (!AddLowerBlocks(&draft) || !AddLowerBlocksOfTerms(&draft) ||
+        !AddLowerBlocksOfConstraints(&draft)) {
+      return false;
+    }
     if (made.y.blocks().empty()) {
       return Refuse("the lower level" + draft.suffix +
                     " has nothing to solve for: no variable parameter block");
@@ -145,12 +151,17 @@ class ProblemCompiler {
         std::make_unique<LevelFunction>(&program_->x, &made.y, "the lower problem" + draft.suffix);
     made.f =
         std::make_unique<LevelFunction>(&program_->x, &made.y, "the upper problem" + draft.suffix);
-    if (!CheckSamplingWeights(draft)) return false;
+    std::string complaint =
+        CheckSamplingWeights(s.sampling_weights_, {&draft.lower_ids, &draft.upper_ids});
+    if (!complaint.empty()) return Refuse(complaint + draft.suffix);
     if (!AddLowerResiduals(&draft) || !AddUpperResiduals(&draft)) return false;
     for (const Scenario::Term& term : s.lower_terms_) {
       if (!AddTerm(term, made.g.get())) return false;
     }
     if (!AddUpperTerms(&draft)) return false;
+    complaint =
+        LayOutConstraints(draft.constraints, &program_->x, draft.suffix, &*true_jacobians_, &made);
+    if (!complaint.empty()) return Refuse(complaint);
     made.g->SetCallback(s.lower_callback_);
     made.f->SetCallback(s.upper_callback_);
     made.g->Finish();
@@ -183,43 +194,47 @@ class ProblemCompiler {
   }
 
   bool AddLowerBlocksOfTerms(Draft* draft) {
-    const Scenario& s = draft->s;
-    const Space& y = draft->made->y;
-    for (const Scenario::Term& term : s.lower_terms_) {
+    for (const Scenario::Term& term : draft->s.lower_terms_) {
       if (!term.objective) {
         return Refuse("a general term of the lower problem" + draft->suffix + " is null");
       }
       for (const Scenario::TermBlock& block : term.blocks) {
-        if (!CheckTermBlock(block, s, *draft->made)) return false;
-        if (program_->x.Find(block.values) >= 0 || y.Find(block.values) >= 0 ||
-            (s.lower_->HasParameterBlock(block.values) &&
-             s.lower_->IsParameterBlockConstant(block.values))) {
-          continue;
-        }
-        const std::string name = problem_.NameOf(
-            block.values, "lower block " + std::to_string(y.blocks().size()) + draft->suffix);
-        if (!AddLower(s, block.values, block.size, name, draft->made.get())) return false;
+        if (!AddLowerBlock(block, "a general term", draft)) return false;
       }
     }
     return true;
   }
 
-  bool CheckSamplingWeights(const Draft& draft) {
-    const auto& weights = draft.s.sampling_weights_;
-    size_t num_weights = 0;
-    for (const auto* ids : {&draft.lower_ids, &draft.upper_ids}) {
-      for (ceres::ResidualBlockId id : *ids) num_weights += weights.count(id);
-    }
-    if (num_weights != weights.size()) {
-      return Refuse("a sampling weight was given to a residual block that is not in the problem" +
-                    draft.suffix);
-    }
-    for (const auto& [id, weight] : weights) {
-      if (weight > 0.0) continue;
-      return Refuse("a residual block has the sampling weight " + Number(weight) +
-                    ": it must be positive" + draft.suffix);
+  bool AddLowerBlocksOfConstraints(Draft* draft) {
+    std::array<int, 2> count = {0, 0};
+    for (const Scenario::Constraint& c : draft->s.lower_constraints_) {
+      const std::string kind = c.is_inequality ? "inequality " : "equality ";
+      const std::string name =
+          kind + std::to_string(count[c.is_inequality]++) + " of the lower problem" + draft->suffix;
+      draft->constraints.push_back({c.cost, c.blocks, c.is_inequality, name});
+      const std::string complaint = CheckConstraint(draft->constraints.back());
+      if (!complaint.empty()) return Refuse(complaint);
+      for (size_t i = 0; i < c.blocks.size(); ++i) {
+        const int size = c.cost->parameter_block_sizes()[i];
+        if (!AddLowerBlock({c.blocks[i], size}, name, draft)) return false;
+      }
     }
     return true;
+  }
+
+  // Of what is no residual block, called `where`.
+  bool AddLowerBlock(const Scenario::TermBlock& block, const std::string& where, Draft* draft) {
+    const Scenario& s = draft->s;
+    const Space& y = draft->made->y;
+    if (!CheckTermBlock(block, where, s, *draft->made)) return false;
+    if (program_->x.Find(block.values) >= 0 || y.Find(block.values) >= 0 ||
+        (s.lower_->HasParameterBlock(block.values) &&
+         s.lower_->IsParameterBlockConstant(block.values))) {
+      return true;
+    }
+    const std::string name = problem_.NameOf(
+        block.values, "lower block " + std::to_string(y.blocks().size()) + draft->suffix);
+    return AddLower(s, block.values, block.size, name, draft->made.get());
   }
 
   bool AddLowerResiduals(Draft* draft) {
@@ -278,7 +293,7 @@ class ProblemCompiler {
       }
       const std::string where = "a general term of " + f.name();
       for (const Scenario::TermBlock& block : term.blocks) {
-        if (!CheckTermBlock(block, draft->s, *draft->made) ||
+        if (!CheckTermBlock(block, "a general term", draft->s, *draft->made) ||
             !CheckUpperArgument(draft->s, block.values, *draft->made, where)) {
           return false;
         }
@@ -311,30 +326,13 @@ class ProblemCompiler {
   }
 
   bool CheckTermBlock(const Scenario::TermBlock& block,
+                      const std::string& where,
                       const Scenario& s,
                       const Program::Scenario& scenario) {
-    if (!block.values || block.size <= 0) {
-      return Refuse("a general term was given a null or empty parameter block");
-    }
-    for (ceres::Problem* problem : {s.lower_, s.upper_}) {
-      if (problem->HasParameterBlock(block.values) &&
-          problem->ParameterBlockSize(block.values) != block.size) {
-        return Refuse(problem_.NameOf(block.values, "a block") + " of a general term has size " +
-                      std::to_string(block.size) + " there and " +
-                      std::to_string(problem->ParameterBlockSize(block.values)) +
-                      " in a ceres::Problem");
-      }
-    }
-    const Space* const spaces[] = {&program_->x, &scenario.y};
-    for (const Space* space : spaces) {
-      const int index = space->Find(block.values);
-      if (index >= 0 && space->blocks()[index].size != block.size) {
-        return Refuse(space->blocks()[index].name + " has size " +
-                      std::to_string(space->blocks()[index].size) + " but " +
-                      std::to_string(block.size) + " in a general term");
-      }
-    }
-    return true;
+    const std::string name = problem_.NameOf(block.values, "a block") + " of " + where;
+    const std::string complaint = CheckBlock(
+        block.values, block.size, name, {s.lower_, s.upper_}, {&program_->x, &scenario.y});
+    return complaint.empty() || Refuse(complaint);
   }
 
   bool CheckUpperArgument(const Scenario& s,
@@ -368,13 +366,7 @@ class ProblemCompiler {
     for (auto& scenario : program_->scenarios) {
       scenario->offset = program_->y.size();
       scenario->tangent_offset = program_->y.tangent_size();
-      for (const Space::Block& block : scenario->y.blocks()) {
-        program_->y.Add(block.user, block.size, block.manifold, block.name);
-      }
-      for (int j = 0; scenario->y.has_bounds() && j < scenario->y.tangent_size(); ++j) {
-        program_->y.SetBounds(
-            scenario->tangent_offset + j, scenario->y.LowerBound(j), scenario->y.UpperBound(j));
-      }
+      Append(scenario->y, &program_->y);
     }
   }
 

@@ -42,7 +42,9 @@ class Run {
   }
 
   void Solve() {
-    if (const std::string complaint = method_.Check(oracle_); !complaint.empty()) {
+    std::string complaint = method_.Check(oracle_);
+    if (complaint.empty()) complaint = CheckConstraints();
+    if (!complaint.empty()) {
       summary_.message = complaint;
       return;
     }
@@ -72,6 +74,13 @@ class Run {
   }
 
  private:
+  std::string CheckConstraints() const {
+    const std::string first = oracle_.program().FirstConstraint();
+    if (first.empty() || method_.TakesLowerConstraints()) return "";
+    return method_.name() + " knows no constraints of the lower level, as is " + first +
+           ": \"auto\", \"levenberg_marquardt\", \"lbfgs\" and \"projected_lbfgs\" do";
+  }
+
   // What the method says ended it is in Summary::message.
   Method::Outcome Minimize(State* state) {
     Method::Outcome outcome = Method::Outcome::kFailure;

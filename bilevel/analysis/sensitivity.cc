@@ -9,6 +9,7 @@
 #include "bilevel/analysis/internal/sensitivity_implementation.h"
 #include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/base/internal/thrown.h"
+#include "bilevel/lower_level/constrained_lower_solver.h"
 
 namespace bilevel {
 
@@ -57,9 +58,7 @@ bool Sensitivity::Implementation::Prepare(Problem* problem) {
   newton.fixed_blocks = options.fixed_blocks;
   Solver::Options solver_options;
   solver_options.num_threads = options.num_threads;
-  solver_options.lower_solver = [newton](Program* of) {
-    return std::make_unique<NewtonLowerSolver>(of, newton);
-  };
+  solver_options.lower_solver = [newton](Program* of) { return MakeNewtonLowerSolver(of, newton); };
   std::string error;
   prepared = PreparedProblem::Create(solver_options, needs, problem, &error);
   if (!prepared) return Fail(error);

@@ -92,6 +92,16 @@ bool Sensitivity::Implementation::Covariance(const LowerBlock& rows,
     block->setZero(rows.tangent_size, columns.tangent_size);
     return true;
   }
+  if (program->scenarios[rows.scenario]->constraints) {  // Of y within them.
+    const Space& space = program->scenarios[rows.scenario]->y;
+    const int first = space.blocks()[columns.block].tangent_offset;
+    const Matrix unit = Matrix::Identity(space.tangent_size(), space.tangent_size())
+                            .middleCols(first, columns.tangent_size);
+    Matrix solution;
+    if (!solver->SolveHessian(rows.scenario, unit, &solution)) return Fail(solver->message());
+    *block = solution.middleRows(space.blocks()[rows.block].tangent_offset, rows.tangent_size);
+    return true;
+  }
   InverseHessian* inverse;
   if (!GetInverse(rows.scenario, &inverse)) return false;
   return inverse->GetBlock(rows.block, columns.block, block) || Fail(inverse->message());

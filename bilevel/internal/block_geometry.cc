@@ -110,4 +110,14 @@ bool SetBounds(Space* space, int index, const ceres::Problem& problem, std::stri
   return true;
 }
 
+void Append(const Space& part, Space* whole) {
+  const int first = whole->tangent_size();
+  for (const Space::Block& block : part.blocks()) {
+    whole->Add(block.user, block.size, block.manifold, block.name);
+  }
+  for (int j = 0; part.has_bounds() && j < part.tangent_size(); ++j) {
+    whole->SetBounds(first + j, part.LowerBound(j), part.UpperBound(j));
+  }
+}
+
 }  // namespace bilevel

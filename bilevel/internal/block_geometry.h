@@ -34,6 +34,9 @@ bool SetBound(
 // Those that the ceres::Problem has for the block.
 bool SetBounds(Space* space, int block, const ceres::Problem& problem, std::string* error);
 
+// A part's blocks, with their bounds, behind those of the whole.
+void Append(const Space& part, Space* whole);
+
 }  // namespace bilevel
 
 #endif  // BILEVEL_INTERNAL_BLOCK_GEOMETRY_H_

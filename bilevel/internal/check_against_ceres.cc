@@ -163,7 +163,8 @@ std::string CheckRecordings(const Program& program, bool every_block) {
   for (const auto& s : program.scenarios) {
     Vector y(s->y.size());
     s->y.ReadUser(y.data());
-    for (const LevelFunction* level : {s->g.get(), s->f.get()}) {
+    for (const LevelFunction* level : {s->g.get(), s->constraints.get(), s->f.get()}) {
+      if (!level) continue;
       if (ceres::EvaluationCallback* callback = level->callback()) {
         NameThrown([&] { return "the evaluation callback of " + level->name(); },
                    [&] { callback->PrepareForEvaluation(false, true); });

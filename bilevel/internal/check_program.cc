@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/base/internal/vector_passes.h"
 #include "bilevel/program/level_evaluator.h"
 #include "bilevel/terms/learnable_loss.h"
@@ -39,7 +40,8 @@ std::string CheckUse(const Program& program, bool need_f) {
   for (size_t b = 0; b < program.x.blocks().size(); ++b) {
     bool used = false;
     for (const auto& s : program.scenarios) {
-      used = used || s->f->UsesX(static_cast<int>(b)) || s->g->UsesX(static_cast<int>(b));
+      used = used || s->f->UsesX(static_cast<int>(b)) || s->g->UsesX(static_cast<int>(b)) ||
+             (s->constraints && s->constraints->UsesX(static_cast<int>(b)));
     }
     if (used) continue;
     return program.x.blocks()[b].name +
@@ -63,7 +65,8 @@ std::string CheckValues(const Program& program) {
   for (const auto& s : program.scenarios) {
     Vector y(s->y.size()), gx(program.x.tangent_size()), gy(s->y.tangent_size());
     s->y.ReadUser(y.data());
-    for (const LevelFunction* function : {s->g.get(), s->f.get()}) {
+    for (const LevelFunction* function : {s->g.get(), s->constraints.get(), s->f.get()}) {
+      if (!function) continue;
       LevelEvaluator evaluator(function, nullptr);
       double value = 0.0;
       const std::vector<int> sums = function->DrawnFrom();
@@ -118,6 +121,45 @@ bool CheckTerm(const Objective& term,
   }
   if (!complaint.empty()) *error = name + ": " + complaint;
   return complaint.empty();
+}
+
+std::string CheckSamplingWeights(
+    const std::unordered_map<ceres::ResidualBlockId, double>& weights,
+    const std::vector<const std::vector<ceres::ResidualBlockId>*>& residual_blocks) {
+  size_t num_weights = 0;
+  for (const auto* ids : residual_blocks) {
+    for (ceres::ResidualBlockId id : *ids) num_weights += weights.count(id);
+  }
+  if (num_weights != weights.size()) {
+    return "a sampling weight was given to a residual block that is not in the problem";
+  }
+  for (const auto& [id, weight] : weights) {
+    if (weight > 0.0) continue;
+    return "a residual block has the sampling weight " + Number(weight) + ": it must be positive";
+  }
+  return "";
+}
+
+std::string CheckBlock(const double* values,
+                       int size,
+                       const std::string& name,
+                       const std::vector<const ceres::Problem*>& problems,
+                       const std::vector<const Space*>& spaces) {
+  if (!values || size <= 0) return name + " is a null or empty parameter block";
+  for (const ceres::Problem* problem : problems) {
+    if (!problem->HasParameterBlock(values) || problem->ParameterBlockSize(values) == size) {
+      continue;
+    }
+    return name + " has size " + std::to_string(size) + " there and " +
+           std::to_string(problem->ParameterBlockSize(values)) + " in a ceres::Problem";
+  }
+  for (const Space* space : spaces) {
+    const int index = space->Find(values);
+    if (index < 0 || space->blocks()[index].size == size) continue;
+    return name + " has size " + std::to_string(size) + " there, but " +
+           std::to_string(space->blocks()[index].size) + " as a block of x or y";
+  }
+  return "";
 }
 
 bool CheckProgram(const Program& program, bool need_f, std::string* error) {

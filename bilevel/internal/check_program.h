@@ -2,12 +2,14 @@
 #define BILEVEL_INTERNAL_CHECK_PROGRAM_H_
 
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "bilevel/program/program.h"
 #include "bilevel/program/space.h"
 #include "bilevel/terms/objective.h"
 #include "ceres/loss_function.h"
+#include "ceres/problem.h"
 
 namespace bilevel {
 
@@ -25,6 +27,20 @@ bool CheckTerm(const Objective& term,
                const std::vector<int>& sizes,
                const std::string& name,
                std::string* error);
+
+// Weights are those of residual blocks in these lists, and positive. Returns what is wrong, in the
+// beginning of a sentence, or nothing.
+std::string CheckSamplingWeights(
+    const std::unordered_map<ceres::ResidualBlockId, double>& weights,
+    const std::vector<const std::vector<ceres::ResidualBlockId>*>& residual_blocks);
+
+// The size of a block that no residual block has told, `name` being its and whose it is: that in
+// the problems and spaces that know it. Returns what is wrong, in a sentence, or nothing.
+std::string CheckBlock(const double* values,
+                       int size,
+                       const std::string& name,
+                       const std::vector<const ceres::Problem*>& problems,
+                       const std::vector<const Space*>& spaces);
 
 // What can only be said of the whole: blocks are apart in memory, something stands above (where
 // that is needed), all of x is used, and values and gradients are finite at the start. Evaluates f

@@ -3,9 +3,9 @@
 #include <utility>
 
 #include "bilevel/base/internal/thrown.h"
+#include "bilevel/lower_level/constrained_lower_solver.h"
 #include "bilevel/lower_level/many_starts_lower_solver.h"
 #include "bilevel/lower_level/newton_cg_lower_solver.h"
-#include "bilevel/lower_level/newton_lower_solver.h"
 
 namespace bilevel {
 namespace {
@@ -19,7 +19,7 @@ std::unique_ptr<LowerSolver> MakeOne(const Solver::Options& options, Program* pr
     matrix_free.tolerance = options.lower_tolerance;
     return std::make_unique<NewtonCgLowerSolver>(program, matrix_free);
   }
-  return std::make_unique<NewtonLowerSolver>(program, options.LowerSolverOptions());
+  return MakeNewtonLowerSolver(program, options.LowerSolverOptions());
 }
 
 }  // namespace
@@ -56,6 +56,12 @@ std::unique_ptr<PreparedProblem> PreparedProblem::Create(const Solver::Options& 
   const LowerSolver* const lower = prepared->lower_.get();
   if (!lower) return fail("options.lower_solver returned no lower solver");
   if (what = lower->CheckOptions(); !what.empty()) return fail(what);
+  const std::string constraint = prepared->program_->FirstConstraint();
+  if (!constraint.empty() && !lower->takes_constraints()) {
+    return fail("the lower level has constraints, as is " + constraint +
+                ", of which its lower solver knows nothing: ConstrainedLowerSolver does, the "
+                "default but where a general term is too long for a matrix");
+  }
   if (needs.derivative) {
     if (what = lower->WhyNoDerivative(); !what.empty()) return fail(what);
   }

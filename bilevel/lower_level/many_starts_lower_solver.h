@@ -33,6 +33,7 @@ class ManyStartsLowerSolver : public LowerSolver {
   ManyStartsLowerSolver(Program* program, const Make& make, const Options& options);
 
   std::string CheckOptions() const override;
+  bool takes_constraints() const override { return main_->takes_constraints(); }
   std::string WhyNoDerivative() const override { return main_->WhyNoDerivative(); }
   std::string WhyNoSecondDerivative() const override { return main_->WhyNoSecondDerivative(); }
   bool Solve(const Point& x, Point* y) override;

@@ -29,7 +29,8 @@ constexpr int kMoreIterations = 10;
 NewtonLowerSolver::NewtonLowerSolver(Program* program, const Options& options)
     : program_(program), options_(options), tolerance_(options.tolerance) {
   for (auto& scenario : program->scenarios) {
-    parts_.push_back(std::make_unique<PerScenario>(program, scenario.get()));
+    const int index = static_cast<int>(parts_.size());
+    parts_.push_back(std::make_unique<PerScenario>(program, scenario.get(), index));
   }
 }
 

@@ -62,11 +62,11 @@ class NewtonLowerSolver : public LowerSolver {
   const LowerSolverCounts& counts() const override { return counts_; }
 
   /// dy*/dx for some coordinates of x only, into columns().
-  bool ComputeColumns(int first, int count);
+  virtual bool ComputeColumns(int first, int count);
   const Matrix& columns() const { return dy_dx_; }
   /// After Differentiate: (d^2g/dy^2)^-1 b of one scenario, in the coordinates that no bound holds;
   /// b in its y's tangent space, any number of columns.
-  bool SolveHessian(int scenario, const Matrix& b, Matrix* x);
+  virtual bool SolveHessian(int scenario, const Matrix& b, Matrix* x);
   /// After Differentiate, until the next call of it or of Solve: one scenario's Hessian.
   HessianSystem& system(int scenario);
   /// After Differentiate: the decrement there, relative as Options::tolerance.
@@ -84,12 +84,13 @@ class NewtonLowerSolver : public LowerSolver {
   /// Coordinates of y at a bound, and those of them with a multiplier of about zero, where y* is
   /// only directionally differentiable.
   int num_active_bounds() const;
-  std::string weakly_active() const;
+  virtual std::string weakly_active() const;
 
- private:
+ protected:
   friend class DampedNewton;
   struct PerScenario;
-  bool SolvePart(PerScenario* part, const double* x, bool cold);
+  virtual bool SolvePart(PerScenario* part, const double* x, bool cold);
+  virtual bool DifferentiatePart(PerScenario* part, const Point& x, const Point& y);
   bool Reach(PerScenario* part, const double* x, bool cold);
   void ReachFromBeside(PerScenario* part, const double* x);
   bool Newton(PerScenario* part, const double* x, bool may_run_ceres);

@@ -20,29 +20,33 @@ constexpr double kLongStep = 1e3;
 bool NewtonLowerSolver::Differentiate(const Point& x, const Point& y) {
   have_dy_dx_ = false;
   message_.clear();
-  const auto differentiate = [&](PerScenario* part) {
-    const auto own = y.value().segment(part->scenario->offset, part->scenario->y.size());
-    const bool here = part->evaluated && part->x == x.value() && part->y.value() == own;
-    part->y.value() = own;
-    if (!here && !Evaluate(part, x.value().data())) return false;
-    FindActive(part);
-    Stopwatch watch(&part->counts.seconds_in_linear_algebra);
-    part->kept = part->PrepareSystem(options_.singular_handling, here && part->factorized);
-    part->factorized = false;  // The system may have damped it.
-    if (!part->kept || !std::exchange(part->unconfirmed, false)) return part->kept;
-    const double decrement = part->MeasuredDecrement();
-    const bool is_short = part->singular || part->RelativeStep() <= kLongStep * tolerance_;
-    if (is_short && decrement <= std::max(tolerance_ * part->Unit(), 100.0 * part->Rounding())) {
-      return true;
-    }
-    part->kept = false;
-    part->message = "y is not solved: its decrement is " + Scientific(decrement) +
-                    " by the Hessian at x, larger than an earlier one had it";
-    return false;
-  };
-  const PerScenario* failed = ForEachScenario(&program_->pool, parts_, &counts_, differentiate);
+  const PerScenario* failed =
+      ForEachScenario(&program_->pool, parts_, &counts_, [&](PerScenario* part) {
+        return DifferentiatePart(part, x, y);
+      });
   if (failed) message_ = failed->message;
   return !failed;
+}
+
+bool NewtonLowerSolver::DifferentiatePart(PerScenario* part, const Point& x, const Point& y) {
+  const auto own = y.value().segment(part->scenario->offset, part->scenario->y.size());
+  const bool here = part->evaluated && part->x == x.value() && part->y.value() == own;
+  part->y.value() = own;
+  if (!here && !Evaluate(part, x.value().data())) return false;
+  FindActive(part);
+  Stopwatch watch(&part->counts.seconds_in_linear_algebra);
+  part->kept = part->PrepareSystem(options_.singular_handling, here && part->factorized);
+  part->factorized = false;  // The system may have damped it.
+  if (!part->kept || !std::exchange(part->unconfirmed, false)) return part->kept;
+  const double decrement = part->MeasuredDecrement();
+  const bool is_short = part->singular || part->RelativeStep() <= kLongStep * tolerance_;
+  if (is_short && decrement <= std::max(tolerance_ * part->Unit(), 100.0 * part->Rounding())) {
+    return true;
+  }
+  part->kept = false;
+  part->message = "y is not solved: its decrement is " + Scientific(decrement) +
+                  " by the Hessian at x, larger than an earlier one had it";
+  return false;
 }
 
 bool NewtonLowerSolver::FailSystem(const PerScenario& part) {

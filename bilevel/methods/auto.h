@@ -33,6 +33,7 @@ class Auto : public Method {
 
   std::string name() const override { return "auto (" + last_->name() + ")"; }
   std::string Check(const Oracle& oracle) override;
+  bool TakesLowerConstraints() const override { return true; }
   bool WorksWithoutX() const override { return true; }
   Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message) override;
   void Finish(Oracle& oracle, const State& state, Assessment* assessment) override;

@@ -127,6 +127,10 @@ class Method {
   /// oracle.f and its derivatives by x say is then unbiased for all, see Oracle::DrawScenarios.
   virtual bool TakesScenarioBatches() const { return false; }
 
+  /// Whether it honours constraints of the lower level, as what asks the lower solver alone for y
+  /// and its derivatives does.
+  virtual bool TakesLowerConstraints() const { return false; }
+
   /// Whether it takes problems without x, min { f(y) : y in argmin g }; see SolveSimpleBilevel.
   virtual bool WorksWithoutX() const { return false; }
 

@@ -29,6 +29,9 @@ class LowerSolver {
   /// Sentence on what is wrong with the options; empty if nothing.
   virtual std::string CheckOptions() const { return ""; }
 
+  /// Whether it honours constraints of the lower level (Scenario::AddLowerEquality).
+  virtual bool takes_constraints() const { return false; }
+
   /// Why there is no derivative, for methods that need one; empty where there is.
   virtual std::string WhyNoDerivative() const { return ""; }
 

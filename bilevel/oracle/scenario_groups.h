@@ -29,6 +29,7 @@ class ScenarioGroups : public LowerSolver {
   void Use(int group) { used_ = group; }
 
   std::string CheckOptions() const override;
+  bool takes_constraints() const override { return groups_[0].solver->takes_constraints(); }
   std::string WhyNoDerivative() const override;
   void SetTolerance(double tolerance) override;
   bool has_tolerance() const override;

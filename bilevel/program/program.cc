@@ -18,4 +18,11 @@ Program::Program(const Program& whole, int first, int count)
 
 Program::~Program() = default;
 
+std::string Program::FirstConstraint() const {
+  for (const auto& s : scenarios) {
+    if (s->constraints) return s->row_names[0];
+  }
+  return "";
+}
+
 }  // namespace bilevel

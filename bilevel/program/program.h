@@ -26,6 +26,10 @@ class Program {
     int offset = 0, tangent_offset = 0;                 ///< Of its y within the joint one.
     std::unique_ptr<LevelFunction> f, g;                ///< Over x and this scenario's y.
     ceres::Problem *upper = nullptr, *lower = nullptr;  ///< The user's.
+    /// Its residuals are the rows of h = 0 and c <= 0; nullptr: there are none.
+    std::unique_ptr<LevelFunction> constraints;
+    std::vector<char> is_inequality;     ///< By row.
+    std::vector<std::string> row_names;  ///< For messages.
   };
 
   explicit Program(int num_threads);
@@ -33,6 +37,9 @@ class Program {
   /// outlive the part.
   Program(const Program& whole, int first, int count);
   ~Program();
+
+  /// The first constraint's name; empty: the lower level has none.
+  std::string FirstConstraint() const;
 
   /// Whether the run's time is over: what solves a lower level then gives up, and says kTimeIsOver.
   bool IsLate() const { return std::chrono::steady_clock::now() > *deadline; }

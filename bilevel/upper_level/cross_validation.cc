@@ -225,6 +225,9 @@ bool AddCrossValidation(const CrossValidationOptions& options,
   if (whole->num_terms(Level::kLower) > 0) {
     return Refuse("the lower level has general terms, which cannot be divided among folds", error);
   }
+  if (whole->num_lower_constraints() > 0) {
+    return Refuse("the lower level has constraints, which folds would leave out", error);
+  }
   const LowerLevel level(problem);
   std::vector<int> chosen;
   if (!FindCandidates(level, candidates, &chosen, error)) return false;

@@ -42,6 +42,11 @@ bool AddMarginalLikelihood(Problem* problem, std::string* error) {
                         " is around the user's own ceres::Problems, which cannot share functions",
                     error);
     }
+    if (scenario.num_lower_constraints() > 0) {
+      return Refuse("the lower level of scenario " + std::to_string(s) +
+                        " has constraints, which no Gaussian around y* knows of",
+                    error);
+    }
     if (scenario.num_terms(Level::kLower) > 0) {
       return Refuse("the lower level of scenario " + std::to_string(s) + " has general terms",
                     error);

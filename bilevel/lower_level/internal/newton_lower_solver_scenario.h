@@ -22,8 +22,9 @@ namespace bilevel {
 
 // One scenario's solver.
 struct NewtonLowerSolver::PerScenario {
-  PerScenario(Program* program, Program::Scenario* s)
+  PerScenario(Program* program, Program::Scenario* s, int i)
       : scenario(s),
+        index(i),
         g(s->g.get(), &program->pool),
         noise(s->g.get()),
         y(&s->y),
@@ -41,6 +42,7 @@ struct NewtonLowerSolver::PerScenario {
   }
 
   Program::Scenario* scenario;
+  const int index;
   LevelEvaluator g;
   NoiseOfValue noise;
   std::unique_ptr<GuardedProblem> ceres;  // From the first cold solve on.

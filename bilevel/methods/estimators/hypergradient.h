@@ -22,6 +22,8 @@ class HypergradientEstimator {
   virtual bool is_biased() const { return false; }
   /// Whether it asks the lower solver for dy*/dx.
   virtual bool needs_derivative() const { return false; }
+  /// Whether the lower solver alone knows y and its derivatives: it may honour constraints then.
+  virtual bool takes_constraints() const { return false; }
   /// How exact the last estimate was, in a sentence, where that is a matter of its options.
   virtual std::string Remark() const { return ""; }
   /// Returns f(x, y) at the y used. What fails latches in the oracle.
@@ -35,6 +37,7 @@ class ExactHypergradient : public HypergradientEstimator {
  public:
   bool solves_lower_level() const override { return true; }
   bool needs_derivative() const override { return true; }
+  bool takes_constraints() const override { return true; }
   double Estimate(Oracle& oracle, State& state, Vector* gradient) override;
   bool Remember(Oracle& /*oracle*/, Memory* /*memory*/) override { return true; }
 
@@ -55,6 +58,7 @@ class HoagHypergradient : public HypergradientEstimator {
   explicit HoagHypergradient(const Options& options) : options_(options) {}
   std::string Check(const Oracle& oracle) const override;
   bool needs_derivative() const override { return true; }
+  bool takes_constraints() const override { return true; }
   std::string Remark() const override;
   double Estimate(Oracle& oracle, State& state, Vector* gradient) override;
   bool Remember(Oracle& oracle, Memory* memory) override;

@@ -26,6 +26,7 @@ class GradientMethod : public Method {
   std::string name() const override { return name_; }
   std::string Check(const Oracle& oracle) override;
   bool TakesScenarioBatches() const override { return true; }
+  bool TakesLowerConstraints() const override { return estimator_->takes_constraints(); }
   void Finish(Oracle& oracle, const State& state, Assessment* assessment) override;
   bool Remember(Oracle& oracle, Memory* memory) override;
 

@@ -31,6 +31,7 @@ class GradientSampling : public Method {
 
   std::string name() const override { return "gradient_sampling"; }
   std::string Check(const Oracle& oracle) override;
+  bool TakesLowerConstraints() const override { return true; }
   Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message) override;
 
  private:

@@ -37,6 +37,7 @@ class LevenbergMarquardt : public Method {
 
   std::string name() const override { return "levenberg_marquardt"; }
   std::string Check(const Oracle& oracle) override;
+  bool TakesLowerConstraints() const override { return true; }
   Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message) override;
   /// The uncertainty of x, where f is least squares; and whether phi jumps where it surprised.
   void Finish(Oracle& oracle, const State& state, Assessment* assessment) override;

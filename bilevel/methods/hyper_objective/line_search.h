@@ -22,6 +22,7 @@ class LineSearch : public Method {
 
   std::string name() const override { return name_; }
   std::string Check(const Oracle& oracle) override;
+  bool TakesLowerConstraints() const override { return true; }
   Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message) override;
 
  private:

@@ -43,6 +43,7 @@ class Newton : public Method {
 
   std::string name() const override { return "newton"; }
   std::string Check(const Oracle& oracle) override;
+  bool TakesLowerConstraints() const override { return true; }
   Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message) override;
 
  private:

@@ -28,6 +28,7 @@ class ProjectedLbfgs : public Method {
 
   std::string name() const override { return "projected_lbfgs"; }
   std::string Check(const Oracle& oracle) override;
+  bool TakesLowerConstraints() const override { return true; }
   Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message) override;
 
  private:

@@ -64,9 +64,10 @@ class Check {
       ConfirmStationary(is_flat);
       return result_;
     }
-    what_ = weak_.empty() ? "|gradient| is " + Scientific(result_.gradient_max_norm)
-                          : "phi has a kink there, since a bound of y is only weakly active (" +
-                                weak_ + "), and its gradient sees one side of it";
+    what_ = weak_.empty()
+                ? "|gradient| is " + Scientific(result_.gradient_max_norm)
+                : "phi has a kink there, since a bound or constraint of y is only weakly active (" +
+                      weak_ + "), and its gradient sees one side of it";
     if (end_.x.dim() > kVeryShortX) {
       result_.is_at_kink = true;
       result_.doubt = "but " + what_ + ": it is stuck";

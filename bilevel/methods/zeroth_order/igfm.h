@@ -49,6 +49,7 @@ class Igfm : public Method {
 
   std::string name() const override { return "igfm"; }
   std::string Check(const Oracle& oracle) override;
+  bool TakesLowerConstraints() const override { return true; }
   bool Remember(Oracle& oracle, Memory* memory) override;
   void Finish(Oracle& oracle, const State& state, Assessment* assessment) override;
 

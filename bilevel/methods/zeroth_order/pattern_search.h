@@ -30,6 +30,7 @@ class PatternSearch : public Method {
 
   std::string name() const override { return "pattern_search"; }
   std::string Check(const Oracle& oracle) override;
+  bool TakesLowerConstraints() const override { return true; }
   Outcome Minimize(Oracle& oracle, State& state, Monitor* monitor, std::string* message) override;
   void Finish(Oracle& oracle, const State& state, Assessment* assessment) override;
 

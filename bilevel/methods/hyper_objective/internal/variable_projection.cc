@@ -12,6 +12,7 @@ constexpr double kEnough = 1e-6;
 bool LowerLevelHas(const Program& program, int block_of_x) {
   for (const auto& scenario : program.scenarios) {
     if (scenario->g->UsesX(block_of_x)) return true;
+    if (scenario->constraints && scenario->constraints->UsesX(block_of_x)) return true;
   }
   return false;
 }

@@ -1,0 +1,306 @@
+// From a start to y*(x) with its multipliers, scenario by scenario.
+#include "bilevel/lower_level/constrained_lower_solver.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/internal/rounding.h"
+#include "bilevel/lower_level/internal/constrained_lower_solver_scenario.h"
+
+namespace bilevel {
+namespace {
+
+// rho begins at so many times what gives a row the curvature that g has along it.
+constexpr double kFirstRho = 10.0;
+// And grows by so much where a violation has not fallen to kShare, up to kMostRho times the first.
+constexpr double kGrowth = 10.0, kShare = 0.25, kMostRho = 1e9;
+constexpr int kMostRounds = 60, kMostFailures = 4;
+// The augmented Lagrangian stops at a violation, relative to y, below this; and where the active
+// set is not found from there, below that.
+constexpr double kMet = 1e-6, kMetAtBest = 1e-10;
+// Violations that penalties of ten times the weight leave at this share will not be met.
+constexpr double kUnmoved = 0.8;
+constexpr int kMostKktSteps = 10;
+constexpr double kMostRhoOfKkt = 1e8;
+// The last step is to be at most so many tolerances long, relative to y.
+constexpr double kStepTolerances = 100.0, kStalledTolerances = 1e3;
+
+}  // namespace
+
+AugmentedProgram::AugmentedProgram(Program* program)
+    : augmented(*program, 0, static_cast<int>(program->scenarios.size())) {
+  for (auto& scenario : augmented.scenarios) {
+    lagrangians.push_back(nullptr);
+    if (!scenario->constraints) continue;
+    lagrangians.back() = std::make_unique<AugmentedLagrangian>(*scenario, &augmented.x);
+    scenario = lagrangians.back()->scenario();
+  }
+}
+
+ConstrainedLowerSolver::ConstrainedLowerSolver(Program* program, const Options& options)
+    : AugmentedProgram(program), NewtonLowerSolver(&augmented, options), original_(program) {
+  for (size_t i = 0; i < lagrangians.size(); ++i) {
+    const Program::Scenario& scenario = *program->scenarios[i];
+    constraints_.push_back(
+        lagrangians[i] ? std::make_unique<Constraints>(*program, scenario, lagrangians[i]->rows())
+                       : nullptr);
+  }
+}
+
+ConstrainedLowerSolver::~ConstrainedLowerSolver() = default;
+
+std::unique_ptr<LowerSolver> ConstrainedLowerSolver::Fork() const {
+  Options options = options_;
+  options.use_ceres = false;
+  return std::make_unique<ConstrainedLowerSolver>(original_, options);
+}
+
+std::unique_ptr<NewtonLowerSolver> MakeNewtonLowerSolver(
+    Program* program, const NewtonLowerSolver::Options& options) {
+  if (program->FirstConstraint().empty()) {
+    return std::make_unique<NewtonLowerSolver>(program, options);
+  }
+  return std::make_unique<ConstrainedLowerSolver>(program, options);
+}
+
+bool ConstrainedLowerSolver::SolvePart(PerScenario* part, const double* x, bool cold) {
+  Constraints* const c = constraints_[part->index].get();
+  if (!c) return NewtonLowerSolver::SolvePart(part, x, cold);
+  part->kept = c->is_solved = false;
+  const Point start = part->start;
+  const Vector last_mu = c->mu;
+  if (!cold && (c->has_solution || options_.first_is_warm)) {
+    Predict(part, x);
+    if (Follow(part, x)) return true;
+    ++c->num_fallbacks;
+    part->y = start;
+    c->mu = last_mu;
+  }
+  c->may_ask_tangent = false;
+  bool is_solved = Approach(part, x, options_.use_ceres);
+  if (!is_solved && !last_mu.isZero(0.0)) {
+    part->y = start;
+    c->mu.setZero();
+    is_solved = Approach(part, x, options_.use_ceres);
+  }
+  if (!is_solved) c->mu = last_mu;
+  return is_solved;
+}
+
+// The multipliers, moved along d mu/dx from where it was known last. And y, where the start is
+// still there. Trials of one line search share one solve.
+void ConstrainedLowerSolver::Predict(PerScenario* part, const double* x) {
+  Constraints* const c = constraints_[part->index].get();
+  if (c->anchor_x.size() == 0) return;
+  Vector dx(program_->x.tangent_size());
+  if (!program_->x.Minus(x, c->anchor_x.data(), dx.data())) return;
+  const double length = dx.norm();
+  if (!(length > 0.0)) return;
+  if (std::exchange(c->may_ask_tangent, false)) {
+    Matrix dy, dmu;
+    c->line.resize(0);
+    if (Move(part, dx, &dy, &dmu)) {
+      c->line = dx;
+      c->y_motion = dy;
+      c->mu_motion = Vector::Zero(c->num_rows());
+      for (size_t k = 0; k < c->active.size(); ++k) c->mu_motion[c->active[k]] = dmu(k, 0);
+    }
+  }
+  if (c->line.size() == 0) return;
+  const double share = dx.dot(c->line) / c->line.squaredNorm();
+  if ((dx - share * c->line).norm() > 1e-6 * length) return;  // Another line.
+  c->mu = c->anchor_mu + share * c->mu_motion;
+  if (part->y.value() == c->anchor_y) part->y.Move(share * c->y_motion);
+}
+
+// Steps on the KKT system of the active set, until it is solved.
+bool ConstrainedLowerSolver::Follow(PerScenario* part, const double* x) {
+  Constraints* const c = constraints_[part->index].get();
+  c->is_solved = false;
+  c->previous = kInfinity;
+  c->rho_of_kkt = c->rho_at_solution;
+  for (int k = 0;; ++k) {
+    if (program_->IsLate()) {
+      part->message = Program::kTimeIsOver;
+      return false;
+    }
+    if (!PrepareKkt(part, x)) return false;
+    Step(part);
+    const bool is_solved = IsSolved(part);
+    if (!is_solved && k == kMostKktSteps) break;
+    for (size_t i = 0; i < c->active.size(); ++i) c->mu[c->active[i]] += c->dmu(i, 0);
+    if (is_solved) {
+      c->is_solved = c->has_solution = true;
+      c->rho_at_solution = c->rho_of_kkt;
+      return true;
+    }
+    if (!c->dy.allFinite() || !part->y.Move(c->dy.col(0))) break;
+  }
+  part->message = "the active set of its constraints, and with it y, was not found in " +
+                  std::to_string(kMostKktSteps) + " steps";
+  return false;
+}
+
+// K at y, with the rows that mu and the violations choose.
+bool ConstrainedLowerSolver::PrepareKkt(PerScenario* part, const double* x) {
+  Constraints* const c = constraints_[part->index].get();
+  if (!c->Evaluate(x, part->y.value().data())) {
+    part->message = c->evaluator.error();
+    return false;
+  }
+  if (c->unit_rho.size() == 0 && !ScaleRows(part, x)) return false;
+  for (;; c->rho_of_kkt *= kGrowth) {
+    c->SetRho(c->rho_of_kkt);
+    c->ChooseActive();
+    if (!Evaluate(part, x)) return false;
+    FindActive(part);
+    Stopwatch watch(&part->counts.seconds_in_linear_algebra);
+    ++c->num_systems;
+    if (part->PrepareSystem(options_.singular_handling, false)) break;
+    if (c->rho_of_kkt < kMostRhoOfKkt) continue;
+    part->message = "y is no strict minimum within its constraints: " + part->message;
+    return false;
+  }
+  part->factorized = part->kept = false;  // Newton's method is to begin anew.
+  Matrix columns;
+  c->Transposed(c->b_y, c->active, &columns);
+  if (!part->system.Solve(columns, &c->v)) {
+    part->message = part->system.message();
+    return false;
+  }
+  c->FactorizeSchur();
+  return true;
+}
+
+// rho such that a row's curvature is that of g along it: free of the units of both.
+bool ConstrainedLowerSolver::ScaleRows(PerScenario* part, const double* x) {
+  Constraints* const c = constraints_[part->index].get();
+  c->rows.mode.assign(c->num_rows(), Constraints::Rows::kOut);
+  if (!Evaluate(part, x)) return false;
+  const Vector d = part->yy.diagonal().cwiseAbs();
+  const double largest = d.maxCoeff() > 0.0 ? d.maxCoeff() : 1.0;
+  Vector unit = Vector::Zero(c->num_rows());
+  for (int i = 0; i < c->num_rows(); ++i) {
+    for (RowSparseMatrix::InnerIterator it(c->b_y, i); it; ++it) {
+      const double curvature = d[it.col()] > 0.0 ? d[it.col()] : largest;
+      unit[i] += it.value() * it.value() / curvature;
+    }
+  }
+  const double otherwise = unit.maxCoeff() > 0.0 ? unit.maxCoeff() : 1.0 / largest;
+  c->unit_rho = (unit.array() > 0.0).select(unit, otherwise).cwiseInverse() * kFirstRho;
+  return true;
+}
+
+void ConstrainedLowerSolver::Step(PerScenario* part) {
+  Constraints* const c = constraints_[part->index].get();
+  Matrix b(c->active.size(), 1);
+  for (size_t k = 0; k < c->active.size(); ++k) b(k, 0) = -c->value[c->active[k]];
+  if (!SolveKkt(part, -part->gradient, &b, &c->dy, &c->dmu)) {
+    c->dy.setConstant(part->gradient.size(), 1, kInfinity);
+    c->dmu.setZero(c->active.size(), 1);
+  }
+  // The system with W_rho in the place of W has the solution dmu + rho B dy.
+  for (size_t k = 0; k < c->active.size(); ++k) {
+    c->dmu(k, 0) += c->rows.rho[c->active[k]] * b(k, 0);
+  }
+  part->step = c->dy.col(0);
+}
+
+// Whether the step, by its length in the Hessian's norm, leads nowhere else; no row that is out of
+// K is violated, and no multiplier negative.
+bool ConstrainedLowerSolver::IsSolved(PerScenario* part) const {
+  Constraints* const c = constraints_[part->index].get();
+  part->product = part->yy.selfadjointView<Eigen::Lower>() * part->step;
+  const double of_y = part->step.dot(part->product);
+  const double of_mu = (c->l.transpose() * c->dmu).squaredNorm();
+  part->decrement = std::sqrt(std::max(of_y, of_mu));
+  part->SetRelativeDecrement();
+  const double rounding = part->Rounding(), unit = part->Unit();
+  const double target = std::max({tolerance_ * unit, rounding, kUnderflow});
+  const double previous = std::exchange(c->previous, part->decrement);
+  const bool is_small = part->decrement <= target &&
+                        (part->singular || part->RelativeStep() <= kStepTolerances * tolerance_ ||
+                         part->decrement <= rounding);
+  if (!is_small &&
+      !HasStalled(part->decrement, previous, kStalledTolerances * tolerance_ * unit, rounding)) {
+    return false;
+  }
+  const double allowed = 10.0 * target;
+  std::vector<char> is_in(c->num_rows(), 0);
+  for (size_t k = 0; k < c->active.size(); ++k) {
+    const int i = c->active[k];
+    is_in[i] = 1;
+    if (std::abs(c->value[i]) * c->Root(i) > allowed) return false;
+    if (c->is_inequality(i) && c->mu[i] + c->dmu(k, 0) < -allowed * c->Root(i)) return false;
+  }
+  for (int i = 0; i < c->num_rows(); ++i) {
+    const double violation = c->is_inequality(i) ? c->value[i] : std::abs(c->value[i]);
+    if (!is_in[i] && violation * c->Root(i) > allowed) return false;
+  }
+  return true;
+}
+
+// The method of multipliers; Newton's steps on K end it.
+bool ConstrainedLowerSolver::Approach(PerScenario* part, const double* x, bool cold) {
+  Constraints* const c = constraints_[part->index].get();
+  if (!c->Evaluate(x, part->y.value().data())) {
+    part->message = c->evaluator.error();
+    return false;
+  }
+  if (c->unit_rho.size() == 0 && !ScaleRows(part, x)) return false;
+  double growth = 1.0, previous = kInfinity, fall = 0.0, violated_by = 0.0;
+  int num_failures = 0, worst = 0;
+  Point best = part->y;
+  for (int round = 0; round < kMostRounds && growth <= kMostRho; ++round) {
+    c->SetRho(growth);
+    c->rows.shift = c->mu.cwiseQuotient(c->rows.rho);
+    c->rows.mode.assign(c->num_rows(), Constraints::Rows::kOpen);
+    part->kept = false;
+    part->start = part->y = best;
+    if (!NewtonLowerSolver::SolvePart(part, x, cold)) {
+      // Without enough of a penalty there may be no minimum.
+      if (++num_failures == kMostFailures || program_->IsLate()) return false;
+      growth *= kGrowth;
+      continue;
+    }
+    cold = false;
+    best = part->y;
+    if (!c->Evaluate(x, part->y.value().data())) {
+      part->message = c->evaluator.error();
+      return false;
+    }
+    c->size_of_y = 1.0 + part->y.value().cwiseAbs().maxCoeff();
+    double violation = 0.0, largest = -1.0;
+    for (int i = 0; i < c->num_rows(); ++i) {
+      const double unmet = c->is_inequality(i) ? std::max(0.0, c->value[i]) : c->value[i];
+      const double off = unmet == 0.0 ? std::max(c->value[i], -c->mu[i] / c->rows.rho[i]) : unmet;
+      c->mu[i] += c->rows.rho[i] * off;
+      violation = std::max(violation, c->Distance(i, off));
+      if (c->Distance(i, unmet) <= largest) continue;
+      largest = c->Distance(i, unmet);
+      worst = i;
+      violated_by = std::abs(unmet);
+    }
+    if (violation <= kMet) {
+      const Vector mu = c->mu;
+      if (Follow(part, x)) return true;
+      if (violation <= kMetAtBest) return false;
+      c->mu = mu;
+    }
+    fall = violation / previous;
+    if (fall > kShare) growth *= kGrowth;
+    previous = violation;
+  }
+  const std::string& name = c->scenario.row_names[worst];
+  part->message = fall > kUnmoved
+                      ? "its constraints cannot all be met: " + name + " is violated by " +
+                            Number(violated_by) + " where the violations are least nearby"
+                      : "the multiplier of " + name + " grows without bound, to " +
+                            Scientific(c->mu[worst]) +
+                            ": where it is met its derivative vanishes, or opposes those of others";
+  return false;
+}
+
+}  // namespace bilevel

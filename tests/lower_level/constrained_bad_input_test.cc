@@ -1,0 +1,225 @@
+// What cannot be done with constraints ends in a sentence that names the constraint.
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "bilevel/upper_level/cross_validation.h"
+#include "bilevel/upper_level/marginal_likelihood.h"
+#include "constrained_problems.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace bilevel {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+// min 1/2 |y - (x, 1)|^2; y should be (2, 2).
+struct Plain {
+  Plain() {
+    problem.AddUpperParameterBlock(&x, 1);
+    problem.SetParameterName(y, "y");
+    problem.SetParameterName(&x, "x");
+    problem.lower()->AddResidualBlock(
+        new Affine(Matrix::Identity(2, 2), Rows(1, {-1, 0}), Entries({0, 1})), nullptr, y, &x);
+    problem.upper()->AddResidualBlock(new NormalPrior({2.0, 2.0}, 1.0), nullptr, y);
+  }
+  void AddRows(bool is_inequality,
+               const std::vector<double>& a,
+               const std::vector<double>& b,
+               const std::vector<double>& c) {
+    auto* rows = new Affine(Rows(2, a), Rows(1, b), Entries(c));
+    if (is_inequality) {
+      problem.AddLowerInequality(rows, y, &x);
+    } else {
+      problem.AddLowerEquality(rows, y, &x);
+    }
+  }
+  std::string Message(const std::string& method = "auto") {
+    Solver::Options options;
+    options.method = CreateMethod(method);
+    Solver::Summary summary;
+    Solve(options, &problem, &summary);
+    is_usable = summary.IsSolutionUsable();
+    is_converged = summary.termination_type == ceres::CONVERGENCE;
+    return summary.message;
+  }
+  double x = 0.5, y[2] = {0.0, 0.0};
+  bool is_usable = false, is_converged = false;
+  Problem problem;
+};
+
+TEST(ConstrainedBadInput, InconsistentConstraintsAreNamed) {
+  Plain inequalities;
+  inequalities.AddRows(true, {1, 0}, {0}, {0.0});    // y0 <= 0
+  inequalities.AddRows(true, {-1, 0}, {0}, {-1.0});  // y0 >= 1
+  EXPECT_THAT(inequalities.Message(),
+              AllOf(HasSubstr("its constraints cannot all be met: inequality"), HasSubstr("'y'")));
+  EXPECT_FALSE(inequalities.is_usable);
+  Plain equalities;
+  equalities.AddRows(false, {1, 1, 1, 1}, {0, 0}, {0.0, 1.0});
+  EXPECT_THAT(equalities.Message(),
+              AllOf(HasSubstr("its constraints cannot all be met: row"),
+                    HasSubstr("of equality 0 of the lower problem")));
+}
+
+struct Circle {  // y0^2 + y1^2 = -1, or <= 0.
+  template <typename T>
+  bool operator()(const T* y, T* c) const {
+    c[0] = y[0] * y[0] + y[1] * y[1] - square;
+    return true;
+  }
+  double square;
+};
+
+TEST(ConstrainedBadInput, AConstraintThatNothingMeetsIsNamed) {
+  Plain p;
+  p.problem.AddLowerEquality(new AutoDiffCostFunction<Circle, 1, 2>(new Circle{-1.0}), p.y);
+  EXPECT_THAT(p.Message(), HasSubstr("cannot all be met: equality 0 of the lower problem"));
+}
+
+TEST(ConstrainedBadInput, MultipliersThatDivergeAreNamed) {
+  Plain p;
+  p.y[0] = 1.0;
+  p.problem.AddLowerInequality(new AutoDiffCostFunction<Circle, 1, 2>(new Circle{0.0}), p.y);
+  EXPECT_THAT(p.Message(),
+              AllOf(HasSubstr("the multiplier of inequality 0"), HasSubstr("grows without bound")));
+  EXPECT_FALSE(p.is_usable);
+}
+
+TEST(ConstrainedBadInput, AnInfeasibleStartIsNone) {
+  Plain p;
+  p.y[0] = -30.0;
+  p.y[1] = 50.0;
+  p.AddRows(false, {1, 1}, {-1}, {1.0});  // y0 + y1 = x + 1
+  p.AddRows(true, {0, 1}, {0}, {0.8});
+  p.Message();
+  EXPECT_TRUE(p.is_converged);
+  EXPECT_NEAR(p.y[0] + p.y[1], p.x + 1.0, 1e-10);
+  EXPECT_NEAR(p.y[0], 2.0, 1e-5);
+  EXPECT_NEAR(p.y[1], 0.8, 1e-10);
+}
+
+TEST(ConstrainedBadInput, ConstraintsWithoutYAreRefused) {
+  Plain p;
+  double constant[2] = {1.0, 1.0};
+  p.problem.lower()->AddParameterBlock(constant, 2);
+  p.problem.lower()->SetParameterBlockConstant(constant);
+  p.problem.AddLowerInequality(
+      new Affine(Rows(2, {1, 0}), Rows(1, {1}), Entries({0.0})), constant, &p.x);
+  EXPECT_THAT(p.Message(),
+              HasSubstr("inequality 0 of the lower problem depends on no variable "
+                        "block of the lower level"));
+}
+
+TEST(ConstrainedBadInput, WrongArgumentsAreRefused) {
+  Plain null;
+  null.problem.AddLowerEquality(nullptr, null.y);
+  EXPECT_THAT(null.Message(), HasSubstr("equality 0 of the lower problem is null"));
+  Plain few;
+  few.problem.AddLowerEquality(new Affine(Rows(2, {1, 0}), Rows(1, {1}), Entries({0.0})), few.y);
+  EXPECT_THAT(few.Message(), HasSubstr("equality 0 of the lower problem was given 1 blocks"));
+  Plain size;
+  size.problem.AddLowerEquality(
+      new Affine(Rows(3, {1, 0, 0}), Rows(1, {1}), Entries({0.0})), size.y, &size.x);
+  EXPECT_THAT(size.Message(), HasSubstr("equality 0 of the lower problem"));
+}
+
+struct Throws {
+  bool operator()(const double* y, double* c) const {
+    if (y[1] > 0.1) throw std::runtime_error("no such y");
+    c[0] = y[0] - 1.0;
+    return true;
+  }
+  template <typename T>
+  bool operator()(const T* y, T* c) const {
+    c[0] = y[0] - 1.0;
+    if (y[1] > 0.1) throw std::runtime_error("no such y");
+    return true;
+  }
+};
+
+TEST(ConstrainedBadInput, WhatAConstraintThrowsIsTold) {
+  Plain p;
+  p.problem.AddLowerInequality(new AutoDiffCostFunction<Throws, 1, 2>(new Throws), p.y);
+  EXPECT_THAT(p.Message(), HasSubstr("no such y"));
+}
+
+// The same row twice, and one that others imply: y and its derivative are as without them.
+TEST(ConstrainedBadInput, RedundantRowsAreLeftOutAndNamed) {
+  Plain once, more;
+  once.AddRows(true, {1, 0}, {-2}, {-1.0});  // y0 <= 2 x - 1
+  more.AddRows(true, {1, 0, 1, 0, 3, 0}, {-2, -2, -6}, {-1.0, -1.0, -3.0});
+  Constrained a(&once.problem), b(&more.problem);
+  Vector of_a, of_b;
+  EXPECT_NEAR(a.Phi(&of_a), b.Phi(&of_b), 1e-12);
+  EXPECT_NEAR(of_a[0], of_b[0], 1e-10);
+  EXPECT_EQ(b.solver->weakly_active(), "");
+  EXPECT_THAT(b.solver->Report().remark,
+              AllOf(HasSubstr("redundant: row 1 of inequality 0"),
+                    HasSubstr("of inequality 0 of the lower problem")));
+}
+
+// y0 <= 0, y1 <= 0, y0 + y1 <= x around x = 0: three rows through one point that move differently.
+TEST(ConstrainedBadInput, MoreConstraintsThanDimensionsMakeAKinkThatIsNamed) {
+  Plain p;
+  p.x = 0.0;
+  p.AddRows(true, {1, 0, 0, 1, 1, 1}, {0, 0, -1}, {0.0, 0.0, 0.0});
+  p.problem.lower()->AddResidualBlock(new NormalPrior({2.0, 2.0}, 1.0), nullptr, p.y);
+  Constrained c(&p.problem);
+  Vector gradient;
+  c.Phi(&gradient);
+  EXPECT_LT(c.y.value().norm(), 1e-10);
+  EXPECT_THAT(c.solver->weakly_active(), HasSubstr("of inequality 0 of the lower problem"));
+}
+
+TEST(ConstrainedBadInput, AWeaklyActiveConstraintIsNamed) {
+  Plain p;  // y0 = x without it.
+  p.AddRows(true, {1, 0}, {0}, {0.5});
+  Constrained c(&p.problem);
+  Vector gradient;
+  c.Phi(&gradient);
+  EXPECT_THAT(c.solver->weakly_active(), HasSubstr("inequality 0 of the lower problem (over 'y')"));
+  p.x = 0.6;
+  c.program->x.ReadUser(c.x.value().data());
+  c.Phi(&gradient);
+  EXPECT_EQ(c.solver->weakly_active(), "");
+}
+
+TEST(ConstrainedBadInput, MethodsThatKnowNoConstraintsRefuseThem) {
+  for (const std::string& method : ListMethods()) {
+    Plain p;
+    p.AddRows(true, {1, 0}, {0}, {0.3});
+    const std::string message = p.Message(method);
+    const auto made = CreateMethod(method);
+    if (made->TakesLowerConstraints() && method != "newton") {
+      EXPECT_LE(p.y[0], 0.3 + 1e-9) << method << ": " << message;
+      EXPECT_TRUE(p.is_usable) << method << ": " << message;
+    } else {
+      EXPECT_FALSE(p.is_usable) << method;
+      EXPECT_THAT(message, AllOf(HasSubstr("inequality 0 of the lower problem (over 'y')")))
+          << method;
+    }
+  }
+}
+
+TEST(ConstrainedBadInput, LowerSolversAndEditorsThatKnowNoneRefuse) {
+  Plain p;
+  p.AddRows(true, {1, 0}, {0}, {0.3});
+  Solver::Options options;
+  options.lower_solver = [](Program* program) {
+    return std::make_unique<NewtonLowerSolver>(program, NewtonLowerSolver::Options());
+  };
+  Solver::Summary summary;
+  Solve(options, &p.problem, &summary);
+  EXPECT_THAT(summary.message,
+              AllOf(HasSubstr("inequality 0"), HasSubstr("ConstrainedLowerSolver")));
+  std::string error;
+  EXPECT_FALSE(AddMarginalLikelihood(&p.problem, &error));
+  EXPECT_THAT(error, HasSubstr("constraints"));
+}
+
+}  // namespace
+}  // namespace bilevel
