@@ -24,6 +24,7 @@ struct ResidualStatistics {
   /// scales of losses go with them; all else is as it was.
   std::vector<double> x;
   /// Of x, conditional on y: 1 / sqrt(2 (pseudo_count + N)); infinite for what is not measured.
+  /// They are right where x was as good as pseudo_count residuals, or that is 0.
   std::vector<double> standard_errors;
   std::vector<int> num_residuals;  ///< N, of x: 0 for what is not measured.
   int num_outliers = 0;            ///< Residual blocks.
@@ -44,8 +45,7 @@ struct ResidualStatistics {
 /// A coordinate of x is a log sigma where residuals or losses depend on it as on one,
 /// dr/dx = -r or drho/dx = -2 s rho', and a log scale where drho/dx = 2 rho - 2 s rho': those of
 /// ScalarNoise, DiagonalNoise, NoiseScaleLoss, the losses, and of a user's own. FullNoise is not
-/// measured. Scenarios count alike but for those of
-/// weight 0. Changes nothing.
+/// measured. Scenarios count alike but for those of weight 0. Changes nothing.
 ResidualStatistics MeasureResiduals(const ResidualStatisticsOptions& options, Problem* problem);
 
 }  // namespace bilevel

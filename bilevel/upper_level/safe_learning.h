@@ -80,8 +80,7 @@ struct SafeLearning {
 /// truth, or what is held out, in units that x does not change. They count alike, whatever their
 /// weights. One without any error left keeps x as it is. Learned losses and general terms above,
 /// residual blocks above of x alone and manifolds of x are refused; the solver's checkpoints are
-/// not written. Adds a scenario that holds the prior, and leaves it
-/// with weight 0.
+/// not written. Adds a scenario that holds the prior, and leaves it with weight 0.
 SafeLearning LearnSafely(const SafeLearningOptions& options, Problem* problem);
 
 }  // namespace bilevel
