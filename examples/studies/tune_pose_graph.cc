@@ -179,7 +179,7 @@ int Job<Graph>::Run() {
     if (x.size() < by_hand_.size()) x.push_back(learned_.x.back());
     comparison_.results.push_back(Evaluate("true sigmas", x));
   }
-  if (train_->noise.loss != "none") LookForJumps();
+  if (train_->noise.loss != "none" && !FLAGS_safe) LookForJumps();
   learned_ = Evaluate("learned", learned_.x);
   comparison_.results.push_back(learned_);
   comparison_.costs.insert(comparison_.costs.begin(), learning_);
@@ -563,6 +563,11 @@ void Job<Graph>::LookForJumps() {
 
 template <typename Graph>
 Result Job<Graph>::Evaluate(const std::string& name, const Vector& x) {
+  for (Result known : comparison_.results) {
+    if (known.x != x) continue;
+    known.name = name;
+    return known;
+  }
   Result result{name, x};
   result.train = train_->SolveCold(x);
   if (test_) {
