@@ -163,6 +163,7 @@ class ProblemCompiler {
         LayOutConstraints(draft.constraints, &program_->x, draft.suffix, &*true_jacobians_, &made);
     if (!complaint.empty()) return Refuse(complaint);
     made.g->SetCallback(s.lower_callback_);
+    if (made.constraints) made.constraints->SetCallback(s.lower_callback_);
     made.f->SetCallback(s.upper_callback_);
     made.g->Finish();
     made.f->Finish();

@@ -23,6 +23,8 @@ constexpr double kMet = 1e-6, kMetAtBest = 1e-10;
 // Violations that penalties of ten times the weight leave at this share will not be met.
 constexpr double kUnmoved = 0.8;
 constexpr int kMostKktSteps = 10;
+// Steps by an older K go on while they shrink by this, to this share of the tolerance.
+constexpr double kMostOfChord = 0.1, kChordTolerance = 1e-2;
 constexpr double kMostRhoOfKkt = 1e8;
 // The last step is to be at most so many tolerances long, relative to y.
 constexpr double kStepTolerances = 100.0, kStalledTolerances = 1e3;
@@ -73,7 +75,7 @@ bool ConstrainedLowerSolver::SolvePart(PerScenario* part, const double* x, bool 
   const Vector last_mu = c->mu;
   if (!cold && (c->has_solution || options_.first_is_warm)) {
     Predict(part, x);
-    if (Follow(part, x)) return true;
+    if (Follow(part, x, true)) return true;
     ++c->num_fallbacks;
     part->y = start;
     c->mu = last_mu;
@@ -116,7 +118,7 @@ void ConstrainedLowerSolver::Predict(PerScenario* part, const double* x) {
 }
 
 // Steps on the KKT system of the active set, until it is solved.
-bool ConstrainedLowerSolver::Follow(PerScenario* part, const double* x) {
+bool ConstrainedLowerSolver::Follow(PerScenario* part, const double* x, bool may_keep_kkt) {
   Constraints* const c = constraints_[part->index].get();
   c->is_solved = false;
   c->previous = kInfinity;
@@ -126,26 +128,58 @@ bool ConstrainedLowerSolver::Follow(PerScenario* part, const double* x) {
       part->message = Program::kTimeIsOver;
       return false;
     }
+    if (may_keep_kkt && FollowByChords(part, x)) return true;
     if (!PrepareKkt(part, x)) return false;
     Step(part);
-    const bool is_solved = IsSolved(part);
+    const bool is_solved = IsSolved(part, 1.0);
     if (!is_solved && k == kMostKktSteps) break;
-    for (size_t i = 0; i < c->active.size(); ++i) c->mu[c->active[i]] += c->dmu(i, 0);
-    if (is_solved) {
+    if (is_solved) {  // But for the multipliers, whose step is as small.
+      for (size_t i = 0; i < c->active.size(); ++i) c->mu[c->active[i]] += c->dmu(i, 0);
       c->is_solved = c->has_solution = true;
       c->rho_at_solution = c->rho_of_kkt;
       return true;
     }
-    if (!c->dy.allFinite() || !part->y.Move(c->dy.col(0))) break;
+    if (!c->TakeStep(&part->y)) break;
   }
   part->message = "the active set of its constraints, and with it y, was not found in " +
                   std::to_string(kMostKktSteps) + " steps";
   return false;
 }
 
+// Steps with a K factorised earlier: a gradient and a back-substitution each. False: they have
+// become too slow, or cannot be taken. What has seen them shrink may be believed until it is
+// differentiated.
+bool ConstrainedLowerSolver::FollowByChords(PerScenario* part, const double* x) {
+  Constraints* const c = constraints_[part->index].get();
+  if (!c->has_kkt || part->scenario->y.has_bounds()) return false;
+  part->evaluated = false;
+  for (double previous = kInfinity;; previous = part->decrement) {
+    if (!c->Evaluate(x, part->y.value().data()) || !c->IsActiveSetOfKkt()) return false;
+    {
+      Stopwatch watch(&part->counts.seconds_in_evaluation);
+      if (!part->g.Gradient(x,
+                            part->y.value().data(),
+                            Batch::All(),
+                            &part->value,
+                            nullptr,
+                            part->gradient.data())) {
+        return false;
+      }
+    }
+    Stopwatch watch(&part->counts.seconds_in_linear_algebra);
+    Step(part);
+    const bool is_solved = IsSolved(part, kChordTolerance);
+    if (!(part->decrement < kMostOfChord * previous)) return false;
+    if (!c->TakeStep(&part->y)) return false;
+    ++part->counts.chord_steps;
+    if (is_solved && std::isfinite(previous)) return c->has_solution = true;
+  }
+}
+
 // K at y, with the rows that mu and the violations choose.
 bool ConstrainedLowerSolver::PrepareKkt(PerScenario* part, const double* x) {
   Constraints* const c = constraints_[part->index].get();
+  c->has_kkt = false;
   if (!c->Evaluate(x, part->y.value().data())) {
     part->message = c->evaluator.error();
     return false;
@@ -166,12 +200,15 @@ bool ConstrainedLowerSolver::PrepareKkt(PerScenario* part, const double* x) {
   part->factorized = part->kept = false;  // Newton's method is to begin anew.
   Matrix columns;
   c->Transposed(c->b_y, c->active, &columns);
-  if (!part->system.Solve(columns, &c->v)) {
+  Stopwatch watch(&part->counts.seconds_in_linear_algebra);
+  if (!part->system.is_singular()) {
+    part->system.factorization().Solve(columns, &c->v);
+  } else if (!part->system.Solve(columns, &c->v)) {
     part->message = part->system.message();
     return false;
   }
   c->FactorizeSchur();
-  return true;
+  return c->has_kkt = true;
 }
 
 // rho such that a row's curvature is that of g along it: free of the units of both.
@@ -210,7 +247,7 @@ void ConstrainedLowerSolver::Step(PerScenario* part) {
 
 // Whether the step, by its length in the Hessian's norm, leads nowhere else; no row that is out of
 // K is violated, and no multiplier negative.
-bool ConstrainedLowerSolver::IsSolved(PerScenario* part) const {
+bool ConstrainedLowerSolver::IsSolved(PerScenario* part, double share) const {
   Constraints* const c = constraints_[part->index].get();
   part->product = part->yy.selfadjointView<Eigen::Lower>() * part->step;
   const double of_y = part->step.dot(part->product);
@@ -218,7 +255,7 @@ bool ConstrainedLowerSolver::IsSolved(PerScenario* part) const {
   part->decrement = std::sqrt(std::max(of_y, of_mu));
   part->SetRelativeDecrement();
   const double rounding = part->Rounding(), unit = part->Unit();
-  const double target = std::max({tolerance_ * unit, rounding, kUnderflow});
+  const double target = std::max({share * tolerance_ * unit, rounding, kUnderflow});
   const double previous = std::exchange(c->previous, part->decrement);
   const bool is_small = part->decrement <= target &&
                         (part->singular || part->RelativeStep() <= kStepTolerances * tolerance_ ||
@@ -250,6 +287,7 @@ bool ConstrainedLowerSolver::Approach(PerScenario* part, const double* x, bool c
     return false;
   }
   if (c->unit_rho.size() == 0 && !ScaleRows(part, x)) return false;
+  c->has_kkt = false;
   double growth = 1.0, previous = kInfinity, fall = 0.0, violated_by = 0.0;
   int num_failures = 0, worst = 0;
   Point best = part->y;
@@ -285,7 +323,7 @@ bool ConstrainedLowerSolver::Approach(PerScenario* part, const double* x, bool c
     }
     if (violation <= kMet) {
       const Vector mu = c->mu;
-      if (Follow(part, x)) return true;
+      if (Follow(part, x, true)) return true;
       if (violation <= kMetAtBest) return false;
       c->mu = mu;
     }

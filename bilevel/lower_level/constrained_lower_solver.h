@@ -67,11 +67,12 @@ class ConstrainedLowerSolver : private AugmentedProgram, public NewtonLowerSolve
   bool DifferentiatePart(PerScenario* part, const Point& x, const Point& y) override;
   void Predict(PerScenario* part, const double* x);
   bool Approach(PerScenario* part, const double* x, bool cold);
-  bool Follow(PerScenario* part, const double* x);
+  bool Follow(PerScenario* part, const double* x, bool may_keep_kkt);
+  bool FollowByChords(PerScenario* part, const double* x);
   bool PrepareKkt(PerScenario* part, const double* x);
   bool ScaleRows(PerScenario* part, const double* x);
   void Step(PerScenario* part);
-  bool IsSolved(PerScenario* part) const;
+  bool IsSolved(PerScenario* part, double share) const;
   bool FindDependent(PerScenario* part);
   bool SolveKkt(PerScenario* part, const Matrix& a, const Matrix* b, Matrix* z, Matrix* eta);
   bool Move(PerScenario* part, const Matrix& dx, Matrix* dy, Matrix* dmu);

@@ -36,6 +36,22 @@ void ConstrainedLowerSolver::Constraints::ChooseActive() {
   });
 }
 
+bool ConstrainedLowerSolver::Constraints::IsActiveSetOfKkt() {
+  for (int i = 0; i < num_rows(); ++i) {
+    const bool is_in = !is_inequality(i) || mu[i] + rows.rho[i] * value[i] > 0.0;
+    if (is_in != (rows.mode[i] == Rows::kIn)) return false;
+    if (!is_in) mu[i] = 0.0;
+    rows.shift[i] = mu[i] / rows.rho[i] - value[i];
+  }
+  return true;
+}
+
+bool ConstrainedLowerSolver::Constraints::TakeStep(Point* y) {
+  if (!dy.allFinite() || !y->Move(dy.col(0))) return false;
+  for (size_t k = 0; k < active.size(); ++k) mu[active[k]] += dmu(k, 0);
+  return true;
+}
+
 // Cholesky's factor L of S = B W_rho^-1 B', row by row; dependent rows leave K.
 void ConstrainedLowerSolver::Constraints::FactorizeSchur() {
   const int q = static_cast<int>(active.size());
@@ -105,7 +121,7 @@ bool ConstrainedLowerSolver::DifferentiatePart(PerScenario* part, const Point& x
       c->is_solved && part->evaluated && part->x == x.value() && part->y.value() == own;
   if (!here) {
     part->start.value() = part->y.value() = own;
-    if (!Follow(part, x.value().data())) return false;
+    if (!Follow(part, x.value().data(), false)) return false;
     part->step.setZero();
     part->scenario->y.Minus(part->y.value().data(), part->start.value().data(), part->step.data());
     const double moved = part->RelativeStep();
@@ -311,6 +327,7 @@ void ConstrainedLowerSolver::Constraints::Remember(Memory* memory) {
   memory->Keep("active", &active);
   memory->Keep("v", &v);
   memory->Keep("l", &l);
+  memory->Keep("has_kkt", &has_kkt);
   memory->Keep("is_solved", &is_solved);
   memory->Keep("has_solution", &has_solution);
   memory->Keep("may_ask_tangent", &may_ask_tangent);

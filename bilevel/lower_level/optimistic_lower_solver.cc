@@ -31,6 +31,9 @@ std::string OptimisticLowerSolver::Check(const Program& program, const Options& 
   if (!(options.rank_tolerance >= 0.0 && options.rank_tolerance < 1.0)) {
     return "the optimistic path's rank_tolerance must be at least 0 and below 1";
   }
+  if (const std::string first = program.FirstConstraint(); !first.empty()) {
+    return "the optimistic path knows no constraints of the lower level, as is " + first;
+  }
   for (const auto& s : program.scenarios) {
     for (const LevelFunction* function : {s->f.get(), s->g.get()}) {
       if (function->has_sparse_hessian()) continue;

@@ -105,7 +105,13 @@ std::string Auto::Check(const Oracle& oracle) {
   first_ = &lbfgs_;
   if (oracle.program().x.has_bounds()) first_ = &projected_lbfgs_;
   if (takes_lm) first_ = &lm_;
-  if (oracle.program().x.tangent_size() == 0) first_ = without_x_.get();
+  if (oracle.program().x.tangent_size() == 0) {
+    const std::string first = oracle.program().FirstConstraint();
+    if (!first.empty()) {
+      return "without x no constraints of the lower level are taken, as is " + first;
+    }
+    first_ = without_x_.get();
+  }
   last_ = first_;
   return first_->Check(oracle);
 }
@@ -160,6 +166,7 @@ Method::Outcome Auto::Minimize(Oracle& oracle,
 
 // Where the lower level leaves directions free, and may: kRefuse wants no choice among solutions.
 Method* Auto::AfterRefusal(Oracle& oracle, const State& state) {
+  if (!oracle.program().FirstConstraint().empty()) return nullptr;  // They know none.
   if (last_ == optimistic_.get()) {
     oracle.SetLower(nullptr);  // The path's own had no solution.
   } else {

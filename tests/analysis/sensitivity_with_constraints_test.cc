@@ -202,5 +202,34 @@ TEST(SensitivityWithConstraints, CheckpointsHoldMultipliers) {
   }
 }
 
+// What knows no constraints is not chosen behind the user's back.
+TEST(SensitivityWithConstraints, OtherDoorsTakeOrRefuseThem) {
+  ThreeOnAPlane p;
+  Solver::Options options;
+  Uncertainty uncertainty;
+  std::string error;
+  const bool is_computed =
+      ComputeUncertainty(options, HessianKind::kExact, &p.problem, &uncertainty, &error);
+  EXPECT_FALSE(is_computed);
+  EXPECT_THAT(error, HasSubstr("equality 0 of the lower problem"));
+  options.lower_starts = 4;
+  Solver::Summary summary;
+  Solve(options, &p.problem, &summary);
+  EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.message;
+  EXPECT_NEAR(p.y[0] + p.y[1] + p.y[2], 1.0, 1e-10);
+  EXPECT_NEAR(p.y[2], 0.5 * p.x, 1e-10);
+
+  double y[2] = {0.0, 0.0};  // g leaves y1 free within y0 + y1 = 1, and f likes y1 = 3.
+  Problem free;
+  double x = 0.5;
+  free.AddUpperParameterBlock(&x, 1);
+  free.lower()->AddResidualBlock(
+      new Affine(Rows(2, {1, 0}), Rows(1, {-1}), Entries({0.0})), nullptr, y, &x);
+  free.upper()->AddResidualBlock(new NormalPrior({0.0, 3.0}, 1.0), nullptr, y);
+  free.AddLowerInequality(new Affine(Rows(2, {1, 1}), Rows(1, {0}), Entries({1.0})), y, &x);
+  Solve({}, &free, &summary);
+  EXPECT_NE(summary.termination_type, ceres::CONVERGENCE) << summary.message;
+}
+
 }  // namespace
 }  // namespace bilevel

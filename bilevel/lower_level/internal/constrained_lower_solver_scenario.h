@@ -39,6 +39,7 @@ struct ConstrainedLowerSolver::Constraints {
   // Of K: its rows, which are independent, W_rho^-1 B' and S = LL'.
   std::vector<int> active;
   Matrix v, l;
+  bool has_kkt = false;  // Of this point or an earlier one.
   // The step from y.
   Matrix u, dy, dmu;
   double previous = 0.0;  // Decrement.
@@ -86,6 +87,10 @@ struct ConstrainedLowerSolver::Constraints {
   void SetRho(double factor) { rows.rho = factor * unit_rho; }
 
   void ChooseActive();
+  // Whether mu and the violations choose what K has; then its rows are shifted to be at y.
+  bool IsActiveSetOfKkt();
+  // y and mu take the step. False: they cannot.
+  bool TakeStep(Point* y);
   // From what the solves W_rho^-1 B' of the candidates are in v.
   void FactorizeSchur();
   // How far y is from meeting row i, relative to its size.

@@ -1,0 +1,197 @@
+// Random quadratic lower levels with random rows, some of them twice, as x walks: y*, its
+// derivative and what is feasible against enumeration of the active sets.
+#include <cmath>
+#include <random>
+#include <string>
+
+#include "bilevel/analysis/hypergradient_checker.h"
+#include "constrained_quadratic.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace bilevel {
+namespace {
+
+using ::testing::HasSubstr;
+
+class Random {
+ public:
+  explicit Random(unsigned seed) : generator_(seed) {}
+  double Normal() { return normal_(generator_); }
+  int Int(int first, int last) {
+    return std::uniform_int_distribution<int>(first, last)(generator_);
+  }
+  Matrix Normal(int rows, int columns) {
+    Matrix m(rows, columns);
+    for (double& entry : m.reshaped()) entry = Normal();
+    return m;
+  }
+
+ private:
+  std::mt19937 generator_;
+  std::normal_distribution<double> normal_;
+};
+
+// Feasible at x = 0.
+Quadratic RandomQuadratic(Random* random) {
+  Quadratic p;
+  const int n = random->Int(1, 5), m = 2, num_inequalities = random->Int(1, 6);
+  p.num_equalities = random->Int(0, std::min(2, n - 1));
+  const int rows = p.num_equalities + num_inequalities;
+  const Matrix root = random->Normal(n, n);
+  p.q_matrix = root * root.transpose() + 0.05 * Matrix::Identity(n, n);
+  p.r = random->Normal(n, m);
+  p.q = random->Normal(n, 1);
+  p.c = random->Normal(rows, n);
+  p.e_matrix = 0.5 * random->Normal(rows, m);
+  const Vector inside = random->Normal(n, 1);
+  p.e = p.c * inside;
+  for (int i = p.num_equalities; i < rows; ++i) p.e[i] += std::abs(random->Normal());
+  if (num_inequalities > 1 && random->Int(0, 3) == 0) {  // One of them twice, in other units.
+    const double scale = std::exp(random->Normal());
+    p.c.row(rows - 1) = scale * p.c.row(rows - 2);
+    p.e_matrix.row(rows - 1) = scale * p.e_matrix.row(rows - 2);
+    p.e[rows - 1] = scale * p.e[rows - 2];
+  }
+  p.a = random->Normal(n, n);
+  p.b = random->Normal(n, m);
+  p.t = random->Normal(n, 1);
+  p.lower.assign(m, -100.0);
+  p.upper.assign(m, 100.0);
+  p.start_x.assign(m, 0.0);
+  p.start_y.assign(n, 0.0);
+  return p;
+}
+
+TEST(ConstrainedRandom, QuadraticsAreWhatEnumerationFinds) {
+  constexpr int kProblems = 300, kSteps = 8;
+  int num_solved = 0, num_differentiated = 0, num_infeasible = 0;
+  long num_systems = 0, num_fallbacks = 0;
+  for (int seed = 0; seed < kProblems; ++seed) {
+    Random random(seed);
+    const Quadratic p = RandomQuadratic(&random);
+    Instance instance(p);
+    Constrained c(&instance.problem, 1e-12);
+    const double length = std::pow(10.0, -random.Int(0, 2));
+    for (int k = 0; k < kSteps; ++k) {
+      const std::string where = "problem " + std::to_string(seed) + ", step " + std::to_string(k);
+      Vector y, fy, product;
+      Matrix dy_dx;
+      double margin;
+      const bool is_feasible = instance.Enumerate(c.x.value(), &y, &dy_dx, &margin);
+      const bool is_solved = c.solver->Solve(c.x, &c.y);
+      EXPECT_EQ(is_solved, is_feasible) << where << ": " << c.solver->message();
+      if (is_solved && is_feasible) {
+        ++num_solved;
+        EXPECT_LT((c.y.value() - y).norm(), 1e-7 * (1.0 + y.norm())) << where;
+        ASSERT_TRUE(c.solver->Differentiate(c.x, c.y)) << where << ": " << c.solver->message();
+        if (margin > 1e-5 || (margin > -1e-9 && c.solver->weakly_active().empty())) {
+          ++num_differentiated;
+          EXPECT_EQ(c.solver->weakly_active(), "") << where << " " << margin;
+          EXPECT_LT((c.solver->dy_dx() - dy_dx).norm(), 1e-8 * (1.0 + dy_dx.norm())) << where;
+          fy = random.Normal(c.y.dim(), 1);
+          ASSERT_TRUE(c.solver->Adjoint(fy, &product));
+          EXPECT_LT((product - dy_dx.transpose() * fy).norm(), 1e-8 * (1.0 + product.norm()))
+              << where;
+        }
+      } else if (!is_feasible) {
+        ++num_infeasible;
+        EXPECT_THAT(c.solver->message(), HasSubstr("ality ")) << where;
+      }
+      ASSERT_TRUE(c.x.Move(length * random.Normal(2, 1)));
+    }
+    num_systems += c.solver->num_kkt_systems();
+    num_fallbacks += c.solver->num_fallbacks();
+  }
+  EXPECT_GT(num_solved, 2000);
+  EXPECT_EQ(num_differentiated, num_solved);
+  EXPECT_GT(num_infeasible, 50);
+  // A KKT system a solve is Differentiate's. Those without a feasible point fall back, and few
+  // others.
+  EXPECT_LT(num_systems, 2.5 * (num_solved + num_infeasible));
+  EXPECT_LT(num_fallbacks, num_infeasible + 0.02 * num_solved);
+}
+
+// Smooth, bent by sines; rows and circles that move with x.
+struct Bent {
+  template <typename T>
+  bool operator()(const T* x, const T* y, T* r) const {
+    using std::sin;
+    for (int i = 0; i < 3; ++i) {
+      r[i] = c[i] * x[1] - t[i];
+      for (int j = 0; j < 3; ++j) r[i] = r[i] + a[i][j] * y[j] + 0.3 * sin(b[i][j] * y[j] + x[0]);
+    }
+    return true;
+  }
+  double a[3][3], b[3][3], c[3], t[3];
+};
+struct Curved {
+  template <typename T>
+  bool operator()(const T* x, const T* y, T* c) const {
+    using std::sin;
+    c[0] = e[0] * x[0] + e[1] * x[1] - size;
+    for (int j = 0; j < 3; ++j) {
+      const T d = y[j] - m[j] - e[j] * x[1];
+      c[0] = c[0] + sign * d * d + n[j] * y[j] + 0.1 * sin(d);
+    }
+    return true;
+  }
+  double m[3], e[3], n[3], size, sign;
+};
+
+// By differences of re-solves, where no constraint changes within them.
+TEST(ConstrainedRandom, CurvedOnesHaveExactHypergradients) {
+  for (int seed = 0; seed < 150; ++seed) {
+    Random random(1000 + seed);
+    Bent g, f;
+    double x[2] = {0.3 * random.Normal(), 0.3 * random.Normal()}, y[3] = {0.0, 0.0, 0.0};
+    const auto fill = [&](Bent* bent) {
+      for (int i = 0; i < 3; ++i) {
+        for (int j = 0; j < 3; ++j) {
+          bent->a[i][j] = random.Normal() + (i == j ? 1.5 : 0.0);
+          bent->b[i][j] = random.Normal();
+        }
+        bent->c[i] = random.Normal();
+        bent->t[i] = 2.0 * random.Normal();
+      }
+    };
+    fill(&g);
+    fill(&f);
+    Problem problem;
+    problem.AddUpperParameterBlock(x, 2);
+    problem.lower()->AddResidualBlock(
+        new AutoDiffCostFunction<Bent, 3, 2, 3>(new Bent(g)), nullptr, x, y);
+    problem.upper()->AddResidualBlock(
+        new AutoDiffCostFunction<Bent, 3, 2, 3>(new Bent(f)), nullptr, x, y);
+    const int num_rows = random.Int(1, 4);
+    const Vector inside = random.Normal(3, 1);
+    for (int k = 0; k < num_rows; ++k) {
+      Curved c;
+      for (int j = 0; j < 3; ++j) {
+        c.m[j] = random.Normal();
+        c.e[j] = 0.3 * random.Normal();
+        c.n[j] = random.Normal();
+      }
+      c.sign = random.Int(0, 2) == 0 ? -0.2 : 1.0;
+      c.size = 0.0;
+      const bool is_equality = k == 0 && random.Int(0, 1) == 0;
+      double value;
+      c(x, inside.data(), &value);
+      c.size = is_equality ? value : value + std::abs(random.Normal());
+      if (is_equality) {
+        problem.AddLowerEquality(new AutoDiffCostFunction<Curved, 1, 2, 3>(new Curved(c)), x, y);
+      } else {
+        problem.AddLowerInequality(new AutoDiffCostFunction<Curved, 1, 2, 3>(new Curved(c)), x, y);
+      }
+    }
+    HypergradientChecker::Options options;
+    options.largest_step = 1e-4;
+    options.num_steps = 4;
+    const HypergradientChecker::Result result = HypergradientChecker::Check(&problem, options);
+    EXPECT_TRUE(result.ok) << seed << ": " << result.message;
+    EXPECT_LT(result.max_relative_error, 1e-6) << seed;
+  }
+}
+
+}  // namespace
+}  // namespace bilevel
