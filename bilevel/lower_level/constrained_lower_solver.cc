@@ -53,6 +53,13 @@ ConstrainedLowerSolver::ConstrainedLowerSolver(Program* program, const Options& 
 
 ConstrainedLowerSolver::~ConstrainedLowerSolver() = default;
 
+std::string ConstrainedLowerSolver::CheckOptions() const {
+  if (options_.hessian == HessianKind::kExact) return "";
+  return "a Gauss-Newton Hessian leaves out what the multipliers make of the curvature of "
+         "constraints, as is " +
+         original_->FirstConstraint() + ": HessianKind::kExact is wanted";
+}
+
 std::unique_ptr<LowerSolver> ConstrainedLowerSolver::Fork() const {
   Options options = options_;
   options.use_ceres = false;

@@ -42,6 +42,7 @@ class ConstrainedLowerSolver : private AugmentedProgram, public NewtonLowerSolve
   ConstrainedLowerSolver(Program* program, const Options& options);
   ~ConstrainedLowerSolver() override;
 
+  std::string CheckOptions() const override;
   bool takes_constraints() const override { return true; }
   std::string WhyNoSecondDerivative() const override;
   bool Adjoint(const Vector& fy, Vector* product) override;

@@ -286,15 +286,22 @@ std::string ConstrainedLowerSolver::weakly_active() const {
 LowerSolverReport ConstrainedLowerSolver::Report() const {
   LowerSolverReport report = NewtonLowerSolver::Report();
   size_t num_active = 0, num_rows = 0;
+  int num_differenced = 0;
   std::string redundant;
   for (const auto& c : constraints_) {
     if (!c) continue;
     num_active += c->active.size();
     num_rows += c->mu.size();
+    const LevelFunction& all = *c->scenario.constraints;
+    num_differenced += all.num_residual_blocks() - all.num_exact_blocks();
     if (!c->redundant.empty()) redundant += (redundant.empty() ? "" : ", ") + c->redundant;
   }
   report.remark += "; " + std::to_string(num_active) + " of " + std::to_string(num_rows) +
                    " constraints are active";
+  if (num_differenced > 0) {
+    report.remark += ", second derivatives of " + std::to_string(num_differenced) +
+                     " of their cost functions being differenced";
+  }
   if (!redundant.empty()) report.remark += ", and met with them, redundant: " + redundant;
   return report;
 }

@@ -137,6 +137,16 @@ TEST(SensitivityWithConstraints, ScenariosHaveTheirOwn) {
     Solve(options, &problem, &summary);
     EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.message;
     for (int s = 1; s < 3; ++s) EXPECT_LE(y[s][0] + y[s][1], 0.9 * s + 1e-9);
+    // And drawn by turns.
+    const double best = x;
+    x = 0.3;
+    options.method = CreateMethod("adam");
+    options.num_scenarios_per_iteration = 2;
+    options.max_num_iterations = 500;
+    Solve(options, &problem, &summary);
+    EXPECT_TRUE(summary.IsSolutionUsable()) << summary.message;
+    EXPECT_NEAR(x, best, 0.1);
+    for (int s = 1; s < 3; ++s) EXPECT_LE(y[s][0] + y[s][1], 0.9 * s + 1e-9);
   }
 }
 

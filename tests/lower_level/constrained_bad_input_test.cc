@@ -216,6 +216,10 @@ TEST(ConstrainedBadInput, LowerSolversAndEditorsThatKnowNoneRefuse) {
   Solve(options, &p.problem, &summary);
   EXPECT_THAT(summary.message,
               AllOf(HasSubstr("inequality 0"), HasSubstr("ConstrainedLowerSolver")));
+  Solver::Options gauss_newton;
+  gauss_newton.lower_hessian = HessianKind::kGaussNewton;
+  Solve(gauss_newton, &p.problem, &summary);
+  EXPECT_THAT(summary.message, AllOf(HasSubstr("inequality 0"), HasSubstr("kExact")));
   std::string error;
   EXPECT_FALSE(AddMarginalLikelihood(&p.problem, &error));
   EXPECT_THAT(error, HasSubstr("constraints"));

@@ -128,5 +128,76 @@ TEST(ConstrainedLowerSolver, FollowsChangesOfTheActiveSetInFewSteps) {
   EXPECT_EQ(c.solver->num_fallbacks(), 0);
 }
 
+// A vehicle with drag steered for kSteps: dynamics are equalities, its speed is limited by x[3],
+// the throttle by bounds of ceres::Problem.
+constexpr int kSteps = 30;
+constexpr double kStep = 0.1;  // Seconds.
+
+struct Stage {
+  template <typename T>
+  bool operator()(const T* x, const T* p, const T* v, const T* u, T* r) const {
+    using std::exp;
+    r[0] = exp(x[0]) * (p[0] - 1.0);
+    r[1] = exp(x[1]) * v[0];
+    r[2] = exp(x[2]) * u[0];
+    return true;
+  }
+};
+struct Moves {
+  template <typename T>
+  bool operator()(const T* p, const T* v, const T* next, T* h) const {
+    h[0] = next[0] - p[0] - kStep * v[0];
+    return true;
+  }
+};
+struct Speeds {
+  template <typename T>
+  bool operator()(const T* v, const T* u, const T* next, T* h) const {
+    h[0] = next[0] - v[0] - kStep * (u[0] - 0.3 * v[0] * v[0]);
+    return true;
+  }
+};
+struct IsNoFaster {
+  template <typename T>
+  bool operator()(const T* x, const T* v, T* c) const {
+    c[0] = v[0] - x[3];
+    return true;
+  }
+};
+
+TEST(ConstrainedLowerSolver, DifferentiatesModelPredictiveControl) {
+  double x[4] = {0.5, -1.0, -1.5, 0.6};
+  double p[kSteps + 1] = {}, v[kSteps + 1] = {}, u[kSteps] = {};
+  Problem problem;
+  problem.AddUpperParameterBlock(x, 4);
+  for (int k = 0; k < kSteps; ++k) {
+    problem.lower()->AddResidualBlock(new AutoDiffCostFunction<Stage, 3, 4, 1, 1, 1>(new Stage),
+                                      nullptr,
+                                      x,
+                                      &p[k + 1],
+                                      &v[k + 1],
+                                      &u[k]);
+    problem.lower()->SetParameterLowerBound(&u[k], 0, -1.0);
+    problem.lower()->SetParameterUpperBound(&u[k], 0, 1.0);
+    problem.AddLowerEquality(
+        new AutoDiffCostFunction<Moves, 1, 1, 1, 1>(new Moves), &p[k], &v[k], &p[k + 1]);
+    problem.AddLowerEquality(
+        new AutoDiffCostFunction<Speeds, 1, 1, 1, 1>(new Speeds), &v[k], &u[k], &v[k + 1]);
+    problem.AddLowerInequality(
+        new AutoDiffCostFunction<IsNoFaster, 1, 4, 1>(new IsNoFaster), x, &v[k + 1]);
+    problem.upper()->AddResidualBlock(Towards({0.03 * k}), nullptr, &p[k + 1]);
+  }
+  for (double* start : {p, v}) {
+    problem.lower()->AddParameterBlock(start, 1);
+    problem.lower()->SetParameterBlockConstant(start);
+  }
+  Constrained c(&problem);
+  c.Phi();
+  ASSERT_TRUE(c.solver->Differentiate(c.x, c.y)) << c.solver->message();
+  EXPECT_GT(c.solver->num_active_bounds(), 0);
+  EXPECT_GT(c.y.value().maxCoeff(), 0.6);
+  EXPECT_THAT(&problem, HasExactHypergradient(1e-9));
+}
+
 }  // namespace
 }  // namespace bilevel
