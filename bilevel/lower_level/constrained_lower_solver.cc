@@ -191,7 +191,7 @@ bool ConstrainedLowerSolver::PrepareKkt(PerScenario* part, const double* x) {
     part->message = c->evaluator.error();
     return false;
   }
-  if (c->unit_rho.size() == 0 && !ScaleRows(part, x)) return false;
+  if (c->unit_rho.size() == 0 && !FindScales(part, x)) return false;
   for (;; c->rho_of_kkt *= kGrowth) {
     c->SetRho(c->rho_of_kkt);
     c->ChooseActive();
@@ -219,22 +219,38 @@ bool ConstrainedLowerSolver::PrepareKkt(PerScenario* part, const double* x) {
 }
 
 // rho such that a row's curvature is that of g along it: free of the units of both.
-bool ConstrainedLowerSolver::ScaleRows(PerScenario* part, const double* x) {
+bool ConstrainedLowerSolver::FindScales(PerScenario* part, const double* x) {
   Constraints* const c = constraints_[part->index].get();
   c->rows.mode.assign(c->num_rows(), Constraints::Rows::kOut);
   if (!Evaluate(part, x)) return false;
-  const Vector d = part->yy.diagonal().cwiseAbs();
-  const double largest = d.maxCoeff() > 0.0 ? d.maxCoeff() : 1.0;
-  Vector unit = Vector::Zero(c->num_rows());
-  for (int i = 0; i < c->num_rows(); ++i) {
-    for (RowSparseMatrix::InnerIterator it(c->b_y, i); it; ++it) {
-      const double curvature = d[it.col()] > 0.0 ? d[it.col()] : largest;
-      unit[i] += it.value() * it.value() / curvature;
-    }
+  c->curvature = part->yy.diagonal().cwiseAbs();
+  const double largest = c->curvature.maxCoeff() > 0.0 ? c->curvature.maxCoeff() : 1.0;
+  for (double& curvature : c->curvature) {
+    if (curvature == 0.0) curvature = largest;
   }
-  const double otherwise = unit.maxCoeff() > 0.0 ? unit.maxCoeff() : 1.0 / largest;
-  c->unit_rho = (unit.array() > 0.0).select(unit, otherwise).cwiseInverse() * kFirstRho;
+  c->unit_rho = Vector::Constant(c->num_rows(), kInfinity);
+  c->MeasureY(part->y.value());
+  c->ScaleRows();
   return true;
+}
+
+// A row that is flat at one point may be steep at the next: the steepest counts, and the slope that
+// would meet it within y's own size.
+void ConstrainedLowerSolver::Constraints::ScaleRows() {
+  double largest = 0.0;
+  for (int i = 0; i < num_rows(); ++i) {
+    double squared = 0.0, size = 0.0;
+    for (RowSparseMatrix::InnerIterator it(b_y, i); it; ++it) {
+      squared += it.value() * it.value() / curvature[it.col()];
+      size += curvature[it.col()] * size_of_y[it.col()] * size_of_y[it.col()];
+    }
+    if (size > 0.0) squared = std::max(squared, value[i] * value[i] / size);
+    if (squared > 0.0) unit_rho[i] = std::min(unit_rho[i], kFirstRho / squared);
+    if (std::isfinite(unit_rho[i])) largest = std::max(largest, unit_rho[i]);
+  }
+  for (double& unit : unit_rho) {
+    if (!std::isfinite(unit)) unit = largest > 0.0 ? largest : kFirstRho * curvature.maxCoeff();
+  }
 }
 
 void ConstrainedLowerSolver::Step(PerScenario* part) {
@@ -293,7 +309,7 @@ bool ConstrainedLowerSolver::Approach(PerScenario* part, const double* x, bool c
     part->message = c->evaluator.error();
     return false;
   }
-  if (c->unit_rho.size() == 0 && !ScaleRows(part, x)) return false;
+  if (c->unit_rho.size() == 0 && !FindScales(part, x)) return false;
   c->has_kkt = false;
   double growth = 1.0, previous = kInfinity, fall = 0.0, violated_by = 0.0;
   int num_failures = 0, worst = 0;
@@ -316,7 +332,8 @@ bool ConstrainedLowerSolver::Approach(PerScenario* part, const double* x, bool c
       part->message = c->evaluator.error();
       return false;
     }
-    c->size_of_y = 1.0 + part->y.value().cwiseAbs().maxCoeff();
+    c->MeasureY(part->y.value());
+    c->ScaleRows();
     double violation = 0.0, largest = -1.0;
     for (int i = 0; i < c->num_rows(); ++i) {
       const double unmet = c->is_inequality(i) ? std::max(0.0, c->value[i]) : c->value[i];

@@ -71,7 +71,7 @@ class ConstrainedLowerSolver : private AugmentedProgram, public NewtonLowerSolve
   bool Follow(PerScenario* part, const double* x, bool may_keep_kkt);
   bool FollowByChords(PerScenario* part, const double* x);
   bool PrepareKkt(PerScenario* part, const double* x);
-  bool ScaleRows(PerScenario* part, const double* x);
+  bool FindScales(PerScenario* part, const double* x);
   void Step(PerScenario* part);
   bool IsSolved(PerScenario* part, double share) const;
   bool FindDependent(PerScenario* part);

@@ -81,19 +81,27 @@ void ConstrainedLowerSolver::Constraints::FactorizeSchur() {
   active = independent;
 }
 
-double ConstrainedLowerSolver::Constraints::Distance(int i, double violation) const {
-  if (violation == 0.0) return 0.0;
-  return std::abs(violation) / (b_y.row(i).norm() * size_of_y);
+void ConstrainedLowerSolver::Constraints::MeasureY(const Vector& y) {
+  for (int j = 0; j < size_of_y.size(); ++j) {
+    const int i = scenario.y.AmbientIndex(j);
+    size_of_y[j] = i < 0 ? 1.0 : 1.0 + std::abs(y[i]);
+  }
 }
 
-// [z; eta] = K^-1 [a; b]; b = 0 where it is nullptr.
+double ConstrainedLowerSolver::Constraints::Distance(int i, double violation) const {
+  if (violation == 0.0) return 0.0;
+  double change = 0.0;  // Of the row, where every coordinate changes by its own size.
+  for (RowSparseMatrix::InnerIterator it(b_y, i); it; ++it) {
+    change += std::abs(it.value()) * size_of_y[it.col()];
+  }
+  return std::abs(violation) / change;
+}
+
+// [z; eta] = K^-1 [a; b]; b = 0 where it is nullptr. False: the system's message says why.
 bool ConstrainedLowerSolver::SolveKkt(
     PerScenario* part, const Matrix& a, const Matrix* b, Matrix* z, Matrix* eta) {
   Constraints* const c = constraints_[part->index].get();
-  if (!part->system.Solve(a, z)) {
-    FailSystem(*part);
-    return false;
-  }
+  if (!part->system.Solve(a, z)) return false;
   if (!c) return true;
   c->Multiply(c->b_y, *z, eta);
   if (b) *eta -= *b;
@@ -145,7 +153,7 @@ bool ConstrainedLowerSolver::FindDependent(PerScenario* part) {
   Constraints* const c = constraints_[part->index].get();
   std::vector<char> is_in(c->num_rows(), 0);
   for (const int i : c->active) is_in[i] = 1;
-  c->size_of_y = 1.0 + part->y.value().cwiseAbs().maxCoeff();
+  c->MeasureY(part->y.value());
   c->touching.clear();
   c->dependent.clear();
   for (int i = 0; i < c->num_rows(); ++i) {
@@ -180,9 +188,9 @@ void ConstrainedLowerSolver::Constraints::FindWeaklyActive() {
     if (!is_inequality(i)) continue;
     // Without rho y would go further: S_kk = s / (1 + rho s).
     const double s = l.row(k).squaredNorm();
-    const double way =
-        mu[i] * v.col(k).cwiseAbs().maxCoeff() / std::max(1.0 - rows.rho[i] * s, 1e-3);
-    if (way <= kWeak * size_of_y) add(i);
+    const double way = mu[i] * v.col(k).cwiseQuotient(size_of_y).cwiseAbs().maxCoeff() /
+                       std::max(1.0 - rows.rho[i] * s, 1e-3);
+    if (way <= kWeak) add(i);
   }
   // A dependent row that moves as those of K do changes nothing.
   std::vector<char> is_redundant(touching.size(), 0);
@@ -211,7 +219,7 @@ bool ConstrainedLowerSolver::ComputeColumns(int first, int count) {
   Matrix dx = Matrix::Zero(program_->x.tangent_size(), count), dy, dmu;
   dx.middleRows(first, count).setIdentity();
   for (auto& part : parts_) {
-    if (!Move(part.get(), dx, &dy, &dmu)) return false;
+    if (!Move(part.get(), dx, &dy, &dmu)) return FailSystem(*part);
     dy_dx_.block(part->scenario->tangent_offset, first, dy.rows(), count) = dy;
   }
   return true;
@@ -221,7 +229,7 @@ bool ConstrainedLowerSolver::Tangent(const Vector& direction, Vector* motion) {
   motion->resize(program_->y.tangent_size());
   Matrix dy, dmu;
   for (auto& part : parts_) {
-    if (!Move(part.get(), direction, &dy, &dmu)) return false;
+    if (!Move(part.get(), direction, &dy, &dmu)) return FailSystem(*part);
     motion->segment(part->scenario->tangent_offset, dy.rows()) = dy;
   }
   return true;
@@ -229,7 +237,8 @@ bool ConstrainedLowerSolver::Tangent(const Vector& direction, Vector* motion) {
 
 bool ConstrainedLowerSolver::SolveHessian(int scenario, const Matrix& b, Matrix* x) {
   Matrix eta;
-  return SolveKkt(parts_[scenario].get(), b, nullptr, x, &eta);
+  PerScenario* const part = parts_[scenario].get();
+  return SolveKkt(part, b, nullptr, x, &eta) || FailSystem(*part);
 }
 
 bool ConstrainedLowerSolver::Adjoint(const Vector& fy, Vector* product) {
@@ -237,7 +246,7 @@ bool ConstrainedLowerSolver::Adjoint(const Vector& fy, Vector* product) {
   Matrix z, eta;
   for (auto& part : parts_) {
     const Matrix own = fy.segment(part->scenario->tangent_offset, part->scenario->y.tangent_size());
-    if (!SolveKkt(part.get(), own, nullptr, &z, &eta)) return false;
+    if (!SolveKkt(part.get(), own, nullptr, &z, &eta)) return FailSystem(*part);
     *product -= part->yx.transpose() * z.col(0);
     const Constraints* const c = constraints_[part->index].get();
     for (size_t k = 0; c && k < c->active.size(); ++k) {
@@ -329,6 +338,7 @@ void ConstrainedLowerSolver::Constraints::Remember(Memory* memory) {
   memory->KeepRange("b_x", b_x.valuePtr(), b_x.nonZeros());
   memory->KeepRange("b_y", b_y.valuePtr(), b_y.nonZeros());
   memory->Keep("unit_rho", &unit_rho);
+  memory->Keep("curvature", &curvature);
   memory->Keep("rho_of_kkt", &rho_of_kkt);
   memory->Keep("rho_at_solution", &rho_at_solution);
   memory->Keep("active", &active);

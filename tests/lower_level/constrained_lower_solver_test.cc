@@ -128,6 +128,22 @@ TEST(ConstrainedLowerSolver, FollowsChangesOfTheActiveSetInFewSteps) {
   EXPECT_EQ(c.solver->num_fallbacks(), 0);
 }
 
+// Where the constraint is flat at the start, or all but flat, in any units.
+TEST(ConstrainedLowerSolver, StartsWhereAConstraintIsFlat) {
+  for (const double beside : {0.0, 1e-12, 1e-6, 1e3}) {
+    double x[3] = {0.1, -0.2, 0.8}, y[2] = {x[0] + beside, x[1]};
+    Problem problem;
+    problem.AddUpperParameterBlock(x, 3);
+    problem.lower()->AddResidualBlock(Towards({2.0, 1.0}), nullptr, y);
+    problem.upper()->AddResidualBlock(Towards({0.2, -0.3}), nullptr, y);
+    problem.AddLowerEquality(new AutoDiffCostFunction<Ball, 1, 2, 3>(new Ball), y, x);
+    Constrained c(&problem);
+    c.Phi();
+    const Eigen::Vector2d m(x[0], x[1]), u = (Eigen::Vector2d(2.0, 1.0) - m).normalized();
+    EXPECT_LT((c.y.value() - (m + x[2] * u)).norm(), 1e-10) << beside;
+  }
+}
+
 // A vehicle with drag steered for kSteps: dynamics are equalities, its speed is limited by x[3],
 // the throttle by bounds of ceres::Problem.
 constexpr int kSteps = 30;

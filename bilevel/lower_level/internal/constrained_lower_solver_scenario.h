@@ -23,7 +23,8 @@ struct ConstrainedLowerSolver::Constraints {
         mu(Vector::Zero(s.constraints->num_residuals())),
         value(mu),
         b_x(mu.size(), program.x.tangent_size()),
-        b_y(mu.size(), s.y.tangent_size()) {}
+        b_y(mu.size(), s.y.tangent_size()),
+        size_of_y(Vector::Ones(s.y.tangent_size())) {}
 
   const Program::Scenario& scenario;
   Rows& rows;
@@ -32,7 +33,8 @@ struct ConstrainedLowerSolver::Constraints {
   // At the part's y: multipliers, h and c, and their derivatives.
   Vector mu, value;
   RowSparseMatrix b_x, b_y;
-  Vector unit_rho;  // In which rho is counted; empty: not known yet.
+  Vector unit_rho;   // In which rho is counted; empty: not known yet.
+  Vector curvature;  // Of g, by coordinate.
   // For W_rho to be positive definite; the last that was enough at a solution.
   double rho_of_kkt = 1.0, rho_at_solution = 1.0;
 
@@ -54,7 +56,7 @@ struct ConstrainedLowerSolver::Constraints {
   std::vector<int> touching, dependent;
   Matrix shares;
   std::string weakly_active, redundant;  // Names.
-  double size_of_y = 1.0;                // 1 + its largest coordinate.
+  Vector size_of_y;                      // 1 + its coordinates.
   long num_systems = 0, num_fallbacks = 0;
 
   int num_rows() const { return static_cast<int>(mu.size()); }
@@ -93,6 +95,8 @@ struct ConstrainedLowerSolver::Constraints {
   bool TakeStep(Point* y);
   // From what the solves W_rho^-1 B' of the candidates are in v.
   void FactorizeSchur();
+  void MeasureY(const Vector& y);
+  void ScaleRows();
   // How far y is from meeting row i, relative to its size.
   double Distance(int i, double violation) const;
   void FindWeaklyActive();
