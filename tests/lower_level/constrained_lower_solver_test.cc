@@ -215,5 +215,80 @@ TEST(ConstrainedLowerSolver, DifferentiatesModelPredictiveControl) {
   EXPECT_THAT(&problem, HasExactHypergradient(1e-9));
 }
 
+// A membrane under a load e^x0 that rests on the ground where it sags so far: as bounds of y and as
+// constraints, by two solvers.
+struct Stretch {
+  template <typename T>
+  bool operator()(const T* a, const T* b, T* r) const {
+    r[0] = a[0] - b[0];
+    return true;
+  }
+};
+struct Load {  // Of the sag y, (y - e^x)^2 / 2 but for a constant: a load of e^x and a soft ground.
+  template <typename T>
+  bool operator()(const T* x, const T* y, T* r) const {
+    using std::exp;
+    r[0] = 0.1 * (y[0] - weight * exp(x[0]));
+    return true;
+  }
+  double weight;
+};
+struct Rests {
+  template <typename T>
+  bool operator()(const T* y, T* c) const {
+    c[0] = y[0] - 0.4;
+    return true;
+  }
+};
+
+TEST(ConstrainedLowerSolver, IsWhatBoundsAre) {
+  constexpr int kSide = 16;
+  Vector solutions[2], derivatives[2];
+  for (const bool by_bounds : {true, false}) {
+    double x = 0.5;
+    std::vector<double> y(kSide * kSide, 0.0);
+    Problem problem;
+    problem.AddUpperParameterBlock(&x, 1);
+    for (int i = 0; i < kSide; ++i) {
+      for (int j = 0; j < kSide; ++j) {
+        double* const here = &y[i * kSide + j];
+        const double weight = 1.0 + std::sin(0.7 * i) * std::cos(0.4 * j);
+        problem.lower()->AddResidualBlock(
+            new AutoDiffCostFunction<Load, 1, 1, 1>(new Load{weight}), nullptr, &x, here);
+        for (const int other : {i > 0 ? -kSide : 0, j > 0 ? -1 : 0}) {
+          if (other == 0) continue;
+          problem.lower()->AddResidualBlock(
+              new AutoDiffCostFunction<Stretch, 1, 1, 1>(new Stretch), nullptr, here, here + other);
+        }
+        problem.upper()->AddResidualBlock(Towards({0.3}), nullptr, here);
+        if (by_bounds) {
+          problem.lower()->SetParameterUpperBound(here, 0, 0.4);
+        } else {
+          problem.AddLowerInequality(new AutoDiffCostFunction<Rests, 1, 1>(new Rests), here);
+        }
+      }
+    }
+    std::string error;
+    const auto program = problem.Compile({}, &error);
+    ASSERT_TRUE(program) << error;
+    NewtonLowerSolver::Options options;
+    options.ceres.logging_type = ceres::SILENT;
+    const auto solver = MakeNewtonLowerSolver(program.get(), options);
+    Point at(&program->x), solution(&program->y);
+    at.value()[0] = 0.5;
+    solution.value().setZero();
+    for (int k = 0; k < 4; ++k) {  // To where about half of it rests.
+      at.value()[0] = -0.8 + 0.1 * k;
+      ASSERT_TRUE(solver->Solve(at, &solution)) << solver->message();
+      ASSERT_TRUE(solver->Differentiate(at, solution)) << solver->message();
+    }
+    solutions[by_bounds] = solution.value();
+    derivatives[by_bounds] = solver->dy_dx().col(0);
+    if (by_bounds) EXPECT_GT(solver->num_active_bounds(), 50);
+  }
+  EXPECT_LT((solutions[0] - solutions[1]).norm(), 1e-9);
+  EXPECT_LT((derivatives[0] - derivatives[1]).norm(), 1e-9 * derivatives[0].norm());
+}
+
 }  // namespace
 }  // namespace bilevel

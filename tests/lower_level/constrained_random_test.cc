@@ -63,14 +63,33 @@ Quadratic RandomQuadratic(Random* random) {
   return p;
 }
 
-TEST(ConstrainedRandom, QuadraticsAreWhatEnumerationFinds) {
+// In other units: y = d y', row i times rows[i].
+Quadratic InOtherUnits(Quadratic p, const Vector& d, const Vector& rows) {
+  p.q_matrix = d.asDiagonal() * p.q_matrix * d.asDiagonal();
+  p.r = d.asDiagonal() * p.r;
+  p.q = d.asDiagonal() * p.q;
+  p.c = rows.asDiagonal() * p.c * d.asDiagonal();
+  p.e_matrix = rows.asDiagonal() * p.e_matrix;
+  p.e = rows.asDiagonal() * p.e;
+  p.a = p.a * d.asDiagonal();
+  return p;
+}
+
+class ConstrainedRandom : public ::testing::TestWithParam<bool> {};
+
+TEST_P(ConstrainedRandom, QuadraticsAreWhatEnumerationFinds) {
   constexpr int kProblems = 300, kSteps = 8;
   int num_solved = 0, num_differentiated = 0, num_infeasible = 0;
   long num_systems = 0, num_fallbacks = 0;
   for (int seed = 0; seed < kProblems; ++seed) {
     Random random(seed);
     const Quadratic p = RandomQuadratic(&random);
-    Instance instance(p);
+    Vector d = Vector::Ones(p.q.size()), rows = Vector::Ones(p.e.size());
+    for (Vector* units : {&d, &rows}) {
+      for (double& unit : *units) unit = GetParam() ? std::pow(10.0, random.Int(-2, 2)) : 1.0;
+    }
+    const Instance reference(p);
+    Instance instance(InOtherUnits(p, d, rows));
     Constrained c(&instance.problem, 1e-12);
     const double length = std::pow(10.0, -random.Int(0, 2));
     for (int k = 0; k < kSteps; ++k) {
@@ -78,19 +97,22 @@ TEST(ConstrainedRandom, QuadraticsAreWhatEnumerationFinds) {
       Vector y, fy, product;
       Matrix dy_dx;
       double margin;
-      const bool is_feasible = instance.Enumerate(c.x.value(), &y, &dy_dx, &margin);
+      const bool is_feasible = reference.Enumerate(c.x.value(), &y, &dy_dx, &margin);
       const bool is_solved = c.solver->Solve(c.x, &c.y);
       EXPECT_EQ(is_solved, is_feasible) << where << ": " << c.solver->message();
       if (is_solved && is_feasible) {
         ++num_solved;
-        EXPECT_LT((c.y.value() - y).norm(), 1e-7 * (1.0 + y.norm())) << where;
+        EXPECT_LT((c.y.value().cwiseProduct(d) - y).norm(), 1e-7 * (1.0 + y.norm())) << where;
         ASSERT_TRUE(c.solver->Differentiate(c.x, c.y)) << where << ": " << c.solver->message();
         if (margin > 1e-5 || (margin > -1e-9 && c.solver->weakly_active().empty())) {
           ++num_differentiated;
           EXPECT_EQ(c.solver->weakly_active(), "") << where << " " << margin;
-          EXPECT_LT((c.solver->dy_dx() - dy_dx).norm(), 1e-8 * (1.0 + dy_dx.norm())) << where;
+          EXPECT_LT((d.asDiagonal() * c.solver->dy_dx() - dy_dx).norm(),
+                    1e-8 * (1.0 + dy_dx.norm()))
+              << where;
           fy = random.Normal(c.y.dim(), 1);
           ASSERT_TRUE(c.solver->Adjoint(fy, &product));
+          fy = d.cwiseInverse().asDiagonal() * fy;
           EXPECT_LT((product - dy_dx.transpose() * fy).norm(), 1e-8 * (1.0 + product.norm()))
               << where;
         }
@@ -140,7 +162,9 @@ struct Curved {
 };
 
 // By differences of re-solves, where no constraint changes within them.
-TEST(ConstrainedRandom, CurvedOnesHaveExactHypergradients) {
+INSTANTIATE_TEST_SUITE_P(Units, ConstrainedRandom, ::testing::Bool());
+
+TEST(ConstrainedRandomTest, CurvedOnesHaveExactHypergradients) {
   for (int seed = 0; seed < 150; ++seed) {
     Random random(1000 + seed);
     Bent g, f;
