@@ -8,6 +8,7 @@
 #include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/base/internal/rounding.h"
 #include "bilevel/lower_level/internal/constrained_lower_solver_scenario.h"
+#include "bilevel/lower_level/internal/schur_of_rows.h"
 
 namespace bilevel {
 namespace {
@@ -205,16 +206,13 @@ bool ConstrainedLowerSolver::PrepareKkt(PerScenario* part, const double* x) {
     return false;
   }
   part->factorized = part->kept = false;  // Newton's method is to begin anew.
-  Matrix columns;
-  c->Transposed(c->b_y, c->active, &columns);
   Stopwatch watch(&part->counts.seconds_in_linear_algebra);
-  if (!part->system.is_singular()) {
-    part->system.factorization().Solve(columns, &c->v);
-  } else if (!part->system.Solve(columns, &c->v)) {
+  Matrix schur;
+  if (!SchurOfRows(c->b_y, c->active, &part->system, &schur)) {
     part->message = part->system.message();
     return false;
   }
-  c->FactorizeSchur();
+  c->FactorizeSchur(schur);
   return c->has_kkt = true;
 }
 

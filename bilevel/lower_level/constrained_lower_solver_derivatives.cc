@@ -53,10 +53,8 @@ bool ConstrainedLowerSolver::Constraints::TakeStep(Point* y) {
 }
 
 // Cholesky's factor L of S = B W_rho^-1 B', row by row; dependent rows leave K.
-void ConstrainedLowerSolver::Constraints::FactorizeSchur() {
+void ConstrainedLowerSolver::Constraints::FactorizeSchur(const Matrix& s) {
   const int q = static_cast<int>(active.size());
-  Matrix s(q, q);
-  for (int k = 0; k < q; ++k) s.row(k) = b_y.row(active[k]) * v;
   std::vector<int> kept;
   l.setZero(q, q);
   for (int k = 0; k < q; ++k) {
@@ -72,7 +70,6 @@ void ConstrainedLowerSolver::Constraints::FactorizeSchur() {
   const int rank = static_cast<int>(kept.size());
   l = l.topLeftCorner(rank, rank).eval();
   if (rank == q) return;
-  v = v(Eigen::all, kept).eval();
   std::vector<int> independent;
   for (const int k : kept) independent.push_back(active[k]);
   for (const int i : active) {
@@ -106,8 +103,8 @@ bool ConstrainedLowerSolver::SolveKkt(
   c->Multiply(c->b_y, *z, eta);
   if (b) *eta -= *b;
   c->SolveSchur(eta);
-  *z -= c->v * *eta;
-  return true;
+  c->SubtractTransposed(a, *eta, &c->rhs);
+  return part->system.Solve(c->rhs, z);
 }
 
 // How y and the multipliers move with x.
@@ -160,17 +157,21 @@ bool ConstrainedLowerSolver::FindDependent(PerScenario* part) {
     if (!is_in[i] && c->Distance(i, c->value[i]) <= kAway) c->touching.push_back(i);
   }
   if (c->touching.empty()) return true;
-  Matrix columns, solution;
-  c->Transposed(c->b_y, c->touching, &columns);
+  Matrix columns = Matrix::Zero(c->b_y.cols(), c->touching.size()), solution;
+  for (size_t k = 0; k < c->touching.size(); ++k) {
+    columns.col(k) = c->b_y.row(c->touching[k]).transpose();
+  }
   if (!part->system.Solve(columns, &solution)) {
     part->message = part->system.message();
     return false;
   }
-  c->Multiply(c->b_y, solution, &c->shares);
+  Matrix of_active;
+  c->Multiply(c->b_y, solution, &of_active);
+  c->shares = of_active;
   c->SolveSchur(&c->shares);
   // What is left of a row beside the rows of K.
   const Matrix own = columns.transpose() * solution;
-  const Matrix left = own - (c->v.transpose() * columns).transpose() * c->shares;
+  const Matrix left = own - of_active.transpose() * c->shares;
   for (size_t k = 0; k < c->touching.size(); ++k) {
     if (left(k, k) <= kDependent * own(k, k)) c->dependent.push_back(static_cast<int>(k));
   }
@@ -186,10 +187,9 @@ void ConstrainedLowerSolver::Constraints::FindWeaklyActive() {
   for (size_t k = 0; k < active.size(); ++k) {
     const int i = active[k];
     if (!is_inequality(i)) continue;
-    // Without rho y would go further: S_kk = s / (1 + rho s).
+    // Without it the row would go that far: S_kk = s / (1 + rho s).
     const double s = l.row(k).squaredNorm();
-    const double way = mu[i] * v.col(k).cwiseQuotient(size_of_y).cwiseAbs().maxCoeff() /
-                       std::max(1.0 - rows.rho[i] * s, 1e-3);
+    const double way = Distance(i, mu[i] * s / std::max(1.0 - rows.rho[i] * s, 1e-3));
     if (way <= kWeak) add(i);
   }
   // A dependent row that moves as those of K do changes nothing.
@@ -342,7 +342,6 @@ void ConstrainedLowerSolver::Constraints::Remember(Memory* memory) {
   memory->Keep("rho_of_kkt", &rho_of_kkt);
   memory->Keep("rho_at_solution", &rho_at_solution);
   memory->Keep("active", &active);
-  memory->Keep("v", &v);
   memory->Keep("l", &l);
   memory->Keep("has_kkt", &has_kkt);
   memory->Keep("is_solved", &is_solved);

@@ -38,12 +38,12 @@ struct ConstrainedLowerSolver::Constraints {
   // For W_rho to be positive definite; the last that was enough at a solution.
   double rho_of_kkt = 1.0, rho_at_solution = 1.0;
 
-  // Of K: its rows, which are independent, W_rho^-1 B' and S = LL'.
+  // Of K: its rows, which are independent, and S = LL'.
   std::vector<int> active;
-  Matrix v, l;
+  Matrix l;
   bool has_kkt = false;  // Of this point or an earlier one.
   // The step from y.
-  Matrix u, dy, dmu;
+  Matrix dy, dmu, rhs;
   double previous = 0.0;  // Decrement.
 
   bool is_solved = false;  // K is that at the solution, where the part is.
@@ -68,18 +68,19 @@ struct ConstrainedLowerSolver::Constraints {
     double unused = 0.0;
     return evaluator.Linearize(x, y, &unused, &value, &b_x, &b_y);
   }
-  // Rows of B in the order of `of`, as columns.
-  void Transposed(const RowSparseMatrix& b, const std::vector<int>& of, Matrix* columns) const {
-    columns->setZero(b.cols(), of.size());
-    for (size_t k = 0; k < of.size(); ++k) {
-      for (RowSparseMatrix::InnerIterator it(b, of[k]); it; ++it)
-        (*columns)(it.col(), k) = it.value();
-    }
-  }
   // B m for the rows of K.
   void Multiply(const RowSparseMatrix& b, const Matrix& m, Matrix* product) const {
     product->resize(active.size(), m.cols());
     for (size_t k = 0; k < active.size(); ++k) product->row(k) = b.row(active[k]) * m;
+  }
+  // a - B' m.
+  void SubtractTransposed(const Matrix& a, const Matrix& m, Matrix* result) const {
+    *result = a;
+    for (size_t k = 0; k < active.size(); ++k) {
+      for (RowSparseMatrix::InnerIterator it(b_y, active[k]); it; ++it) {
+        result->row(it.col()) -= it.value() * m.row(k);
+      }
+    }
   }
   // S^-1, in place.
   void SolveSchur(Matrix* m) const {
@@ -93,8 +94,7 @@ struct ConstrainedLowerSolver::Constraints {
   bool IsActiveSetOfKkt();
   // y and mu take the step. False: they cannot.
   bool TakeStep(Point* y);
-  // From what the solves W_rho^-1 B' of the candidates are in v.
-  void FactorizeSchur();
+  void FactorizeSchur(const Matrix& s);
   void MeasureY(const Vector& y);
   void ScaleRows();
   // How far y is from meeting row i, relative to its size.
