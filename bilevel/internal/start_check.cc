@@ -67,9 +67,11 @@ double PhiFromStart(const Solver::Options& options,
   Arrival arrival(oracle, end);
   Solver::Options cold = options;
   const Program& program = oracle->program();
-  // Within ceres::Solve the values that an evaluation callback has seen are Ceres'.
-  const bool may_arrive = program.scenarios.size() == 1 && !program.scenarios[0]->g->callback() &&
-                          options.lower_starts == 1 && !oracle->lower_is_the_methods();
+  // Within ceres::Solve the values that an evaluation callback has seen are Ceres'; and with
+  // constraints its cost is not g.
+  const bool may_arrive = program.FirstConstraint().empty() && program.scenarios.size() == 1 &&
+                          !program.scenarios[0]->g->callback() && options.lower_starts == 1 &&
+                          !oracle->lower_is_the_methods();
   if (may_arrive) {
     cold.lower_solver_options.callbacks.push_back(&arrival);
     cold.lower_solver_options.update_state_every_iteration = true;

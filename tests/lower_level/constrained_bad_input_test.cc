@@ -162,6 +162,22 @@ TEST(ConstrainedBadInput, RedundantRowsAreLeftOutAndNamed) {
                     HasSubstr("of inequality 0 of the lower problem")));
 }
 
+TEST(ConstrainedBadInput, RedundantEqualitiesToo) {
+  Plain same, apart;
+  same.AddRows(false, {1, 1, 2, 2}, {-1, -2}, {0.0, 0.0});  // y0 + y1 = x
+  Constrained c(&same.problem);
+  Vector gradient;
+  c.Phi(&gradient);
+  EXPECT_EQ(c.solver->weakly_active(), "");
+  EXPECT_THAT(c.solver->Report().remark, HasSubstr("redundant: row 1 of equality 0"));
+  EXPECT_NEAR(c.solver->dy_dx().sum(), 1.0, 1e-12);
+  apart.x = 0.0;
+  apart.AddRows(false, {1, 1, 2, 2}, {-1, 1}, {0.0, 0.0});  // Together at x = 0 alone.
+  Constrained d(&apart.problem);
+  d.Phi(&gradient);
+  EXPECT_THAT(d.solver->weakly_active(), HasSubstr("row 1 of equality 0"));
+}
+
 // y0 <= 0, y1 <= 0, y0 + y1 <= x around x = 0: three rows through one point that move differently.
 TEST(ConstrainedBadInput, MoreConstraintsThanDimensionsMakeAKinkThatIsNamed) {
   Plain p;
