@@ -112,6 +112,7 @@ TEST(SensitivityWithConstraints, BoundsHoldBesideConstraints) {
 
 // Every scenario has its own constraint; one has none.
 TEST(SensitivityWithConstraints, ScenariosHaveTheirOwn) {
+  double x_by_threads[2];
   for (const int num_threads : {1, 2}) {
     double x = 0.3, y[3][2] = {};
     Problem problem;
@@ -137,6 +138,7 @@ TEST(SensitivityWithConstraints, ScenariosHaveTheirOwn) {
     Solve(options, &problem, &summary);
     EXPECT_EQ(summary.termination_type, ceres::CONVERGENCE) << summary.message;
     for (int s = 1; s < 3; ++s) EXPECT_LE(y[s][0] + y[s][1], 0.9 * s + 1e-9);
+    x_by_threads[num_threads - 1] = x;
     // And drawn by turns.
     const double best = x;
     x = 0.3;
@@ -148,6 +150,7 @@ TEST(SensitivityWithConstraints, ScenariosHaveTheirOwn) {
     EXPECT_NEAR(x, best, 0.1);
     for (int s = 1; s < 3; ++s) EXPECT_LE(y[s][0] + y[s][1], 0.9 * s + 1e-9);
   }
+  EXPECT_EQ(x_by_threads[0], x_by_threads[1]);
 }
 
 struct OnMeridian {  // q in the plane spanned by (1, 0, 0) and (0, cos x, sin x).

@@ -1,11 +1,14 @@
 // What cannot be done with constraints ends in a sentence that names the constraint.
+#include <cmath>
 #include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/upper_level/cross_validation.h"
 #include "bilevel/upper_level/marginal_likelihood.h"
+#include "ceres/numeric_diff_cost_function.h"
 #include "constrained_problems.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -145,6 +148,39 @@ TEST(ConstrainedBadInput, WhatAConstraintThrowsIsTold) {
   Plain p;
   p.problem.AddLowerInequality(new AutoDiffCostFunction<Throws, 1, 2>(new Throws), p.y);
   EXPECT_THAT(p.Message(), HasSubstr("no such y"));
+}
+
+enum class Fault { kNaN, kInfinity, kFalse };
+
+struct Faulty {  // y0 <= 0.3, which fails beyond y0 = 0.9 and at some y1.
+  bool operator()(const double* y, double* c) const {
+    c[0] = y[0] - 0.3;
+    const bool fails = y[0] > 0.9 || std::abs(y[1] - 0.5) < 0.1;
+    if (fails && fault == Fault::kNaN) c[0] = std::nan("");
+    if (fails && fault == Fault::kInfinity) c[0] = kInfinity;
+    return !fails || fault != Fault::kFalse;
+  }
+  Fault fault;
+};
+
+// By Ceres' differences, whose noise the last digits are; and with faults on the way.
+TEST(ConstrainedBadInput, FaultyConstraintsEndInASentence) {
+  for (const Fault fault : {Fault::kNaN, Fault::kInfinity, Fault::kFalse}) {
+    for (const double start : {0.0, 0.45, 0.8}) {
+      Plain p;
+      p.x = 0.7;
+      p.y[1] = start;
+      p.problem.AddLowerInequality(
+          new ceres::NumericDiffCostFunction<Faulty, ceres::CENTRAL, 1, 2>(new Faulty{fault}), p.y);
+      const std::string message = p.Message();
+      if (p.is_usable) {
+        EXPECT_NEAR(p.y[0], 0.3, 1e-6) << message;
+        EXPECT_NEAR(p.y[1], 1.0, 1e-6) << message;
+      } else {
+        EXPECT_THAT(message, HasSubstr("constraints")) << message;
+      }
+    }
+  }
 }
 
 // The same row twice, and one that others imply: y and its derivative are as without them.
