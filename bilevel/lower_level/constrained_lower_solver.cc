@@ -103,12 +103,13 @@ bool ConstrainedLowerSolver::SolvePart(PerScenario* part, const double* x, bool 
 // still there. Trials of one line search share one solve.
 void ConstrainedLowerSolver::Predict(PerScenario* part, const double* x) {
   Constraints* const c = constraints_[part->index].get();
+  const bool may_ask_tangent = std::exchange(c->may_ask_tangent, false);  // K is to change.
   if (c->anchor_x.size() == 0) return;
   Vector dx(program_->x.tangent_size());
   if (!program_->x.Minus(x, c->anchor_x.data(), dx.data())) return;
   const double length = dx.norm();
   if (!(length > 0.0)) return;
-  if (std::exchange(c->may_ask_tangent, false)) {
+  if (may_ask_tangent) {
     Matrix dy, dmu;
     c->line.resize(0);
     if (Move(part, dx, &dy, &dmu)) {
@@ -286,18 +287,33 @@ bool ConstrainedLowerSolver::IsSolved(PerScenario* part, double share) const {
     return false;
   }
   const double allowed = 10.0 * target;
-  std::vector<char> is_in(c->num_rows(), 0);
+  for (int i = 0; i < c->num_rows(); ++i) {
+    const bool is_equality = c->rows.mode[i] == Constraints::Rows::kIn;
+    const double violation = is_equality ? std::abs(c->value[i]) : c->value[i];
+    if (violation * c->Root(i) > allowed) return false;
+  }
   for (size_t k = 0; k < c->active.size(); ++k) {
     const int i = c->active[k];
-    is_in[i] = 1;
-    if (std::abs(c->value[i]) * c->Root(i) > allowed) return false;
     if (c->is_inequality(i) && c->mu[i] + c->dmu(k, 0) < -allowed * c->Root(i)) return false;
   }
-  for (int i = 0; i < c->num_rows(); ++i) {
-    const double violation = c->is_inequality(i) ? c->value[i] : std::abs(c->value[i]);
-    if (!is_in[i] && violation * c->Root(i) > allowed) return false;
-  }
   return true;
+}
+
+// mu <- mu + rho h, max(0, mu + rho c). Returns how far y and mu are from being a solution's,
+// relative to y's size; *worst is the row that y meets least, and *violated_by by what.
+double ConstrainedLowerSolver::Constraints::UpdateMultipliers(int* worst, double* violated_by) {
+  double violation = 0.0, largest = -1.0;
+  for (int i = 0; i < num_rows(); ++i) {
+    const double unmet = is_inequality(i) ? std::max(0.0, value[i]) : value[i];
+    const double off = is_inequality(i) ? std::max(value[i], -mu[i] / rows.rho[i]) : unmet;
+    mu[i] += rows.rho[i] * off;
+    violation = std::max(violation, Distance(i, off));
+    if (Distance(i, unmet) <= largest) continue;
+    largest = Distance(i, unmet);
+    *worst = i;
+    *violated_by = std::abs(unmet);
+  }
+  return violation;
 }
 
 // The method of multipliers; Newton's steps on K end it.
@@ -332,17 +348,7 @@ bool ConstrainedLowerSolver::Approach(PerScenario* part, const double* x, bool c
     }
     c->MeasureY(part->y.value());
     c->ScaleRows();
-    double violation = 0.0, largest = -1.0;
-    for (int i = 0; i < c->num_rows(); ++i) {
-      const double unmet = c->is_inequality(i) ? std::max(0.0, c->value[i]) : c->value[i];
-      const double off = unmet == 0.0 ? std::max(c->value[i], -c->mu[i] / c->rows.rho[i]) : unmet;
-      c->mu[i] += c->rows.rho[i] * off;
-      violation = std::max(violation, c->Distance(i, off));
-      if (c->Distance(i, unmet) <= largest) continue;
-      largest = c->Distance(i, unmet);
-      worst = i;
-      violated_by = std::abs(unmet);
-    }
+    const double violation = c->UpdateMultipliers(&worst, &violated_by);
     if (violation <= kMet) {
       const Vector mu = c->mu;
       if (Follow(part, x, true)) return true;

@@ -95,6 +95,7 @@ struct ConstrainedLowerSolver::Constraints {
   // y and mu take the step. False: they cannot.
   bool TakeStep(Point* y);
   void FactorizeSchur(const Matrix& s);
+  double UpdateMultipliers(int* worst, double* violated_by);
   void MeasureY(const Vector& y);
   void ScaleRows();
   // How far y is from meeting row i, relative to its size.
