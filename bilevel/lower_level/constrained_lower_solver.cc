@@ -148,7 +148,7 @@ bool ConstrainedLowerSolver::Follow(PerScenario* part, const double* x, bool may
       c->rho_at_solution = c->rho_of_kkt;
       return true;
     }
-    if (!c->TakeStep(&part->y)) break;
+    if (!c->TakeStep(&part->y) || c->HasDiverged(part->y.value())) break;
   }
   part->message = "the active set of its constraints, and with it y, was not found in " +
                   std::to_string(kMostKktSteps) + " steps";
@@ -174,6 +174,7 @@ bool ConstrainedLowerSolver::FollowByChords(PerScenario* part, const double* x) 
                             part->gradient.data())) {
         return false;
       }
+      part->value -= c->Penalty();
     }
     Stopwatch watch(&part->counts.seconds_in_linear_algebra);
     Step(part);
@@ -198,6 +199,7 @@ bool ConstrainedLowerSolver::PrepareKkt(PerScenario* part, const double* x) {
     c->SetRho(c->rho_of_kkt);
     c->ChooseActive();
     if (!Evaluate(part, x)) return false;
+    part->value -= c->Penalty();
     FindActive(part);
     Stopwatch watch(&part->counts.seconds_in_linear_algebra);
     ++c->num_systems;

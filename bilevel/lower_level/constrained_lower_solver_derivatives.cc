@@ -15,7 +15,8 @@ constexpr double kDependent = 1e-10;
 // A multiplier that a step of y by this share of its size would explain, as IsWeakMultiplier; the
 // share of y that a constraint may be away; and of a row's derivative by x what is rounding.
 constexpr double kWeak = 1e-6, kAway = 1e-9, kSameByX = 1e-8;
-constexpr double kLongStep = 1e3;  // In tolerances: y was not solved.
+constexpr double kFarthestPull = 1e6;  // Of a multiplier, in y's own length.
+constexpr double kLongStep = 1e3;      // In tolerances: y was not solved.
 
 }  // namespace
 
@@ -34,6 +35,24 @@ void ConstrainedLowerSolver::Constraints::ChooseActive() {
     if (is_inequality(i) != is_inequality(j)) return !is_inequality(i);
     return is_inequality(i) && mu[i] / Root(i) > mu[j] / Root(j);
   });
+}
+
+double ConstrainedLowerSolver::Constraints::Penalty() const {
+  double sum = 0.0;
+  for (int i = 0; i < num_rows(); ++i) {
+    const double shifted = value[i] + rows.shift[i];
+    if (rows.mode[i] == Rows::kIn) sum += 0.5 * rows.rho[i] * shifted * shifted;
+  }
+  return sum;
+}
+
+bool ConstrainedLowerSolver::Constraints::HasDiverged(const Vector& y) {
+  MeasureY(y);
+  const double length = std::sqrt(curvature.dot(size_of_y.cwiseAbs2()));
+  for (int i = 0; i < num_rows(); ++i) {
+    if (!(std::abs(mu[i]) <= kFarthestPull * length * Root(i))) return true;
+  }
+  return false;
 }
 
 bool ConstrainedLowerSolver::Constraints::IsActiveSetOfKkt() {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "bilevel/analysis/hypergradient_checker.h"
+#include "bilevel/program/level_evaluator.h"
 #include "constrained_quadratic.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -81,7 +82,10 @@ TEST_P(ConstrainedRandom, QuadraticsAreWhatEnumerationFinds) {
   constexpr int kProblems = 300, kSteps = 8;
   int num_solved = 0, num_differentiated = 0, num_infeasible = 0;
   long num_systems = 0, num_fallbacks = 0;
-  for (int seed = 0; seed < kProblems; ++seed) {
+  for (int number = 0; number < kProblems + 2; ++number) {
+    // Two where multipliers of 1e17 once made violations look small.
+    const int found[] = {2845, 3288};
+    const int seed = number < kProblems ? number : found[number - kProblems];
     Random random(seed);
     const Quadratic p = RandomQuadratic(&random);
     Vector d = Vector::Ones(p.q.size()), rows = Vector::Ones(p.e.size());
@@ -134,6 +138,8 @@ TEST_P(ConstrainedRandom, QuadraticsAreWhatEnumerationFinds) {
   EXPECT_LT(num_fallbacks, num_infeasible + 0.02 * num_solved);
 }
 
+INSTANTIATE_TEST_SUITE_P(Units, ConstrainedRandom, ::testing::Bool());
+
 // Smooth, bent by sines; rows and circles that move with x.
 struct Bent {
   template <typename T>
@@ -161,14 +167,13 @@ struct Curved {
   double m[3], e[3], n[3], size, sign;
 };
 
-// By differences of re-solves, where no constraint changes within them.
-INSTANTIATE_TEST_SUITE_P(Units, ConstrainedRandom, ::testing::Bool());
-
-TEST(ConstrainedRandomTest, CurvedOnesHaveExactHypergradients) {
-  for (int seed = 0; seed < 150; ++seed) {
-    Random random(1000 + seed);
+// A random problem of these, feasible at its x.
+struct CurvedProblem {
+  explicit CurvedProblem(int seed) {
+    Random random(seed);
+    x[0] = 0.3 * random.Normal();
+    x[1] = 0.3 * random.Normal();
     Bent g, f;
-    double x[2] = {0.3 * random.Normal(), 0.3 * random.Normal()}, y[3] = {0.0, 0.0, 0.0};
     const auto fill = [&](Bent* bent) {
       for (int i = 0; i < 3; ++i) {
         for (int j = 0; j < 3; ++j) {
@@ -181,7 +186,6 @@ TEST(ConstrainedRandomTest, CurvedOnesHaveExactHypergradients) {
     };
     fill(&g);
     fill(&f);
-    Problem problem;
     problem.AddUpperParameterBlock(x, 2);
     problem.lower()->AddResidualBlock(
         new AutoDiffCostFunction<Bent, 3, 2, 3>(new Bent(g)), nullptr, x, y);
@@ -208,13 +212,61 @@ TEST(ConstrainedRandomTest, CurvedOnesHaveExactHypergradients) {
         problem.AddLowerInequality(new AutoDiffCostFunction<Curved, 1, 2, 3>(new Curved(c)), x, y);
       }
     }
+  }
+  double x[2], y[3] = {0.0, 0.0, 0.0};
+  Problem problem;
+};
+
+// By differences of re-solves, where no constraint changes within them.
+TEST(ConstrainedRandomTest, CurvedOnesHaveExactHypergradients) {
+  for (int seed = 0; seed < 150; ++seed) {
+    CurvedProblem p(1000 + seed);
     HypergradientChecker::Options options;
     options.largest_step = 1e-4;
     options.num_steps = 4;
-    const HypergradientChecker::Result result = HypergradientChecker::Check(&problem, options);
+    const HypergradientChecker::Result result = HypergradientChecker::Check(&p.problem, options);
     EXPECT_TRUE(result.ok) << seed << ": " << result.message;
     EXPECT_LT(result.max_relative_error, 1e-6) << seed;
   }
+}
+
+// As x walks: stationary, met, complementary, and multipliers that are not negative.
+TEST(ConstrainedRandomTest, CurvedOnesMeetTheKktConditions) {
+  int num_solved = 0, num_failed = 0;
+  for (int seed = 0; seed < 150; ++seed) {
+    CurvedProblem p(1000 + seed);
+    Constrained c(&p.problem, 1e-10);
+    Random random(seed);
+    const Program::Scenario& scenario = *c.program->scenarios[0];
+    LevelEvaluator g(scenario.g.get(), nullptr), rows(scenario.constraints.get(), nullptr);
+    for (int k = 0; k < 6; ++k) {
+      if (!c.solver->Solve(c.x, &c.y)) {
+        ++num_failed;  // It may have become infeasible, or stand where it seems so.
+        EXPECT_THAT(c.solver->message(), HasSubstr("ality ")) << seed;
+      } else {
+        ++num_solved;
+        double value;
+        Vector gy(3), h;
+        RowSparseMatrix b_x, b_y;
+        const double *x = c.x.value().data(), *y = c.y.value().data();
+        ASSERT_TRUE(g.Gradient(x, y, Batch::All(), &value, nullptr, gy.data()));
+        ASSERT_TRUE(rows.Linearize(x, y, &value, &h, &b_x, &b_y));
+        const Vector& mu = c.solver->multipliers(0);
+        const double size = 1.0 + gy.norm() + b_y.norm() * mu.norm();
+        EXPECT_LT((gy + b_y.transpose() * mu).norm(), 1e-6 * size) << seed << " " << k;
+        for (int i = 0; i < h.size(); ++i) {
+          const bool is_inequality = scenario.is_inequality[i];
+          EXPECT_LT(is_inequality ? h[i] : std::abs(h[i]), 1e-7) << seed << " " << k;
+          if (!is_inequality) continue;
+          EXPECT_GE(mu[i], -1e-7 * size) << seed << " " << k;
+          EXPECT_LT(std::abs(mu[i] * h[i]), 1e-7 * size) << seed << " " << k;
+        }
+        if (k % 2 == 0) EXPECT_TRUE(c.solver->Differentiate(c.x, c.y)) << c.solver->message();
+      }
+      ASSERT_TRUE(c.x.Move(0.3 * random.Normal(2, 1)));
+    }
+  }
+  EXPECT_LT(num_failed, 0.05 * num_solved);
 }
 
 }  // namespace

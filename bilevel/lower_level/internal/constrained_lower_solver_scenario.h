@@ -89,6 +89,11 @@ struct ConstrainedLowerSolver::Constraints {
   }
   void SetRho(double factor) { rows.rho = factor * unit_rho; }
 
+  // What the rows of K make of L_rho's value, which otherwise is g.
+  double Penalty() const;
+  // Whether a multiplier pulls so much farther than y is long that constraints must oppose each
+  // other.
+  bool HasDiverged(const Vector& y);
   void ChooseActive();
   // Whether mu and the violations choose what K has; then its rows are shifted to be at y.
   bool IsActiveSetOfKkt();
