@@ -138,6 +138,32 @@ TEST_P(ConstrainedRandom, QuadraticsAreWhatEnumerationFinds) {
   EXPECT_LT(num_fallbacks, num_infeasible + 0.02 * num_solved);
 }
 
+// Whatever it says to others, CONVERGENCE is at minima of phi, by enumeration around them.
+TEST(ConstrainedRandomTest, AutoConvergesToMinimaAlone) {
+  int num_converged = 0, num_kinks = 0;
+  for (int seed = 0; seed < 60; ++seed) {
+    Random random(seed);
+    Quadratic p = RandomQuadratic(&random);
+    p.lower.assign(2, -3.0);
+    p.upper.assign(2, 3.0);
+    Instance instance(p);
+    Solver::Options options;
+    options.max_num_iterations = 200;
+    Solver::Summary summary;
+    Solve(options, &instance.problem, &summary);
+    if (summary.termination_type != ceres::CONVERGENCE) continue;
+    ++num_converged;
+    num_kinks += summary.answer == AnswerKind::kKink;
+    const Vector x = Entries(instance.x);
+    const double phi = instance.Phi(x);
+    Vector at;
+    EXPECT_LE(phi, instance.Least(x, 1e-3, 41, &at) + 1e-6 * (1.0 + phi)) << seed;
+    EXPECT_NEAR(phi, summary.final_objective, 1e-6 * (1.0 + phi)) << seed;
+  }
+  EXPECT_GT(num_converged, 50);
+  EXPECT_GT(num_kinks, 3);
+}
+
 INSTANTIATE_TEST_SUITE_P(Units, ConstrainedRandom, ::testing::Bool());
 
 // Smooth, bent by sines; rows and circles that move with x.
