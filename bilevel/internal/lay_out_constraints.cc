@@ -1,6 +1,7 @@
 #include "bilevel/internal/lay_out_constraints.h"
 
 #include <memory>
+#include <utility>
 
 #include "bilevel/program/level_function.h"
 
@@ -48,8 +49,9 @@ std::string LayOutConstraints(std::vector<LowerConstraint> constraints,
     const int num_rows = constraint.cost->num_residuals();
     for (int i = 0; i < num_rows; ++i) {
       scenario->is_inequality.push_back(constraint.is_inequality);
-      scenario->row_names.push_back(num_rows == 1 ? name
-                                                  : "row " + std::to_string(i) + " of " + name);
+      std::string row = name;
+      if (num_rows > 1) row.insert(0, "row " + std::to_string(i) + " of ");
+      scenario->row_names.push_back(std::move(row));
     }
   }
   scenario->constraints->Finish();

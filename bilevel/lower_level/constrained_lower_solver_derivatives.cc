@@ -90,6 +90,7 @@ void ConstrainedLowerSolver::Constraints::FactorizeSchur(const Matrix& s) {
   l = l.topLeftCorner(rank, rank).eval();
   if (rank == q) return;
   std::vector<int> independent;
+  independent.reserve(rank);
   for (const int k : kept) independent.push_back(active[k]);
   for (const int i : active) {
     if (std::count(independent.begin(), independent.end(), i) == 0) mu[i] = 0.0;
