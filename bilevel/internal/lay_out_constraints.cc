@@ -1,7 +1,6 @@
 #include "bilevel/internal/lay_out_constraints.h"
 
 #include <memory>
-#include <utility>
 
 #include "bilevel/program/level_function.h"
 
@@ -16,6 +15,10 @@ std::string NamesOfY(const std::vector<double*>& blocks, const Space& y) {
     if (b >= 0) names += (names.empty() ? "" : ", ") + y.blocks()[b].name;
   }
   return names;
+}
+
+std::string RowName(int row, const std::string& constraint) {
+  return "row " + std::to_string(row) + " of " + constraint;
 }
 
 }  // namespace
@@ -49,9 +52,7 @@ std::string LayOutConstraints(std::vector<LowerConstraint> constraints,
     const int num_rows = constraint.cost->num_residuals();
     for (int i = 0; i < num_rows; ++i) {
       scenario->is_inequality.push_back(constraint.is_inequality);
-      std::string row = name;
-      if (num_rows > 1) row.insert(0, "row " + std::to_string(i) + " of ");
-      scenario->row_names.push_back(std::move(row));
+      scenario->row_names.push_back(num_rows == 1 ? name : RowName(i, name));
     }
   }
   scenario->constraints->Finish();
