@@ -47,7 +47,7 @@ std::string LayOutConstraints(std::vector<LowerConstraint> constraints,
     }
     const std::string name = constraint.name + " (over " + names + ")";
     const std::string complaint = true_jacobians->OfCost(constraint.blocks, &constraint.cost);
-    if (!complaint.empty()) return name + " " + complaint;
+    if (!complaint.empty()) return constraint.name.append(" ").append(complaint);
     scenario->constraints->AddResidual(constraint.cost, nullptr, constraint.blocks);
     const int num_rows = constraint.cost->num_residuals();
     for (int i = 0; i < num_rows; ++i) {
