@@ -144,6 +144,33 @@ TEST(ConstrainedLowerSolver, StartsWhereAConstraintIsFlat) {
   }
 }
 
+// Shares of a budget x by logarithmic utilities, a general term without residuals:
+// y = a x / sum a, at the price sum a / x.
+struct Utility {
+  template <typename T>
+  bool operator()(const T* y, T* g) const {
+    using std::log;
+    g[0] = -1.0 * log(y[0]) - 2.0 * log(y[1]) - 0.5 * log(y[2]);
+    return true;
+  }
+};
+
+TEST(ConstrainedLowerSolver, SolvesABudgetInClosedForm) {
+  double x = 1.7, y[3] = {0.5, 0.5, 0.5};
+  Problem problem;
+  problem.AddUpperParameterBlock(&x, 1);
+  problem.AddTerm(Level::kLower, std::make_unique<AutoDiffObjective<Utility, 3>>(), {{y, 3}});
+  problem.upper()->AddResidualBlock(Towards({0.2, 0.5, 0.1}), nullptr, y);
+  problem.AddLowerEquality(new Affine(Rows(3, {1, 1, 1}), Rows(1, {-1}), Entries({0.0})), y, &x);
+  Constrained c(&problem);
+  Vector gradient;
+  c.Phi(&gradient);
+  const Vector shares = Entries({1.0, 2.0, 0.5}) / 3.5;
+  EXPECT_LT((c.y.value() - x * shares).norm(), 1e-11);
+  EXPECT_NEAR(c.solver->multipliers(0)[0], 3.5 / x, 1e-10);
+  EXPECT_NEAR(gradient[0], (x * shares - Entries({0.2, 0.5, 0.1})).dot(shares), 1e-11);
+}
+
 // A vehicle with drag steered for kSteps: dynamics are equalities, its speed is limited by x[3],
 // the throttle by bounds of ceres::Problem.
 constexpr int kSteps = 30;
