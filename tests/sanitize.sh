@@ -4,8 +4,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source cmake/setup.sh
 
 # What hands in the worst, and what runs on many threads.
-quick=(bad_input_test exceptions_test null_errors_test robustness_test determinism_test
-  campaign_faults_test campaign_random_problems_test fuzz_corpus_test)
+quick=(bad_input_test exceptions_test null_errors_test determinism_test campaign_faults_test
+  campaign_random_problems_test fuzz_corpus_test)
 
 case ${1:-} in
   address) preset=asan ;;

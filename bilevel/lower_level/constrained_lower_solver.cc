@@ -292,7 +292,7 @@ bool ConstrainedLowerSolver::IsSolved(PerScenario* part, double share) const {
   for (int i = 0; i < c->num_rows(); ++i) {
     const bool is_equality = c->rows.mode[i] == Constraints::Rows::kIn;
     const double violation = is_equality ? std::abs(c->value[i]) : c->value[i];
-    if (violation * c->Root(i) > allowed) return false;
+    if (violation * c->Root(i) > allowed || !c->IsMet(i, violation)) return false;
   }
   for (size_t k = 0; k < c->active.size(); ++k) {
     const int i = c->active[k];

@@ -11,7 +11,7 @@ namespace bilevel {
 namespace {
 
 // Of S_ii: what is left of a row beside those before it, where it depends on them.
-constexpr double kDependent = 1e-10;
+constexpr double kDependent = 1e-13;
 // A multiplier that a step of y by this share of its size would explain, as IsWeakMultiplier; the
 // share of y that a constraint may be away; and of a row's derivative by x what is rounding.
 constexpr double kWeak = 1e-6, kAway = 1e-9, kSameByX = 1e-8;
@@ -20,8 +20,8 @@ constexpr double kLongStep = 1e3;      // In tolerances: y was not solved.
 
 }  // namespace
 
-// Equalities first, then by the size of multipliers: those that come late are left out where they
-// depend on the others.
+// Equalities first, then what is violated, by how far, then by the size of multipliers: those that
+// come late are left out where they depend on the others.
 void ConstrainedLowerSolver::Constraints::ChooseActive() {
   active.clear();
   for (int i = 0; i < num_rows(); ++i) {
@@ -31,9 +31,12 @@ void ConstrainedLowerSolver::Constraints::ChooseActive() {
     if (!is_in) mu[i] = 0.0;
     rows.shift[i] = mu[i] / rows.rho[i] - value[i];
   }
+  const auto violation = [&](int i) { return IsMet(i, value[i]) ? 0.0 : value[i] * Root(i); };
   std::stable_sort(active.begin(), active.end(), [&](int i, int j) {
     if (is_inequality(i) != is_inequality(j)) return !is_inequality(i);
-    return is_inequality(i) && mu[i] / Root(i) > mu[j] / Root(j);
+    if (!is_inequality(i)) return false;
+    if (violation(i) != violation(j)) return violation(i) > violation(j);
+    return mu[i] / Root(i) > mu[j] / Root(j);
   });
 }
 
@@ -112,6 +115,10 @@ double ConstrainedLowerSolver::Constraints::Distance(int i, double violation) co
     change += std::abs(it.value()) * size_of_y[it.col()];
   }
   return std::abs(violation) / change;
+}
+
+bool ConstrainedLowerSolver::Constraints::IsMet(int i, double violation) const {
+  return !(violation > 0.0) || Distance(i, violation) <= kAway;
 }
 
 // [z; eta] = K^-1 [a; b]; b = 0 where it is nullptr. False: the system's message says why.

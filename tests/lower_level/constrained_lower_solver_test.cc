@@ -42,6 +42,61 @@ TEST(ConstrainedLowerSolver, SolvesAnEqualityInClosedForm) {
   EXPECT_EQ(c.solver->weakly_active(), "");
 }
 
+// r = size, whatever y is.
+ceres::CostFunction* Constant(double size) {
+  return new FunctionCost(1, {1}, [size](double const* const*, double* residual, double** j) {
+    residual[0] = size;
+    if (j && j[0]) j[0][0] = 0.0;
+    return true;
+  });
+}
+
+// y <= min(x, (x + 1) / 2) where x has just passed 1: the tighter row holds, however large g is.
+TEST(ConstrainedLowerSolver, TheTighterOfParallelRowsHolds) {
+  for (const double size : {0.0, 1e3, 1e5}) {
+    double x = 0.9, y = 0.0;
+    Problem problem;
+    problem.AddUpperParameterBlock(&x, 1);
+    problem.lower()->AddResidualBlock(Towards({3.0}), nullptr, &y);
+    problem.lower()->AddResidualBlock(Constant(size), nullptr, &y);
+    problem.upper()->AddResidualBlock(Towards({3.0}), nullptr, &y);
+    problem.AddLowerInequality(new Affine(Rows(1, {1.0}), Rows(1, {-1.0}), Entries({0.0})), &y, &x);
+    problem.AddLowerInequality(new Affine(Rows(1, {1.0}), Rows(1, {-0.5}), Entries({0.5})), &y, &x);
+    Constrained c(&problem);
+    for (const double beyond : {2e-8, 1e-7, 1e-6, 1e-5}) {
+      for (const double at : {0.9, 1.0 + beyond}) {
+        c.x.value()[0] = at;
+        ASSERT_TRUE(c.solver->Solve(c.x, &c.y)) << c.solver->message();
+        ASSERT_TRUE(c.solver->Differentiate(c.x, c.y)) << c.solver->message();
+      }
+      EXPECT_NEAR(c.y.value()[0], 1.0 + 0.5 * beyond, 1e-9) << size;
+      EXPECT_NEAR(c.solver->dy_dx()(0, 0), 0.5, 1e-9) << size << ", " << beyond;
+      EXPECT_NEAR(c.solver->multipliers(0)[1], 2.0 - 0.5 * beyond, 1e-6) << size;
+    }
+  }
+}
+
+// Two equalities at an angle of 2e-6 fix y = (x - 2, 1).
+TEST(ConstrainedLowerSolver, NearlyParallelEqualitiesBothHold) {
+  for (const double size : {0.0, 1e4}) {
+    double x = 2.5, y[2] = {0.0, 0.0}, other = 0.0;
+    Problem problem;
+    problem.AddUpperParameterBlock(&x, 1);
+    problem.lower()->AddResidualBlock(Towards({0.3, 0.2}), nullptr, y);
+    problem.lower()->AddResidualBlock(Towards({0.0}), nullptr, &other);
+    problem.lower()->AddResidualBlock(Constant(size), nullptr, &other);
+    problem.upper()->AddResidualBlock(Towards({1.0, 1.0}), nullptr, y);
+    problem.AddLowerEquality(
+        new Affine(Rows(2, {1.0, 2.0}), Rows(1, {-1.0}), Entries({0.0})), y, &x);
+    problem.AddLowerEquality(
+        new Affine(Rows(2, {1.0, 2.0 + 1e-5}), Rows(1, {-1.0}), Entries({1e-5})), y, &x);
+    Constrained c(&problem);
+    ASSERT_TRUE(c.solver->Solve(c.x, &c.y)) << size << ": " << c.solver->message();
+    EXPECT_NEAR(c.y.value()[0], 0.5, 1e-8);
+    EXPECT_NEAR(c.y.value()[1], 1.0, 1e-8);
+  }
+}
+
 struct Ball {  // |y - m|^2 <= r^2, x = (m, r).
   template <typename T>
   bool operator()(const T* y, const T* x, T* c) const {

@@ -105,6 +105,8 @@ struct ConstrainedLowerSolver::Constraints {
   void ScaleRows();
   // How far y is from meeting row i, relative to its size.
   double Distance(int i, double violation) const;
+  // Whether it is met, whatever g is: what is away no more than that is looked at as if it touched.
+  bool IsMet(int i, double violation) const;
   void FindWeaklyActive();
   void Remember(Memory* memory);
 };
