@@ -172,7 +172,9 @@ bool Sensitivity::LeaveOut(ceres::ResidualBlockId residual_block,
   // (H - E K E')^-1 E g = W (I - K E'W)^-1 g with W = H^-1 E, by Woodbury's formula.
   const Matrix m = w(o.coordinates, Eigen::all);
   const SymmetricEigen eigen(0.5 * (m + m.transpose()));
-  const Matrix scaled = eigen.eigenvectors() * eigen.eigenvalues().cwiseSqrt().asDiagonal();
+  // Semidefinite, and but for rounding, where constraints hold the observation's blocks.
+  const Matrix scaled =
+      eigen.eigenvectors() * eigen.eigenvalues().cwiseMax(0.0).cwiseSqrt().asDiagonal();
   const Matrix root = scaled.lazyProduct(eigen.eigenvectors().transpose());
   const Matrix image = o.hessian.lazyProduct(root);
   const Matrix left = Matrix::Identity(k, k) - root.lazyProduct(image);

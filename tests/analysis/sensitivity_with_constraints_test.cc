@@ -43,6 +43,42 @@ struct ThreeOnAPlane {
   Problem problem;
 };
 
+// Four readings a'y of y = (x + t, t), which the equality y0 - y1 = x leaves: t is their mean by
+// slopes a0 + a1.
+TEST(SensitivityWithConstraints, LeavesOutAReadingInClosedForm) {
+  const double a[4][2] = {{1.0, 0.0}, {0.0, 1.0}, {1.0, 2.0}, {2.0, 1.0}};
+  const double z[4] = {0.7, -0.4, 1.0, 0.2};
+  double x = 0.5, y[2] = {0.0, 0.0};
+  Problem problem;
+  problem.AddUpperParameterBlock(&x, 1);
+  std::vector<ceres::ResidualBlockId> readings;
+  for (int k = 0; k < 4; ++k) {
+    readings.push_back(problem.lower()->AddResidualBlock(
+        new Affine(Rows(2, {a[k][0], a[k][1]}), Rows(1, {0.0}), Entries({z[k]})), nullptr, y, &x));
+  }
+  problem.AddLowerEquality(
+      new Affine(Rows(2, {1.0, -1.0}), Rows(1, {-1.0}), Entries({0.0})), y, &x);
+  const auto t_without = [&](int left_out) {
+    double sum = 0.0, squares = 0.0;
+    for (int k = 0; k < 4; ++k) {
+      if (k == left_out) continue;
+      const double slope = a[k][0] + a[k][1];
+      sum += slope * (z[k] - a[k][0] * x);
+      squares += slope * slope;
+    }
+    return sum / squares;
+  };
+  Sensitivity::Options options;
+  options.polish = true;
+  Sensitivity sensitivity(options);
+  ASSERT_TRUE(sensitivity.Compute(&problem, {&x})) << sensitivity.message();
+  for (int k = 0; k < 4; ++k) {
+    double motion[2];
+    ASSERT_TRUE(sensitivity.LeaveOut(readings[k], y, motion)) << sensitivity.message();
+    for (int i : {0, 1}) EXPECT_NEAR(motion[i], t_without(k) - t_without(-1), 1e-12) << k;
+  }
+}
+
 TEST(SensitivityWithConstraints, HasItsDerivativesInClosedForm) {
   ThreeOnAPlane p;
   Sensitivity::Options options;
