@@ -110,14 +110,17 @@ std::string CheckDirection(const HypergradientChecker::Options& options,
   return "";
 }
 
-// All of them. Returns what went wrong.
+// All of them. Returns what went wrong. weak: bounds and constraints that are only weakly active.
 std::string CheckDirections(const HypergradientChecker::Options& options,
                             const Point& x,
+                            const LowerSolver& lower,
                             HyperObjective* phi,
+                            std::string* weak,
                             HypergradientChecker::Result* result) {
   Vector gradient;
   if (!phi->Evaluate(x, &result->objective, &gradient)) return phi->message();
   phi->Accept();
+  *weak = lower.Report().weakly_active;
   result->gradient.assign(gradient.data(), gradient.data() + gradient.size());
   std::mt19937_64 generator(options.seed);
   std::normal_distribution<double> normal;
@@ -156,11 +159,16 @@ HypergradientChecker::Result HypergradientChecker::Check(Problem* problem, const
   error = FindBoundNearby(x, options.largest_step);
   if (!error.empty()) return fail(error);
   HyperObjective phi(&prepared->oracle(), start.y);
-  const std::string thrown = Thrown([&] { error = CheckDirections(options, x, &phi, &result); });
+  std::string weak;
+  const std::string thrown =
+      Thrown([&] { error = CheckDirections(options, x, prepared->lower(), &phi, &weak, &result); });
   if (!thrown.empty()) error = "the check" + thrown;
   if (!error.empty()) return fail(error);
   result.ok = true;
-  result.message = "checked";
+  result.message = weak.empty()
+                       ? "checked"
+                       : "checked at a kink, of which the gradient sees one side: " + weak +
+                             " is only weakly active";
   return result;
 }
 
@@ -177,7 +185,7 @@ std::string HypergradientChecker::Result::Report() const {
                   relative_errors[i]);
     report += line;
   }
-  return report;
+  return message == "checked" ? report : report + message + "\n";
 }
 
 }  // namespace bilevel

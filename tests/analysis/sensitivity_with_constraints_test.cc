@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bilevel/analysis/argmin_cost_function.h"
+#include "bilevel/analysis/hypergradient_checker.h"
 #include "bilevel/analysis/hypergradient_matchers.h"
 #include "bilevel/analysis/sensitivity.h"
 #include "ceres/sphere_manifold.h"
@@ -77,6 +78,21 @@ TEST(SensitivityWithConstraints, LeavesOutAReadingInClosedForm) {
     ASSERT_TRUE(sensitivity.LeaveOut(readings[k], y, motion)) << sensitivity.message();
     for (int i : {0, 1}) EXPECT_NEAR(motion[i], t_without(k) - t_without(-1), 1e-12) << k;
   }
+}
+
+// y = min(x, 0.3) at x = 0.3: what looks like a wrong gradient is a kink, and is said to be.
+TEST(SensitivityWithConstraints, TheCheckerNamesAKink) {
+  double x = 0.3, y = 0.0;
+  Problem problem;
+  problem.AddUpperParameterBlock(&x, 1);
+  problem.lower()->AddResidualBlock(
+      new Affine(Rows(1, {1.0}), Rows(1, {-1.0}), Entries({0.0})), nullptr, &y, &x);
+  problem.upper()->AddResidualBlock(new NormalPrior({3.0}, 1.0), nullptr, &y);
+  problem.AddLowerInequality(new NormalPrior({0.3}, 1.0), &y);
+  const auto check = HypergradientChecker::Check(&problem);
+  ASSERT_TRUE(check.ok) << check.message;
+  EXPECT_THAT(check.Report(), HasSubstr("inequality 0 of the lower problem"));
+  EXPECT_THAT(check.Report(), HasSubstr("one side"));
 }
 
 TEST(SensitivityWithConstraints, HasItsDerivativesInClosedForm) {
