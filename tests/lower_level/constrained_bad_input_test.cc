@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/bilevel.h"
 #include "bilevel/upper_level/cross_validation.h"
 #include "bilevel/upper_level/marginal_likelihood.h"
 #include "ceres/numeric_diff_cost_function.h"
@@ -275,6 +276,28 @@ TEST(ConstrainedBadInput, LowerSolversAndEditorsThatKnowNoneRefuse) {
   std::string error;
   EXPECT_FALSE(AddMarginalLikelihood(&p.problem, &error));
   EXPECT_THAT(error, HasSubstr("constraints"));
+}
+
+// Folds that were made before a constraint do not have it.
+TEST(ConstrainedBadInput, AConstraintAfterACrossValidation) {
+  double x = 0.0, y = 0.0;
+  Problem problem;
+  problem.AddUpperParameterBlock(&x, 1);
+  std::vector<ceres::ResidualBlockId> ids;
+  for (int k = 0; k < 6; ++k) {
+    ids.push_back(problem.lower()->AddResidualBlock(new NormalPrior({0.3 * k}, 1.0), nullptr, &y));
+  }
+  problem.lower()->AddResidualBlock(
+      new Affine(Rows(1, {1.0}), Rows(1, {-1.0}), Entries({0.0})), nullptr, &y, &x);
+  std::vector<std::vector<HeldOutResidual>> folds;
+  std::string error;
+  ASSERT_TRUE(AddCrossValidation({}, ids, nullptr, &problem, &folds, &error)) << error;
+  problem.AddLowerInequality(new NormalPrior({0.5}, 1.0), &y);
+  Solver::Summary summary;
+  Solve({}, &problem, &summary);
+  EXPECT_EQ(summary.termination_type, ceres::FAILURE);
+  EXPECT_THAT(summary.message, HasSubstr("inequality 0 of the lower problem"));
+  EXPECT_THAT(summary.message, HasSubstr("cross-validation"));
 }
 
 }  // namespace
