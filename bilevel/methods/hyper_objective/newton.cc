@@ -13,6 +13,7 @@
 #include "bilevel/methods/estimators/internal/active_bounds.h"
 #include "bilevel/methods/hyper_objective/internal/cubic_model.h"
 #include "bilevel/methods/internal/evidence.h"
+#include "bilevel/methods/internal/surroundings.h"
 #include "bilevel/oracle/hyper_hessian.h"
 #include "bilevel/oracle/hyper_objective.h"
 #include "bilevel/oracle/lower_solver.h"
@@ -24,8 +25,6 @@ namespace {
 constexpr HyperHessian::Options kForSteps = {1e-6, kInfinity};
 // The first sigma is this small a share of phi's curvature, unless a step is then too long.
 constexpr double kFirstSigma = 1e-6;
-// Relative to 1 + |x|: how far phi itself is looked at where its curvature says nothing.
-constexpr double kNearWay = 1e-3, kFarWay = 0.1;
 // No step is so many times as long as the one before.
 constexpr double kMostGrowth = 10.0;
 
@@ -129,24 +128,21 @@ class Newton::Run {
   // x goes there.
   bool FallsWhereUndecided() {
     const Matrix undecided = model_->undecided_directions();
-    const double size = 1.0 + state_.x.value().norm();
-    const double visible = Negligible(0.0, value_, first_value_);
-    Vector step = Vector::Zero(state_.x.dim());
-    for (int i = 0; i < undecided.cols(); ++i) {
-      for (const double way : {kNearWay, -kNearWay, kFarWay, -kFarWay}) {
-        Point x = state_.x;
-        step(free_) = way * size * undecided.col(i);
-        double value;
-        Vector gradient;
-        if (!x.Move(step) || !phi_.Evaluate(x, &value, &gradient)) continue;
-        if (!(value < value_ - visible)) continue;
-        MoveTo(x, step.norm(), value, &gradient);
-        Report();
-        if (!outcome_) Differentiate();
-        return true;
-      }
+    Matrix directions = Matrix::Zero(state_.x.dim(), undecided.cols());
+    directions(free_, Eigen::all) = undecided;
+    Surroundings around(&oracle_, &phi_, state_, value_, Negligible(0.0, value_, first_value_));
+    if (!around.FallsAlongAny(directions) || around.seems_unbounded()) return false;
+    State there = around.lowest_state();
+    double value;
+    Vector gradient, step(state_.x.dim());
+    if (!phi_.Evaluate(there.x, &value, &gradient, &there.y.value()) ||
+        !there.x.space().Minus(there.x.value().data(), state_.x.value().data(), step.data())) {
+      return false;
     }
-    return false;
+    MoveTo(there.x, step.norm(), value, &gradient);
+    Report();
+    if (!outcome_) Differentiate();
+    return true;
   }
 
   // m, of the coordinates that no bound holds.

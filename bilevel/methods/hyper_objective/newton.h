@@ -19,7 +19,8 @@ namespace bilevel {
 ///   sigma <- gamma sigma         where rho < eta_1, until s is half as long
 ///
 /// m is minimised globally, along negative curvature too: a saddle of phi is left, and no answer is
-/// taken for one before B has been seen to curve nowhere down.
+/// taken for one before B has been seen to curve nowhere down. Where B's curvature is so small that
+/// its sign may be rounding, phi itself is looked at.
 ///
 /// A trial costs a lower solve, begun at y plus dy*/dx s, a gradient of f and an adjoint solve; an
 /// iteration besides dy*/dx and most often four gradients of f and joint Hessian products of g a

@@ -218,7 +218,7 @@ class Check {
       if (around_->Falls(-far * common.normalized())) break;
     }
     for (int k = 0; k < 2 * m; ++k) {
-      if (!around_->Falls(10.0 * steps[k]) && jumps) around_->FallsOnBranch(10.0 * steps[k]);
+      if (!around_->Falls(10.0 * steps[k]) && jumps) around_->LookOnBranch(10.0 * steps[k]);
     }
     // And a smooth minimum may lie nearer than they.
     for (double share = 0.25; weak_.empty() && share > kNearestShare; share *= 0.125) {

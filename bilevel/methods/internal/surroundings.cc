@@ -97,20 +97,25 @@ bool Surroundings::Falls(const Vector& step) {
   return true;
 }
 
-bool Surroundings::FallsOnBranch(const Vector& step) {
+void Surroundings::LookOnBranch(const Vector& step) {
   Vector y = answer_.y.value();
   for (int part = 1; part <= kParts; ++part) {
     State there = answer_;
     double value;
     if (!there.x.Move(static_cast<double>(part) / kParts * step) ||
         !at_.Evaluate(there.x, &value, nullptr, &y)) {
-      return false;
+      return;
     }
     there.y = at_.y();
     y = there.y.value();
     Keep(there, value);
   }
-  return lowest_ < phi_ - visible_;
+}
+
+bool Surroundings::FallsAlongAny(const Matrix& directions) {
+  bool falls = false;
+  for (int i = 0; i < directions.cols(); ++i) falls |= FallsAlong(directions.col(i), kFarWay);
+  return falls;
 }
 
 bool Surroundings::FallsAlong(const Vector& direction, double way) {

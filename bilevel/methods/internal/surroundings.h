@@ -22,9 +22,11 @@ class Surroundings {
   /// Whether phi falls along the step. If so, it is followed, twice as far each time, to where phi
   /// rises.
   bool Falls(const Vector& step);
-  /// Whether it does where y keeps to its branch: each part of the step starts where the last
-  /// ended, since beside a fold of y*(x) a step at once leads to another.
-  bool FallsOnBranch(const Vector& step);
+  /// phi where y keeps to its branch: each part of the step starts where the last ended, since
+  /// beside a fold of y*(x) a step at once leads to another.
+  void LookOnBranch(const Vector& step);
+  /// Whether it falls along any of the columns, to one side or the other, a long way.
+  bool FallsAlongAny(const Matrix& directions);
   /// The same along what phi curves down or not at all on, by differences of its gradient: within
   /// the span of orthonormal columns;
   void LookWithin(const Matrix& basis, const Vector& gradient);
