@@ -206,6 +206,7 @@ class Solver {
     int num_free_directions = 0;
     std::string free_directions;
     int num_active_lower_bounds = 0;
+    /// Those of them, and constraints of the lower level, where y* has one-sided derivatives only.
     std::string weakly_active_lower_bounds;
     /// Largest relative residual of the linear systems with d^2g/dy^2.
     double linear_residual = -1.0;
