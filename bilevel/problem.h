@@ -1,6 +1,7 @@
 #ifndef BILEVEL_PROBLEM_H_
 #define BILEVEL_PROBLEM_H_
 
+#include <functional>
 #include <limits>
 #include <memory>
 #include <string>
@@ -201,6 +202,12 @@ class Problem {
   /// once at the current values, without changing them.
   bool IsValid(std::string* error) const;
 
+  /// What builds upon the levels as they are can say what it misses where they were changed since:
+  /// a sentence, or nothing. Asked by every Compile. For the library's own use.
+  void AddCheck(std::function<std::string(const Program&)> check) {
+    checks_.push_back(std::move(check));
+  }
+
   struct CompileOptions {
     int num_threads = 1;
     /// Losses to use below instead of the residual blocks' own. Not owned.
@@ -237,6 +244,7 @@ class Problem {
   std::vector<const ceres::CostFunction*> own_costs_;
   std::vector<const ceres::Manifold*> own_manifolds_;
   std::vector<std::pair<const ceres::CostFunction*, const ceres::LossFunction*>> adopted_;
+  std::vector<std::function<std::string(const Program&)>> checks_;
   std::string first_error_;  // Of a call that returns nothing; reported by IsValid.
 };
 

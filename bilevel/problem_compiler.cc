@@ -46,9 +46,11 @@ class ProblemCompiler {
     JoinScenarios();
     if (!CheckProgram(*program_, options_.need_f, error_)) return nullptr;
     std::string complaint = CheckRecordings(*program_, false);
-    if (complaint.empty()) complaint = CheckCopiesOfConstrained(*program_);
     // With other losses than the user's the costs differ.
     if (complaint.empty() && options_.lower_losses.empty()) complaint = CheckCosts(*program_);
+    for (const auto& check : problem_.checks_) {
+      if (complaint.empty() && options_.lower_losses.empty()) complaint = check(*program_);
+    }
     if (!complaint.empty()) return Fail(complaint);
     return std::move(program_);
   }

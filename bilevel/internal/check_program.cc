@@ -171,31 +171,4 @@ bool CheckProgram(const Program& program, bool need_f, std::string* error) {
   return false;
 }
 
-std::string CheckCopiesOfConstrained(const Program& program) {
-  std::unordered_set<const ceres::CostFunction*> constrained;
-  const auto visit = [&program](bool with_constraints, const auto& visitor) {
-    for (const auto& scenario : program.scenarios) {
-      if (!scenario->lower || (scenario->constraints != nullptr) != with_constraints) continue;
-      std::vector<ceres::ResidualBlockId> ids;
-      scenario->lower->GetResidualBlocks(&ids);
-      for (const ceres::ResidualBlockId id : ids) {
-        visitor(*scenario, scenario->lower->GetCostFunctionForResidualBlock(id));
-      }
-    }
-  };
-  if (program.FirstConstraint().empty()) return "";
-  visit(true, [&](const Program::Scenario&, const ceres::CostFunction* cost) {
-    constrained.insert(cost);
-  });
-  std::string complaint;
-  visit(false, [&](const Program::Scenario& scenario, const ceres::CostFunction* cost) {
-    if (!complaint.empty() || constrained.count(cost) == 0) return;
-    complaint = "scenario '" + scenario.name +
-                "' has residual blocks of another, but not its constraints, as is " +
-                program.FirstConstraint() +
-                ": folds of a cross-validation that was added before them know none";
-  });
-  return complaint;
-}
-
 }  // namespace bilevel

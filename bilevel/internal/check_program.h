@@ -47,10 +47,6 @@ std::string CheckBlock(const double* values,
 // and g once. False with a sentence in *error where it is not so.
 bool CheckProgram(const Program& program, bool need_f, std::string* error);
 
-// What is wrong where a scenario has residual blocks of one with constraints, but not these: folds
-// of a cross-validation that was added before them. In a sentence, or nothing.
-std::string CheckCopiesOfConstrained(const Program& program);
-
 }  // namespace bilevel
 
 #endif  // BILEVEL_INTERNAL_CHECK_PROGRAM_H_

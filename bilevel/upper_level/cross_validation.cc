@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/program/program.h"
 
 namespace bilevel {
 namespace {
@@ -192,6 +193,32 @@ class Fold {
   std::unordered_map<const double*, double*> copies_;
 };
 
+// What folds made of n residual blocks over num_y blocks of y miss of the lower level as it is now.
+std::string CheckWhole(const Program& program, const ceres::Problem* lower, int n, int num_y) {
+  for (const auto& whole : program.scenarios) {
+    if (whole->lower != lower) continue;
+    if (whole->constraints) {
+      return whole->row_names[0] + " was added after AddCrossValidation, whose folds have none";
+    }
+    if (whole->g->num_terms() > 0) {
+      return whole->g->name() +
+             " was given general terms after AddCrossValidation, whose folds have none";
+    }
+    if (whole->g->num_residual_blocks() != n) {
+      return whole->g->name() + " has " + std::to_string(whole->g->num_residual_blocks()) +
+             " residual blocks and had " + std::to_string(n) +
+             " when AddCrossValidation made its folds: call it once the lower level is complete";
+    }
+    if (static_cast<int>(whole->y.blocks().size()) != num_y) {
+      return whole->g->name() + " has " + std::to_string(whole->y.blocks().size()) +
+             " blocks of y and had " + std::to_string(num_y) +
+             " when AddCrossValidation copied them: call it once x is declared and the constant "
+             "blocks are set";
+    }
+  }
+  return "";
+}
+
 }  // namespace
 
 bool CrossValidationOptions::IsValid(std::string* error) const {
@@ -263,6 +290,11 @@ bool AddCrossValidation(const CrossValidationOptions& options,
     }
     if (folds) folds->push_back(std::move(held_out));
   }
+  problem->AddCheck([lower = problem->lower(),
+                     n = static_cast<int>(level.residuals.size()),
+                     num_y = static_cast<int>(level.rows.size())](const Program& program) {
+    return CheckWhole(program, lower, n, num_y);
+  });
   return true;
 }
 

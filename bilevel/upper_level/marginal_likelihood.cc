@@ -32,6 +32,54 @@ void ShareResiduals(Problem* problem, Scenario* scenario) {
   }
 }
 
+bool AreSame(const Space& a, const Space& b) {
+  return std::equal(a.blocks().begin(),
+                    a.blocks().end(),
+                    b.blocks().begin(),
+                    b.blocks().end(),
+                    [](const Space::Block& p, const Space::Block& q) {
+                      return p.user == q.user && p.tangent_size == q.tangent_size;
+                    });
+}
+
+bool AreSame(const LevelFunction& a, const LevelFunction& b) {
+  return a.num_terms() == b.num_terms() && a.callback() == b.callback() &&
+         std::equal(a.residuals().begin(),
+                    a.residuals().end(),
+                    b.residuals().begin(),
+                    b.residuals().end(),
+                    [](const LevelFunction::Residual& p, const LevelFunction::Residual& q) {
+                      return p.num_residuals == q.num_residuals &&
+                             p.ambient_size == q.ambient_size && p.theta_size == q.theta_size;
+                    });
+}
+
+// What the log-determinants, made when the program was `before`, miss of it as it is `now`.
+std::string CheckSince(const Program& before, const Program& now) {
+  std::string changed;
+  if (!AreSame(before.x, now.x)) changed = "the blocks of x";
+  for (const auto& s : now.scenarios) {
+    const auto old =
+        std::find_if(before.scenarios.begin(), before.scenarios.end(), [&](const auto& candidate) {
+          return candidate->lower == s->lower;
+        });
+    if (!changed.empty()) break;
+    if (old == before.scenarios.end()) {
+      changed = s->g->name();
+    } else if (s->constraints) {
+      changed = "the constraints (" + s->row_names[0] + ")";
+    } else if (!AreSame((*old)->y, s->y)) {
+      changed = "the blocks of y in " + s->g->name();
+    } else if (!AreSame(*(*old)->g, *s->g)) {
+      changed = "the residual blocks or terms of " + s->g->name();
+    }
+  }
+  if (changed.empty()) return "";
+  return changed +
+         " changed after AddMarginalLikelihood, which is to be called once the lower "
+         "levels and the declaration of x are complete";
+}
+
 }  // namespace
 
 bool AddMarginalLikelihood(Problem* problem, std::string* error) {
@@ -83,6 +131,7 @@ bool AddMarginalLikelihood(Problem* problem, std::string* error) {
                       std::make_unique<HalfLogDeterminant>(program, compiled->get()),
                       std::move(blocks));
   }
+  problem->AddCheck([program](const Program& now) { return CheckSince(*program, now); });
   return true;
 }
 

@@ -297,7 +297,7 @@ TEST(ConstrainedBadInput, AConstraintAfterACrossValidation) {
   Solve({}, &problem, &summary);
   EXPECT_EQ(summary.termination_type, ceres::FAILURE);
   EXPECT_THAT(summary.message, HasSubstr("inequality 0 of the lower problem"));
-  EXPECT_THAT(summary.message, HasSubstr("cross-validation"));
+  EXPECT_THAT(summary.message, HasSubstr("AddCrossValidation"));
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "bilevel/derivatives/auto_diff_objective.h"
 #include "bilevel/learnable/losses.h"
 #include "bilevel/learnable/noise.h"
 #include "gtest/gtest.h"
@@ -191,6 +192,42 @@ TEST(CrossValidation, BadInputIsNamed) {
   Problem wrapped(&upper, &lower);
   EXPECT_FALSE(AddCrossValidation(options, {}, nullptr, &wrapped, nullptr, &error));
   EXPECT_NE(error.find("user's own"), std::string::npos) << error;
+}
+
+struct Quartic {
+  template <typename T>
+  bool operator()(const T* y, T* value) const {
+    value[0] = pow(y[0], 4);
+    return true;
+  }
+};
+
+// Folds share what was there when they were made.
+TEST(CrossValidation, RefusesWhatWasChangedAfterIt) {
+  double z = 0.0;
+  const auto refused = [&z](const char* what, auto change) {
+    Ridge ridge(4);
+    ridge.problem.lower()->AddResidualBlock(new NormalPrior({0.5}, 1.0), nullptr, &z);
+    CrossValidationOptions options;
+    options.num_folds = 2;
+    std::string error;
+    ASSERT_TRUE(AddCrossValidation(options, ridge.ids, nullptr, &ridge.problem, nullptr, &error))
+        << error;
+    ASSERT_TRUE(ridge.problem.IsValid(&error)) << error;
+    change(&ridge);
+    EXPECT_FALSE(ridge.problem.IsValid(&error));
+    EXPECT_NE(error.find(what), std::string::npos) << error;
+    EXPECT_NE(error.find("AddCrossValidation"), std::string::npos) << error;
+  };
+  refused("has 7 residual blocks and had 6", [](Ridge* ridge) {
+    ridge->problem.lower()->AddResidualBlock(new NormalPrior({0.3}, 1.0), nullptr, &ridge->y);
+  });
+  refused("has 1 blocks of y and had 2",
+          [&](Ridge* ridge) { ridge->problem.AddUpperParameterBlock(&z, 1); });
+  refused("general terms", [](Ridge* ridge) {
+    ridge->problem.AddTerm(
+        Level::kLower, std::make_unique<AutoDiffObjective<Quartic, 1>>(), {{&ridge->y, 1}});
+  });
 }
 
 }  // namespace

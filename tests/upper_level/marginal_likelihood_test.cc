@@ -421,5 +421,42 @@ TEST(MarginalLikelihood, RefusesWhatItCannotDo) {
   EXPECT_NE(error.find("evaluation callback"), std::string::npos) << error;
 }
 
+// What comes after it would be missing in the log-determinant, and in nothing else.
+TEST(MarginalLikelihood, RefusesWhatWasChangedAfterIt) {
+  const auto refused = [](const char* what, auto change) {
+    Walk walk(5, 0.0, 0.0);
+    std::string error;
+    ASSERT_TRUE(AddMarginalLikelihood(&walk.problem, &error)) << error;
+    ASSERT_TRUE(walk.problem.IsValid(&error)) << error;
+    change(&walk);
+    EXPECT_FALSE(walk.problem.IsValid(&error));
+    EXPECT_NE(error.find(what), std::string::npos) << error;
+    EXPECT_NE(error.find("after AddMarginalLikelihood"), std::string::npos) << error;
+  };
+  refused("the residual blocks or terms of the lower problem", [](Walk* walk) {
+    walk->fix.AddResidualBlock(new AutoDiffCostFunction<Fix1, 1, 1>(new Fix1{0.5}),
+                               nullptr,
+                               {&walk->positions[2]},
+                               walk->problem.lower());
+  });
+  refused("the blocks of y in the lower problem", [](Walk* walk) {
+    walk->problem.lower()->SetParameterBlockConstant(&walk->positions[1]);
+  });
+  refused("the constraints (inequality 0", [](Walk* walk) {
+    walk->problem.AddLowerInequality(new AutoDiffCostFunction<Fix1, 1, 1>(new Fix1{9.0}),
+                                     &walk->positions[1]);
+  });
+  double more = 0.0, at = 0.0;
+  refused("the blocks of x", [&](Walk* walk) {
+    walk->problem.AddUpperParameterBlock(&more, 1);
+    walk->problem.upper()->AddResidualBlock(
+        new AutoDiffCostFunction<Fix1, 1, 1>(new Fix1{0.0}), nullptr, &more);
+  });
+  refused("the lower problem of scenario 'late'", [&](Walk* walk) {
+    walk->problem.AddScenario("late")->lower()->AddResidualBlock(
+        new AutoDiffCostFunction<Fix1, 1, 1>(new Fix1{0.0}), nullptr, &at);
+  });
+}
+
 }  // namespace
 }  // namespace bilevel
