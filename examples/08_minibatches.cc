@@ -16,7 +16,7 @@
 #include <utility>
 
 #include "bilevel/bilevel.h"
-#include "bilevel/methods/stochastic/soba.h"
+#include "bilevel/methods/stochastic/pnpbo.h"
 #include "ceres/ceres.h"
 
 constexpr int kSources = 5, kFeatures = 3, kTraining = 50000, kValidation = 5000;

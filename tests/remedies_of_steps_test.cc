@@ -7,7 +7,7 @@
 #include "bilevel/bilevel.h"
 #include "bilevel/lower_level/sgm.h"
 #include "bilevel/methods/hyper_objective/gradient_method.h"
-#include "bilevel/methods/stochastic/soba.h"
+#include "bilevel/methods/stochastic/pnpbo.h"
 #include "bilevel/methods/zeroth_order/igfm.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"

@@ -21,11 +21,8 @@
 #include "bilevel/methods/stochastic/bo_rep.h"
 #include "bilevel/methods/stochastic/bsa.h"
 #include "bilevel/methods/stochastic/f2sa.h"
-#include "bilevel/methods/stochastic/ma_soba.h"
-#include "bilevel/methods/stochastic/saba.h"
+#include "bilevel/methods/stochastic/pnpbo.h"
 #include "bilevel/methods/stochastic/slip.h"
-#include "bilevel/methods/stochastic/soba.h"
-#include "bilevel/methods/stochastic/srba.h"
 #include "bilevel/methods/stochastic/stocbio.h"
 #include "bilevel/methods/stochastic/sustain.h"
 #include "bilevel/methods/stochastic/ttsa.h"
@@ -157,6 +154,8 @@ const std::vector<std::pair<std::string, Factory>>& Methods() {
       {"vrbo", [] { return std::make_unique<Vrbo>(); }},
       {"svrb", [] { return std::make_unique<Svrb>(); }},
       {"srba", [] { return std::make_unique<Srba>(); }},
+      {"spaba", [] { return std::make_unique<Spaba>(); }},
+      {"pnpbo", [] { return std::make_unique<PnpBo>(); }},
   };
   return *methods;
 }

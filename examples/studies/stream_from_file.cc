@@ -19,7 +19,7 @@
 #include <vector>
 
 #include "bilevel/bilevel.h"
-#include "bilevel/methods/stochastic/soba.h"
+#include "bilevel/methods/stochastic/pnpbo.h"
 #include "examples/support/flags.h"
 #include "examples/support/plot.h"
 #include "examples/support/solve.h"

@@ -11,8 +11,8 @@
 
 #include "benchmark/benchmark.h"
 #include "bilevel/bilevel.h"
+#include "bilevel/methods/stochastic/pnpbo.h"
 #include "bilevel/methods/stochastic/slip.h"
-#include "bilevel/methods/stochastic/soba.h"
 #include "bilevel/methods/value_function/bome.h"
 
 namespace {

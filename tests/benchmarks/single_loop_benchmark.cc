@@ -17,9 +17,8 @@
 
 #include "benchmark/benchmark.h"
 #include "bilevel/bilevel.h"
-#include "bilevel/methods/stochastic/saba.h"
+#include "bilevel/methods/stochastic/pnpbo.h"
 #include "bilevel/methods/stochastic/slip.h"
-#include "bilevel/methods/stochastic/soba.h"
 #include "bilevel/models/internal/feature_storage.h"
 #include "bilevel/models/internal/simd_kernels.h"
 #include "bilevel/models/linear_model.h"

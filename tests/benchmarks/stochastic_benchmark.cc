@@ -12,8 +12,8 @@
 
 #include "benchmark/benchmark.h"
 #include "bilevel/bilevel.h"
+#include "bilevel/methods/stochastic/pnpbo.h"
 #include "bilevel/methods/stochastic/slip.h"
-#include "bilevel/methods/stochastic/soba.h"
 #include "bilevel/oracle/oracle.h"
 #include "bilevel/program/program.h"
 #include "ceres/ceres.h"

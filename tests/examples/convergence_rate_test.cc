@@ -5,8 +5,8 @@
 #include <memory>
 #include <string>
 
+#include "bilevel/methods/stochastic/pnpbo.h"
 #include "bilevel/methods/stochastic/slip.h"
-#include "bilevel/methods/stochastic/soba.h"
 #include "bilevel/methods/stochastic/sustain.h"
 #include "gtest/gtest.h"
 

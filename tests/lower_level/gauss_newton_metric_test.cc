@@ -10,7 +10,7 @@
 #include "bilevel/bilevel.h"
 #include "bilevel/lower_level/block_jacobi.h"
 #include "bilevel/methods/estimators/curvature.h"
-#include "bilevel/methods/stochastic/soba.h"
+#include "bilevel/methods/stochastic/pnpbo.h"
 #include "bilevel/program/program.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "bilevel/bilevel.h"
-#include "bilevel/methods/stochastic/soba.h"
+#include "bilevel/methods/stochastic/pnpbo.h"
 #include "examples/support/learning/quadratic_sum.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"

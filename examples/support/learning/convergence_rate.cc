@@ -10,11 +10,8 @@
 #include "bilevel/methods/stochastic/bo_rep.h"
 #include "bilevel/methods/stochastic/bsa.h"
 #include "bilevel/methods/stochastic/f2sa.h"
-#include "bilevel/methods/stochastic/ma_soba.h"
-#include "bilevel/methods/stochastic/saba.h"
+#include "bilevel/methods/stochastic/pnpbo.h"
 #include "bilevel/methods/stochastic/slip.h"
-#include "bilevel/methods/stochastic/soba.h"
-#include "bilevel/methods/stochastic/srba.h"
 #include "bilevel/methods/stochastic/stocbio.h"
 #include "bilevel/methods/stochastic/sustain.h"
 #include "bilevel/methods/stochastic/ttsa.h"
@@ -116,9 +113,8 @@ std::vector<RatedMethod> MethodsAsPublished(int num_terms, int batch) {
   add(std::make_shared<Soba>(soba), 4.0);
   auto ma_soba = on_batches(MaSoba::Options());
   Decay(&ma_soba.x, 0.05, 0.5);
-  Decay(&ma_soba.y, 0.3, 0.5);
-  Decay(&ma_soba.z, 0.3, 0.5);
-  Decay(&ma_soba.average, 0.5, 0.5);
+  Decay(&ma_soba.lower, 0.3, 0.5);
+  Decay(&*ma_soba.average, 0.5, 0.5);
   add(std::make_shared<MaSoba>(ma_soba), 4.0);
   // T_k grows like sqrt(k), so 1 / t in the inner loop and 1 / sqrt(k) outside.
   auto bsa = with_neumann(Bsa::Options(), 1.0, 0.5);

@@ -5,10 +5,8 @@
 #include "bilevel/methods/stochastic/amigo.h"
 #include "bilevel/methods/stochastic/bo_rep.h"
 #include "bilevel/methods/stochastic/f2sa.h"
-#include "bilevel/methods/stochastic/ma_soba.h"
-#include "bilevel/methods/stochastic/saba.h"
+#include "bilevel/methods/stochastic/pnpbo.h"
 #include "bilevel/methods/stochastic/slip.h"
-#include "bilevel/methods/stochastic/soba.h"
 #include "bilevel/methods/stochastic/stocbio.h"
 #include "bilevel/methods/stochastic/ttsa.h"
 
@@ -88,8 +86,8 @@ std::shared_ptr<bilevel::Method> CreateMinibatchMethod(const std::string& name,
   }
   if (name == "ma_soba") {
     auto options = With<bilevel::MaSoba::Options>(common);
-    options.x = Constant(x_step);
-    options.y = options.z = Constant(y_step);
+    SetStep(x_step, &options.x);
+    options.lower = Constant(y_step);
     options.average = Constant(0.1);
     return std::make_shared<bilevel::MaSoba>(options);
   }

@@ -16,11 +16,8 @@
 #include "bilevel/methods/stochastic/bo_rep.h"
 #include "bilevel/methods/stochastic/bsa.h"
 #include "bilevel/methods/stochastic/f2sa.h"
-#include "bilevel/methods/stochastic/ma_soba.h"
-#include "bilevel/methods/stochastic/saba.h"
+#include "bilevel/methods/stochastic/pnpbo.h"
 #include "bilevel/methods/stochastic/slip.h"
-#include "bilevel/methods/stochastic/soba.h"
-#include "bilevel/methods/stochastic/srba.h"
 #include "bilevel/methods/stochastic/stocbio.h"
 #include "bilevel/methods/stochastic/sustain.h"
 #include "bilevel/methods/stochastic/ttsa.h"
@@ -162,8 +159,8 @@ std::vector<std::shared_ptr<Method>> Methods(int batch, Preconditioner precondit
   add(soba(Srba::Options()), std::common_type<Srba>());
   MaSoba::Options ma_soba;
   ma_soba.x.step = 0.05;
-  ma_soba.y.step = ma_soba.z.step = 0.5;
-  ma_soba.average.step = 0.7;
+  ma_soba.lower.step = 0.5;
+  ma_soba.average->step = 0.7;
   add(ma_soba, std::common_type<MaSoba>());
   add(neumann(Bsa::Options()), std::common_type<Bsa>());
   add(neumann(Ttsa::Options()), std::common_type<Ttsa>());

@@ -14,11 +14,8 @@
 #include "bilevel/methods/stochastic/bo_rep.h"
 #include "bilevel/methods/stochastic/bsa.h"
 #include "bilevel/methods/stochastic/f2sa.h"
-#include "bilevel/methods/stochastic/ma_soba.h"
-#include "bilevel/methods/stochastic/saba.h"
+#include "bilevel/methods/stochastic/pnpbo.h"
 #include "bilevel/methods/stochastic/slip.h"
-#include "bilevel/methods/stochastic/soba.h"
-#include "bilevel/methods/stochastic/srba.h"
 #include "bilevel/methods/stochastic/stocbio.h"
 #include "bilevel/methods/stochastic/sustain.h"
 #include "bilevel/methods/stochastic/ttsa.h"
@@ -165,12 +162,23 @@ TEST(DeterministicLimit, SobaAndItsKin) {
     options.x.decay_exponent = 0.0;
     ExpectSameAsRecursion<Svrb>(options, soba(0.2, 0.1));
   }
+  {
+    auto options = Everything<PnpBo::Options>();
+    options.lower.step = 0.2;
+    options.x.step = 0.1;
+    ExpectSameAsRecursion<PnpBo>(options, soba(0.2, 0.1));
+    options.of_z = PnpBo::kSgd;
+    options.of_x = PnpBo::kPage;
+    ExpectSameAsRecursion<PnpBo>(options, soba(0.2, 0.1));
+  }
 }
 
 TEST(DeterministicLimit, MaSoba) {
   auto options = Everything<MaSoba::Options>();
-  options.x = {0.01, 0.5, 100.0};
-  options.y = options.z = options.average = {0.1, 0.5, 100.0};
+  options.x.step = 0.01;
+  options.x.decay_time = 100.0;
+  options.lower = {0.1, 0.5, 100.0};
+  options.average = options.lower;
   Vector h = Vector::Zero(4);
   ExpectSameAsRecursion<MaSoba>(options, [&](int k, Exact* e) {
     const Vector w = e->s.rho * e->x - e->jz(e->z), dy = e->gy(e->y);
@@ -406,6 +414,43 @@ TEST(VarianceReduction, SabaAndSrbaReachTheSolution) {
   }
   for (const Batch::Sampling sampling : {Batch::kIndependent, Batch::kShuffled}) {
     expect_solved(RunFromZero<Srba>(&sum, sampling));
+    expect_solved(RunFromZero<Spaba>(&sum, sampling));
+  }
+}
+
+// Whichever of them estimates which direction; with one noisy direction it is not so.
+TEST(VarianceReduction, AnyMixtureWithoutNoiseReachesTheSolution) {
+  QuadraticSum sum(64, 4, 5, 0.4);
+  const auto distance = [&](PnpBo::Estimator y, PnpBo::Estimator z, PnpBo::Estimator x, bool coin) {
+    PnpBo::Options options;
+    options.of_y = y;
+    options.of_z = z;
+    options.of_x = x;
+    options.tosses_coin = coin;
+    options.lower_batch = options.upper_batch = 4;
+    options.lower.step = 0.1;
+    options.x.step = 0.03;
+    options.eta = {0.3, 0.0, 1.0};
+    options.solve_lower_level = false;
+    if (y == z) options.average = Schedule{0.5, 0.0, 1.0};
+    sum.x.setZero();
+    sum.y.setZero();
+    const auto method = std::make_shared<PnpBo>(options);
+    EXPECT_TRUE(RunMethod(method, 12000, &sum).IsSolutionUsable());
+    return sum.Hypergradient(sum.x).norm() + (sum.y - sum.LowerSolution(sum.x)).norm();
+  };
+  const auto without_noise = {PnpBo::kPage, PnpBo::kSaga, PnpBo::kZeroSarah};
+  for (const auto y : without_noise) {
+    for (const auto z : without_noise) {
+      for (const auto x : without_noise) {
+        EXPECT_LT(distance(y, z, x, (y + z + x) % 2 == 0), 1e-12) << y << " " << z << " " << x;
+      }
+    }
+  }
+  for (const auto noisy : {PnpBo::kSgd, PnpBo::kStorm}) {
+    EXPECT_GT(distance(noisy, PnpBo::kSaga, PnpBo::kPage, false), 1e-5);
+    EXPECT_GT(distance(PnpBo::kPage, noisy, PnpBo::kZeroSarah, false), 1e-5);
+    EXPECT_GT(distance(PnpBo::kZeroSarah, PnpBo::kSaga, noisy, false), 1e-5);
   }
 }
 
@@ -422,7 +467,7 @@ std::vector<std::shared_ptr<Method>> OnMinibatches(int batch, Batch::Sampling sa
   const auto add = [&](auto options, auto method) {
     options.lower_batch = options.upper_batch = batch;
     options.solve_lower_level = false;
-    if (!std::is_same_v<decltype(options), Saba::Options>) options.sampling = sampling;
+    if (options.sampling == Batch::kIndependent) options.sampling = sampling;
     using TheMethod = typename decltype(method)::type;
     methods.push_back(std::make_shared<TheMethod>(options));
   };
@@ -439,8 +484,8 @@ std::vector<std::shared_ptr<Method>> OnMinibatches(int batch, Batch::Sampling sa
   add(Soba::Options(), std::common_type<Soba>());
   add(Saba::Options(), std::common_type<Saba>());
   MaSoba::Options ma_soba;
-  ma_soba.average.step = 0.3;
-  ma_soba.y.step = ma_soba.z.step = 0.4;
+  ma_soba.average->step = 0.3;
+  ma_soba.lower.step = 0.4;
   ma_soba.x.step = 0.1;
   add(ma_soba, std::common_type<MaSoba>());
   Bsa::Options bsa;
@@ -482,6 +527,8 @@ std::vector<std::shared_ptr<Method>> OnMinibatches(int batch, Batch::Sampling sa
   add(vrbo, std::common_type<Vrbo>());
   add(Svrb::Options(), std::common_type<Svrb>());
   add(Srba::Options(), std::common_type<Srba>());
+  add(Spaba::Options(), std::common_type<Spaba>());
+  add(PnpBo::Options(), std::common_type<PnpBo>());
   return methods;
 }
 
