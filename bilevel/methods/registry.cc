@@ -16,11 +16,13 @@
 #include "bilevel/methods/hyper_objective/newton.h"
 #include "bilevel/methods/hyper_objective/optimistic.h"
 #include "bilevel/methods/hyper_objective/projected_lbfgs.h"
+#include "bilevel/methods/stochastic/adambo.h"
 #include "bilevel/methods/stochastic/alset.h"
 #include "bilevel/methods/stochastic/amigo.h"
 #include "bilevel/methods/stochastic/bo_rep.h"
 #include "bilevel/methods/stochastic/bsa.h"
 #include "bilevel/methods/stochastic/f2sa.h"
+#include "bilevel/methods/stochastic/fsla.h"
 #include "bilevel/methods/stochastic/pnpbo.h"
 #include "bilevel/methods/stochastic/slip.h"
 #include "bilevel/methods/stochastic/stocbio.h"
@@ -135,6 +137,7 @@ const std::vector<std::pair<std::string, Factory>>& Methods() {
       {"ttsa", [] { return std::make_unique<Ttsa>(); }},
       {"stocbio", [] { return std::make_unique<StocBiO>(); }},
       {"amigo", [] { return std::make_unique<Amigo>(); }},
+      {"fsla", [] { return std::make_unique<Fsla>(); }},
       {"alset", [] { return std::make_unique<Alset>(); }},
       {"f2sa", [] { return std::make_unique<F2sa>(); }},
       {"f2sa_2",
@@ -148,6 +151,13 @@ const std::vector<std::pair<std::string, Factory>>& Methods() {
          F2sa::Options options;
          options.momentum = true;
          return std::make_unique<F2sa>(options);
+       }},
+      {"adambo", [] { return std::make_unique<AdamBo>(); }},
+      {"vr_adambo",
+       [] {
+         AdamBo::Options options;
+         options.variance_reduction = true;
+         return std::make_unique<AdamBo>(options);
        }},
       {"sustain", [] { return std::make_unique<Sustain>(); }},
       {"mrbo", [] { return std::make_unique<Mrbo>(); }},

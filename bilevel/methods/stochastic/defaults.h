@@ -1,6 +1,7 @@
 #ifndef BILEVEL_METHODS_STOCHASTIC_DEFAULTS_H_
 #define BILEVEL_METHODS_STOCHASTIC_DEFAULTS_H_
 
+#include <cmath>
 #include <functional>
 #include <optional>
 #include <string>
@@ -81,6 +82,7 @@ class Defaults {
   /// Iterations in which steps of that length take x to where phi is least.
   double DecayTime(double upper_step);
   double GradientNorm() { return upper().gradient_norm; }
+  double GradientRootMeanSquare() { return GradientNorm() / std::sqrt(x_.dim()); }
   double UpperCurvatureBound() { return upper().curvature.largest; }
   /// The least lambda of a penalty method.
   double Penalty();

@@ -99,7 +99,7 @@ const std::vector<std::string> kPenalties = {"f2sa", "f2sa_2", "f3sa"};
 // The four whose series has a random length. What that adds to each hypergradient is as large as
 // the hypergradient, over steps that decay no faster than k^-3/5: no run of 3000 ends near.
 const std::vector<std::string> kRandomised = {"bsa", "ttsa", "alset", "sustain"};
-const std::vector<std::string> kTruncated = {"stocbio", "mrbo", "vrbo"};
+const std::vector<std::string> kTruncated = {"stocbio", "mrbo", "vrbo", "adambo", "vr_adambo"};
 
 struct End {
   Vector offset;  // x - x*, over |x*|: from x = 0 that begins at 1.
@@ -148,7 +148,7 @@ void ExpectSaid(const std::string& name, const End& end, double solution_norm) {
 TEST(Defaults, ConvergeOrSayHowFarOffTheyAre) {
   constexpr double kSmallest = 0.1;
   const double norm = Conditioned(256, kSmallest, 1.0).UpperSolution().norm();
-  EXPECT_EQ(MinibatchMethods().size(), 18u);
+  EXPECT_EQ(MinibatchMethods().size(), 23u);
   for (const std::string& name : MinibatchMethods()) {
     SCOPED_TRACE(name);
     const End end = RunDefaults(name, 3000, kSmallest, 1);

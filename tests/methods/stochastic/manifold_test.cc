@@ -162,6 +162,8 @@ std::vector<std::shared_ptr<Method>> Methods(int batch, Preconditioner precondit
   ma_soba.lower.step = 0.5;
   ma_soba.average->step = 0.7;
   add(ma_soba, std::common_type<MaSoba>());
+  add(soba(PnpBo::Options()), std::common_type<PnpBo>());
+  add(soba(Spaba::Options()), std::common_type<Spaba>());
   add(neumann(Bsa::Options()), std::common_type<Bsa>());
   add(neumann(Ttsa::Options()), std::common_type<Ttsa>());
   add(neumann(Alset::Options()), std::common_type<Alset>());

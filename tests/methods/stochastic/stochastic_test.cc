@@ -9,11 +9,13 @@
 
 #include "bilevel/base/internal/decompositions.h"
 #include "bilevel/bilevel.h"
+#include "bilevel/methods/stochastic/adambo.h"
 #include "bilevel/methods/stochastic/alset.h"
 #include "bilevel/methods/stochastic/amigo.h"
 #include "bilevel/methods/stochastic/bo_rep.h"
 #include "bilevel/methods/stochastic/bsa.h"
 #include "bilevel/methods/stochastic/f2sa.h"
+#include "bilevel/methods/stochastic/fsla.h"
 #include "bilevel/methods/stochastic/pnpbo.h"
 #include "bilevel/methods/stochastic/slip.h"
 #include "bilevel/methods/stochastic/stocbio.h"
@@ -297,6 +299,43 @@ TEST(DeterministicLimit, SustainAndMrbo) {
   });
 }
 
+TEST(DeterministicLimit, Fsla) {
+  auto options = Everything<Fsla::Options>();
+  options.y.step = options.z.step = 0.2;
+  options.x.step = 0.1;
+  Vector d, before;
+  ExpectSameAsRecursion<Fsla>(options, [&](int k, Exact* e) {
+    e->y -= Decay(0.2, k, 0.5) * e->gy(e->y);
+    e->z -= Decay(0.2, k, 0.5) * (e->s.mean_h * e->z - e->fy(e->y));
+    const Vector now = e->s.rho * e->x - e->jz(e->z);
+    d = k == 0 ? now : Vector(now + (1.0 - Decay(0.5, k, 0.5)) * (d - before));
+    before = now;
+    e->x -= Decay(0.1, k, 0.5) * d;
+  });
+}
+
+TEST(DeterministicLimit, AdamBo) {
+  for (const bool reduced : {false, true}) {
+    auto options = GivenNeumann<AdamBo::Options>();
+    options.x.step = 0.02;
+    options.x.decay_exponent = 0.0;
+    options.variance_reduction = reduced;
+    Vector m = Vector::Zero(4), v = m, d, before;
+    ExpectSameAsRecursion<AdamBo>(options, [&](int k, Exact* e) {
+      for (int t = 0; k == 0 && t < 3; ++t) e->y -= 0.1 * e->gy(e->y);
+      const Vector h = e->Truncated(10, 0.1);
+      e->y -= 0.1 * e->gy(e->y);
+      m = 0.9 * m + 0.1 * h;
+      v = 0.999 * v + 0.001 * h.cwiseAbs2();
+      d = k == 0 ? h : Vector(0.9 * d + 0.1 * h + 0.9 * (h - before));
+      before = h;
+      const Vector mean = reduced ? d : Vector(m / (1.0 - std::pow(0.9, k + 1)));
+      const Vector root = (v / (1.0 - std::pow(0.999, k + 1))).cwiseSqrt();
+      e->x -= 0.02 * (mean.array() / (root.array() + 1e-8)).matrix();
+    });
+  }
+}
+
 // Algorithm 2 of the paper to the letter: T = m + 1, and y_{k+1} is the last point at which u and v
 // were taken.
 TEST(DeterministicLimit, Vrbo) {
@@ -529,6 +568,12 @@ std::vector<std::shared_ptr<Method>> OnMinibatches(int batch, Batch::Sampling sa
   add(Srba::Options(), std::common_type<Srba>());
   add(Spaba::Options(), std::common_type<Spaba>());
   add(PnpBo::Options(), std::common_type<PnpBo>());
+  add(Fsla::Options(), std::common_type<Fsla>());
+  AdamBo::Options adambo;
+  adambo.neumann.step = 0.3;
+  add(adambo, std::common_type<AdamBo>());
+  adambo.variance_reduction = true;
+  add(adambo, std::common_type<AdamBo>());
   return methods;
 }
 
