@@ -1,10 +1,9 @@
 // The weights of a model-predictive controller, found again from drives: actuator limits below.
 //
-// The lower level is what a controller solves at every step: bring a vehicle, a point mass in the
-// plane, to the origin in 20 steps of stage costs |p|^2 + e^x0 |v|^2 + e^x1 |a|^2. The dynamics are
-// equalities; that tyres hold |a| <= 1 m/s^2, the friction circle, is an inequality for each step.
-// Three drives are shown, by weights that the upper level finds; beside it stands what one does
-// without constraints: the limit as a penalty, heavy or light.
+// The lower level is a controller's plan: a vehicle, a point mass in the plane, to the origin in 20
+// steps of cost |p|^2 + e^x0 |v|^2 + e^x1 |a|^2. The dynamics are equalities; that tyres hold
+// |a| <= 1 m/s^2, the friction circle, is an inequality for each step. Three drives are shown, by
+// weights to be found. Beside it: the limit as a penalty (0: a plan that is to be clipped).
 #include <algorithm>
 #include <cmath>
 #include <cstdio>

@@ -14,6 +14,13 @@
 // derivative of a plan says nothing about a demonstration in another class, so every lower level
 // starts from its demonstration, a trial step on which a plan leaves its class is rejected, and a
 // scene that has no plan in its class at all is set aside until the next round.
+//
+// --hard: the demonstrator keeps a clearance whatever it costs. A sigma of 0 makes the distance a
+// constraint of the lower level instead of a penalty,
+//
+//     y*(x) = argmin { GP prior(y) : distance(y) >= eps where obstacles are looked for },
+//
+// and x is eps alone. Both planners learn from the same demonstrations.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -26,6 +33,7 @@
 #include <vector>
 
 #include "bilevel/bilevel.h"
+#include "bilevel/lower_level/constrained_lower_solver.h"
 #include "bilevel/methods/hyper_objective/levenberg_marquardt.h"
 #include "ceres/ceres.h"
 #include "examples/support/flags.h"
@@ -40,6 +48,9 @@ DEFINE_int32(test, 20, "held-out scenes");
 DEFINE_double(jitter, 0.01, "standard deviation of the demonstrations, in metres");
 DEFINE_double(start_distance, 0.3, "the safety distance set by hand, in metres");
 DEFINE_double(start_sigma, 0.2, "the obstacle sigma set by hand, in metres");
+DEFINE_bool(hard,
+            false,
+            "the demonstrator keeps a clearance, as a constraint; nothing is searched");
 DEFINE_bool(grid, true, "search a grid of 81 values as well");
 DEFINE_int32(seed, 0, "of the scenes");
 DEFINE_bool(progress, false, "print the iterations");
@@ -58,19 +69,26 @@ constexpr double kInterval = 0.4;    // s
 constexpr double kPsd = 0.05;        // Of the acceleration, m^2/s^3.
 constexpr double kSmoothing = 0.05;  // Of the hinge, m: plans have second derivatives.
 constexpr double kSecretDistance = 0.62, kSecretSigma = 0.08;  // m
+constexpr double kSecretClearance = 0.15;                      // m, of --hard.
 
 struct Disc {
   double x, y, radius;
 };
 
-// Logarithms of the safety distance and of the obstacle weight.
+// Logarithms of the safety distance and of the obstacle weight. A sigma of 0: the distance is kept.
 struct Parameters {
   double log_distance, log_weight;
+  bool is_hard() const { return std::isinf(log_weight); }
   double distance() const { return std::exp(log_distance); }
   double sigma() const { return std::exp(-log_weight); }
 };
 Parameters MakeParameters(double distance, double sigma) {
   return {std::log(distance), -std::log(sigma)};
+}
+
+Parameters Secret() {
+  return FLAGS_hard ? MakeParameters(kSecretClearance, 0.0)
+                    : MakeParameters(kSecretDistance, kSecretSigma);
 }
 
 // Cubic Hermite interpolation, s in [0, 1]: the prior's mean between two states.
@@ -112,6 +130,19 @@ struct ObstacleError {
   double s;
 };
 
+struct ObstacleConstraint {  // (radius + distance)^2 - |p - centre|^2 <= 0.
+  template <typename T>
+  bool operator()(const T* a, const T* b, const T* log_distance, T* c) const {
+    T p[2];
+    Interpolate(a, b, s, p);
+    const T dx = p[0] - disc.x, dy = p[1] - disc.y, off = exp(log_distance[0]) + disc.radius;
+    c[0] = off * off - dx * dx - dy * dy;
+    return true;
+  }
+  Disc disc;
+  double s;
+};
+
 // ------------------------------------------------------------------------------------------------
 
 struct Scene {
@@ -124,20 +155,31 @@ struct Scene {
   std::vector<int> signature;  // Of the demonstration.
 };
 
-void AddPlan(const Scene& scene, Parameters* x, Trajectory* y, ceres::Problem* problem) {
+void AddPlan(const Scene& scene, Parameters* x, Trajectory* y, bilevel::Scenario* scenario) {
+  ceres::Problem* problem = scenario->lower();
   for (int i = 0; i < kIntervals; ++i) {
     double *a = (*y)[i].data(), *b = (*y)[i + 1].data();
     problem->AddResidualBlock(
         new bilevel::AutoDiffCostFunction<PriorError, 4, 4, 4>(new PriorError), nullptr, a, b);
     for (int k = 0; k < kChecks; ++k) {
+      const double at = (k + 0.5) / kChecks;
       for (const Disc& disc : scene.discs) {
-        problem->AddResidualBlock(new bilevel::AutoDiffCostFunction<ObstacleError, 1, 4, 4, 1, 1>(
-                                      new ObstacleError{disc, (k + 0.5) / kChecks}),
-                                  nullptr,
-                                  a,
-                                  b,
-                                  &x->log_distance,
-                                  &x->log_weight);
+        if (x->is_hard()) {
+          scenario->AddLowerInequality(
+              new bilevel::AutoDiffCostFunction<ObstacleConstraint, 1, 4, 4, 1>(
+                  new ObstacleConstraint{disc, at}),
+              a,
+              b,
+              &x->log_distance);
+        } else {
+          problem->AddResidualBlock(new bilevel::AutoDiffCostFunction<ObstacleError, 1, 4, 4, 1, 1>(
+                                        new ObstacleError{disc, at}),
+                                    nullptr,
+                                    a,
+                                    b,
+                                    &x->log_distance,
+                                    &x->log_weight);
+        }
       }
     }
   }
@@ -145,19 +187,28 @@ void AddPlan(const Scene& scene, Parameters* x, Trajectory* y, ceres::Problem* p
   problem->SetParameterBlockConstant(y->back().data());
 }
 
-// Plain Ceres, from where *y is. Returns the cost, or infinity.
+// From where *y is, by plain Ceres, or within constraints. Returns the cost, or infinity.
 double Plan(const Scene& scene, Parameters x, Trajectory* y) {
-  ceres::Problem problem;
-  AddPlan(scene, &x, y, &problem);
-  problem.SetParameterBlockConstant(&x.log_distance);
-  problem.SetParameterBlockConstant(&x.log_weight);
+  bilevel::Problem problem;
+  AddPlan(scene, &x, y, problem.scenario(0));
+  if (x.is_hard()) {
+    problem.AddUpperParameterBlock(&x.log_distance, 1);
+    bilevel::Sensitivity::Options polish;
+    polish.polish = true;
+    if (!bilevel::Sensitivity(polish).Compute(&problem, {&x.log_distance})) return HUGE_VAL;
+    double cost = HUGE_VAL;
+    problem.lower()->Evaluate({}, &cost, nullptr, nullptr, nullptr);
+    return cost;
+  }
+  problem.lower()->SetParameterBlockConstant(&x.log_distance);
+  problem.lower()->SetParameterBlockConstant(&x.log_weight);
   ceres::Solver::Options options;
   options.linear_solver_type = ceres::SPARSE_NORMAL_CHOLESKY;
   options.max_num_iterations = 200;
   options.function_tolerance = 1e-9;
   options.logging_type = ceres::SILENT;
   ceres::Solver::Summary summary;
-  ceres::Solve(options, &problem, &summary);
+  ceres::Solve(options, problem.lower(), &summary);
   return summary.IsSolutionUsable() ? summary.final_cost : HUGE_VAL;
 }
 
@@ -219,10 +270,11 @@ Trajectory PlanFromScratch(const Scene& scene, const Parameters& x, double* marg
     }
     y.front() = scene.start;
     y.back() = scene.goal;
+    if (x.is_hard()) Plan(scene, MakeParameters(x.distance(), kSecretSigma), &y);
     const double cost = Plan(scene, x, &y);
     double& of_class = classes.try_emplace(Signature(scene, y), cost).first->second;
     of_class = std::min(of_class, cost);
-    if (cost >= least) continue;
+    if (cost >= least && !best.empty()) continue;
     least = cost;
     best = y;
   }
@@ -255,7 +307,7 @@ Scene MakeScene(const std::string& name, unsigned seed) {
       });
       if (fits) scene.discs.push_back(disc);
     }
-    scene.exact = PlanFromScratch(scene, MakeParameters(kSecretDistance, kSecretSigma), &margin);
+    scene.exact = PlanFromScratch(scene, Secret(), &margin);
   }
   scene.shown = scene.exact;
   for (int i = 1; i < kIntervals; ++i) {
@@ -276,6 +328,21 @@ double SquaredError(const Trajectory& a, const Trajectory& b) {  // m^2, mean ov
     sum += std::pow(a[i][0] - b[i][0], 2) + std::pow(a[i][1] - b[i][1], 2);
   }
   return sum / (kIntervals - 1);
+}
+
+// By how much, at worst, a plan comes nearer than the demonstrator does where planners look, m.
+double Violation(const Scene& scene, const Trajectory& y) {
+  double worst = 0.0;
+  for (int i = 0; i < kIntervals * kChecks; ++i) {
+    double p[2];
+    const int from = i / kChecks;
+    Interpolate(y[from].data(), y[from + 1].data(), (i % kChecks + 0.5) / kChecks, p);
+    for (const Disc& d : scene.discs) {
+      const double clearance = std::hypot(p[0] - d.x, p[1] - d.y) - d.radius;
+      worst = std::max(worst, Secret().distance() - clearance);
+    }
+  }
+  return worst;
 }
 
 double Clearance(const Scene& scene, const Trajectory& y) {
@@ -299,7 +366,9 @@ class ClassGuard : public bilevel::LowerSolver {
              std::map<std::string, const Scene*> scenes)
       : program_(program),
         scenes_(std::move(scenes)),
-        newton_(std::make_unique<bilevel::NewtonLowerSolver>(program, options)) {}
+        newton_(bilevel::MakeNewtonLowerSolver(program, options)) {}
+
+  bool takes_constraints() const override { return newton_->takes_constraints(); }
 
   bool Solve(const bilevel::Point& x, bilevel::Point* y) override {
     message_.clear();
@@ -374,10 +443,15 @@ std::vector<Scene*> InClass(std::vector<Scene>* scenes, const Parameters& x, Lea
   std::vector<Scene*> in_class;
   for (Scene& scene : *scenes) {
     scene.current = scene.shown;
-    Plan(scene, x, &scene.current);
+    const bool is_planned = Plan(scene, x, &scene.current) < HUGE_VAL;
     ++learned->lower_solves;
     const auto signature = Signature(scene, scene.current);
-    if (signature == scene.signature) {
+    if (!is_planned) {
+      learned->set_aside.push_back(Format("round %d, '%s': no plan keeps a distance of %.4f m",
+                                          learned->rounds,
+                                          scene.name.c_str(),
+                                          x.distance()));
+    } else if (signature == scene.signature) {
       in_class.push_back(&scene);
     } else {
       learned->set_aside.push_back(Format("round %d, '%s': demonstrated %s, planned %s",
@@ -401,9 +475,10 @@ Learned Learn(std::vector<Scene>* scenes, const Parameters& start) {
     learned.num_left_out = static_cast<int>(scenes->size() - in_class.size());
     if (in_class.empty()) {
       learned.ok = false;
-      learned.message =
-          "no plan is in the homotopy class of its demonstration: start from a "
-          "smaller sigma or a larger distance";
+      learned.message = start.is_hard() ? "no plan keeps the distance in the class of its "
+                                          "demonstration: start from a smaller one"
+                                        : "no plan is in the homotopy class of its demonstration: "
+                                          "start from a smaller sigma or a larger distance";
       break;
     }
     if (in_class == used) break;
@@ -411,15 +486,17 @@ Learned Learn(std::vector<Scene>* scenes, const Parameters& start) {
 
     bilevel::Problem problem;
     Parameters& x = learned.x;
-    for (double* scalar : {&x.log_distance, &x.log_weight})
-      problem.AddUpperParameterBlock(scalar, 1);
+    problem.AddUpperParameterBlock(&x.log_distance, 1);
     problem.SetParameterName(&x.log_distance, "log safety distance");
-    problem.SetParameterName(&x.log_weight, "log obstacle weight");
+    if (!x.is_hard()) {
+      problem.AddUpperParameterBlock(&x.log_weight, 1);
+      problem.SetParameterName(&x.log_weight, "log obstacle weight");
+    }
     std::map<std::string, const Scene*> by_name;
     for (Scene* scene : used) {
       by_name[scene->name] = scene;
       auto* s = problem.AddScenario(scene->name, 1.0 / (used.size() * (kIntervals - 1)));
-      AddPlan(*scene, &x, &scene->current, s->lower());
+      AddPlan(*scene, &x, &scene->current, s);
       for (int i = 1; i < kIntervals; ++i) {
         s->upper()->AddResidualBlock(new bilevel::AutoDiffCostFunction<PositionError, 2, 4>(
                                          new PositionError{scene->shown[i][0], scene->shown[i][1]}),
@@ -445,7 +522,7 @@ Learned Learn(std::vector<Scene>* scenes, const Parameters& start) {
       learned.refused_steps += it.note.find("homotopy") != std::string::npos;
       if (!it.step_is_successful) continue;
       learned.path[0].push_back(std::exp(it.x[0]));
-      learned.path[1].push_back(std::exp(-it.x[1]));
+      learned.path[1].push_back(x.is_hard() ? 0.0 : std::exp(-it.x[1]));
     }
     std::printf("Round %d: %zu of %zu demonstrations; distance %.4f m, sigma %.4f m. %s\n",
                 round,
@@ -493,12 +570,13 @@ struct Score {
   double rms = 0.0, rms_in_class = 0.0;  // m, to the demonstrator's exact plans.
   int other_class = 0;
   double clearance = 0.0;  // m, mean of the least.
+  double violation = 0.0;  // m, the worst.
   std::vector<Trajectory> plans;
   std::vector<double> errors;  // Of each scene, m.
 };
 
 Score Test(const std::string& name, const Parameters& x, const std::vector<Scene>& scenes) {
-  Score score{name, x, 0.0, 0.0, 0, 0.0, {}, {}};
+  Score score{name, x};
   double sum = 0.0, sum_in_class = 0.0;
   for (const Scene& scene : scenes) {
     score.plans.push_back(PlanFromScratch(scene, x));
@@ -509,6 +587,7 @@ Score Test(const std::string& name, const Parameters& x, const std::vector<Scene
     if (in_class) sum_in_class += squared;
     score.other_class += !in_class;
     score.clearance += Clearance(scene, score.plans.back()) / scenes.size();
+    score.violation = std::max(score.violation, Violation(scene, score.plans.back()));
   }
   const double in_class = static_cast<double>(scenes.size()) - score.other_class;
   score.rms = std::sqrt(sum / scenes.size());
@@ -572,9 +651,7 @@ bool Draw(const std::vector<Scene>& scenes,
   }
   examples::Panel cost{"Cost of coming near", "clearance [m]", "cost a second"};
   for (const auto& [name, x] : std::vector<std::pair<std::string, Parameters>>{
-           {"set by hand", by_hand.x},
-           {"learned", learned.x},
-           {"demonstrator", MakeParameters(kSecretDistance, kSecretSigma)}}) {
+           {"set by hand", by_hand.x}, {"learned", learned.x}, {"demonstrator", Secret()}}) {
     examples::Series series{name, name == "demonstrator" ? "points" : "lines", {}, {}};
     for (int k = 0; k <= 40; ++k) {
       const double clearance = 0.02 * k, inside = x.distance() - clearance;
@@ -586,14 +663,75 @@ bool Draw(const std::vector<Scene>& scenes,
   }
   examples::Panel convergence{"Convergence", "accepted step", "[m]"};
   const char* names[] = {"safety distance", "obstacle sigma"};
-  for (int k = 0; k < 2; ++k) {
+  for (int k = 0; k < (FLAGS_hard ? 1 : 2); ++k) {
     examples::Series series{names[k], "linespoints", {}, learned.path[k]};
     for (size_t i = 0; i < series.y.size(); ++i) series.x.push_back(static_cast<double>(i));
     convergence.series.push_back(series);
   }
-  panels.push_back(cost);
+  if (!FLAGS_hard) panels.push_back(cost);
   panels.push_back(convergence);
   return examples::Plot(FLAGS_plot, "A planner learned from demonstrations", panels);
+}
+
+// Both planners from the demonstrations of one who keeps a clearance.
+int RunHard(std::vector<Scene>* train, const std::vector<Scene>& test) {
+  const Parameters by_hand = MakeParameters(FLAGS_start_distance, FLAGS_start_sigma);
+  const Learned penalty = Learn(train, by_hand);
+  const Learned constraint = Learn(train, MakeParameters(FLAGS_start_distance, 0.0));
+  for (const Learned* learned : {&penalty, &constraint}) {
+    for (const std::string& line : learned->set_aside)
+      std::printf("Set aside in %s.\n", line.c_str());
+    if (!learned->ok) std::printf("FAILURE: %s.\n", learned->message.c_str());
+  }
+  const std::vector<Score> scores = {Test("set by hand", by_hand, test),
+                                     Test("penalty", penalty.x, test),
+                                     Test("constraint", constraint.x, test),
+                                     Test("demonstrator's", Secret(), test)};
+  bilevel::VerdictOptions independent;
+  independent.num_errors_a_block = 1;
+  const bilevel::Verdict verdict =
+      bilevel::JudgeLearned(independent, scores[0].errors, scores[2].errors, &constraint.summary);
+  examples::Print(verdict);
+  std::printf("\nHeld-out scenes, planned from scratch: RMS distance to the demonstrator [cm]\n\n");
+  examples::Table table({"learned",
+                         "distance [m]",
+                         "sigma [m]",
+                         "all scenes",
+                         "same class",
+                         "other class",
+                         "violated [cm]",
+                         "learned in [s]"});
+  examples::Json json;
+  const Learned* learned[] = {nullptr, &penalty, &constraint, nullptr};
+  for (size_t i = 0; i < scores.size(); ++i) {
+    const Score& s = scores[i];
+    table.Add({s.name,
+               Format("%.4f", s.x.distance()),
+               Format("%.4f", s.x.sigma()),
+               Format("%.2f", 100.0 * s.rms),
+               Format("%.2f", 100.0 * s.rms_in_class),
+               Format("%d of %zu", s.other_class, test.size()),
+               Format("%.2f", 100.0 * s.violation),
+               learned[i] ? Format("%.1f", learned[i]->seconds) : ""});
+    examples::Json of_score;
+    of_score.Add("distance", s.x.distance())
+        .Add("sigma", s.x.sigma())
+        .Add("rms", s.rms)
+        .Add("other_class", s.other_class)
+        .Add("violation", s.violation);
+    if (learned[i]) {
+      of_score.Add("seconds", learned[i]->seconds)
+          .Add("set_aside", static_cast<double>(learned[i]->set_aside.size()))
+          .Add("left_out", learned[i]->num_left_out);
+    }
+    json.Add(s.name, of_score);
+  }
+  std::printf("%s\n", table.ToString().c_str());
+  json.Add("verdict", examples::ToJson(verdict)).AddRaw("summary", constraint.summary.Json());
+  bool ok = examples::WriteFile(FLAGS_summary_json, json.ToString());
+  ok = examples::WriteFile(FLAGS_trace_csv, constraint.summary.Csv()) && ok;
+  if (!FLAGS_plot.empty()) ok = Draw(test, scores[0], scores[2], constraint) && ok;
+  return examples::ExitCode(ok && constraint.ok, verdict);
 }
 
 int Run() {
@@ -619,7 +757,7 @@ int Run() {
               FLAGS_test,
               4 * (kIntervals - 1));
   const Parameters by_hand = MakeParameters(FLAGS_start_distance, FLAGS_start_sigma);
-  const Parameters secret = MakeParameters(kSecretDistance, kSecretSigma);
+  if (FLAGS_hard) return RunHard(&train, test);
   const Learned learned = Learn(&train, by_hand);
   for (const std::string& line : learned.set_aside) std::printf("Set aside in %s.\n", line.c_str());
   std::printf("%d trial steps rejected because a plan left its homotopy class.\n",
@@ -631,7 +769,7 @@ int Run() {
   std::vector<Score> scores;
   scores.push_back(Test("set by hand", by_hand, test));
   scores.push_back(Test("learned", learned.x, test));
-  scores.push_back(Test("demonstrator's", secret, test));
+  scores.push_back(Test("demonstrator's", Secret(), test));
   if (FLAGS_grid) scores.push_back(Test("best of the grid", grid.x, test));
   bilevel::VerdictOptions independent;
   independent.num_errors_a_block = 1;
@@ -720,6 +858,7 @@ int main(int argc, char** argv) {
       "secret values of both, and plans held-out scenes with them; beside it a grid search.\n\n"
       "Usage: plan_motion [flags]\n\n"
       "  plan_motion --plot=plans.png\n"
+      "  plan_motion --hard\n"
       "  plan_motion --start_sigma=2 --progress",
       &argc,
       &argv);

@@ -40,5 +40,26 @@ TEST(PlanMotion, ScenesInAnotherHomotopyClassComeBack) {
   EXPECT_NEAR(JsonNumber(json, "", "distance"), 0.62, 0.05 * 0.62);
 }
 
+// A demonstrator who keeps 0.15 m whatever it costs: the constraint finds that and his plans; of
+// the penalty the best is nearer to obstacles than he was by a tenth of it, and farther off his
+// plans.
+TEST(PlanMotion, AConstraintFindsAClearanceThatAPenaltyViolates) {
+  if (ExamplePath("plan_motion").empty()) GTEST_SKIP() << "the examples were not built";
+  const std::string json = RunWith("--hard --quick");
+  EXPECT_NEAR(JsonNumber(json, "constraint", "distance"), 0.15, 0.01 * 0.15);
+  EXPECT_LT(JsonNumber(json, "constraint", "violation"), 0.01 * 0.15);
+  EXPECT_GT(JsonNumber(json, "penalty", "violation"), 0.1 * 0.15);
+  EXPECT_LT(JsonNumber(json, "constraint", "rms"), 0.1 * JsonNumber(json, "penalty", "rms"));
+}
+
+// A clearance that closes gaps leaves no plan there: such a scene waits until it is smaller.
+TEST(PlanMotion, ScenesWithoutAnyPlanComeBack) {
+  if (ExamplePath("plan_motion").empty()) GTEST_SKIP() << "the examples were not built";
+  const std::string json = RunWith("--hard --train=5 --test=1 --jitter=0 --start_distance=0.6");
+  EXPECT_GE(JsonNumber(json, "constraint", "set_aside"), 1);
+  EXPECT_EQ(JsonNumber(json, "constraint", "left_out"), 0);
+  EXPECT_NEAR(JsonNumber(json, "constraint", "distance"), 0.15, 1e-6);
+}
+
 }  // namespace
 }  // namespace bilevel
