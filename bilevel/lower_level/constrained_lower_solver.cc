@@ -230,22 +230,22 @@ bool ConstrainedLowerSolver::FindScales(PerScenario* part, const double* x) {
     if (curvature == 0.0) curvature = largest;
   }
   c->unit_rho = Vector::Constant(c->num_rows(), kInfinity);
+  c->farthest = part->Unit();
   c->MeasureY(part->y.value());
   c->ScaleRows();
   return true;
 }
 
 // A row that is flat at one point may be steep at the next: the steepest counts, and the slope that
-// would meet it within y's own size.
+// would meet it within as far as y has been.
 void ConstrainedLowerSolver::Constraints::ScaleRows() {
   double largest = 0.0;
   for (int i = 0; i < num_rows(); ++i) {
-    double squared = 0.0, size = 0.0;
+    double squared = 0.0;
     for (RowSparseMatrix::InnerIterator it(b_y, i); it; ++it) {
       squared += it.value() * it.value() / curvature[it.col()];
-      size += curvature[it.col()] * size_of_y[it.col()] * size_of_y[it.col()];
     }
-    if (size > 0.0) squared = std::max(squared, value[i] * value[i] / size);
+    if (farthest > 0.0) squared = std::max(squared, std::pow(value[i] / farthest, 2));
     if (squared > 0.0) unit_rho[i] = std::min(unit_rho[i], kFirstRho / squared);
     if (std::isfinite(unit_rho[i])) largest = std::max(largest, unit_rho[i]);
   }

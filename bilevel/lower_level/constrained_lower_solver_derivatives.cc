@@ -101,10 +101,20 @@ void ConstrainedLowerSolver::Constraints::FactorizeSchur(const Matrix& s) {
   active = independent;
 }
 
+// Beside a coordinate's own size stands what has its units where that is about zero: how far it
+// would have to go for all of g, or as far as y has been in the norm of g's curvature. It is 1 at
+// most, since beside a stiff coordinate that is far for a soft one.
 void ConstrainedLowerSolver::Constraints::MeasureY(const Vector& y) {
+  double squared = 0.0;
   for (int j = 0; j < size_of_y.size(); ++j) {
     const int i = scenario.y.AmbientIndex(j);
-    size_of_y[j] = i < 0 ? 1.0 : 1.0 + std::abs(y[i]);
+    if (i >= 0) squared += curvature[j] * y[i] * y[i];
+  }
+  farthest = std::max(farthest, std::sqrt(squared));
+  for (int j = 0; j < size_of_y.size(); ++j) {
+    const int i = scenario.y.AmbientIndex(j);
+    const double typical = farthest > 0.0 ? farthest / std::sqrt(curvature[j]) : 1.0;
+    size_of_y[j] = i < 0 ? 1.0 : std::min(typical, 1.0) + std::abs(y[i]);
   }
 }
 
@@ -366,6 +376,7 @@ void ConstrainedLowerSolver::Constraints::Remember(Memory* memory) {
   memory->KeepRange("b_y", b_y.valuePtr(), b_y.nonZeros());
   memory->Keep("unit_rho", &unit_rho);
   memory->Keep("curvature", &curvature);
+  memory->Keep("farthest", &farthest);
   memory->Keep("rho_of_kkt", &rho_of_kkt);
   memory->Keep("rho_at_solution", &rho_at_solution);
   memory->Keep("active", &active);

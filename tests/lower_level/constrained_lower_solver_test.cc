@@ -183,6 +183,55 @@ TEST(ConstrainedLowerSolver, FollowsChangesOfTheActiveSetInFewSteps) {
   EXPECT_EQ(c.solver->num_fallbacks(), 0);
 }
 
+// A disc of radius sqrt(1 + x) and a target at an angle, off the disc or on it, in units of y.
+struct InUnits {
+  InUnits(double unit, double target) {
+    problem.AddUpperParameterBlock(&x, 1);
+    for (Level level : {Level::kLower, Level::kUpper}) {
+      const double size = level == Level::kLower ? target : 0.5;
+      ceres::Problem* of_level = level == Level::kLower ? problem.lower() : problem.upper();
+      of_level->AddResidualBlock(
+          new NormalPrior({0.6 * size * unit, 0.8 * size * unit}, unit), nullptr, y);
+    }
+    problem.AddLowerInequality(
+        new FunctionCost(1,
+                         {2, 1},
+                         [unit](double const* const* p, double* c, double** j) {
+                           const double a = p[0][0] / unit, b = p[0][1] / unit;
+                           c[0] = a * a + b * b - 1.0 - p[1][0];
+                           if (j && j[0]) j[0][0] = 2.0 * a / unit;
+                           if (j && j[0]) j[0][1] = 2.0 * b / unit;
+                           if (j && j[1]) j[1][0] = -1.0;
+                           return true;
+                         }),
+        y,
+        &x);
+  }
+  double x = 0.0, y[2] = {0.0, 0.0};
+  Problem problem;
+};
+
+// Off the disc dy/dx = y / 2 at x = 0, and there is no kink though the disc is near; on it there
+// is.
+TEST(ConstrainedLowerSolver, UnitsOfYChangeNothing) {
+  for (const double unit : {1e-12, 1e-9, 1e-6, 1.0, 1e6, 1e9}) {
+    for (const double target : {2.0, 1.0 + 1e-4, 1.0}) {
+      InUnits p(unit, target);
+      Constrained c(&p.problem);
+      Vector gradient;
+      c.Phi(&gradient);
+      EXPECT_NEAR(c.y.value()[0] / unit, 0.6, 1e-10) << unit;
+      EXPECT_NEAR(c.y.value()[1] / unit, 0.8, 1e-10) << unit;
+      if (target == 1.0) {
+        EXPECT_THAT(c.solver->weakly_active(), HasSubstr("inequality 0")) << unit;
+      } else {
+        EXPECT_EQ(c.solver->weakly_active(), "") << unit << " " << target;
+        EXPECT_NEAR(gradient[0], 0.25, 1e-9) << unit << " " << target;
+      }
+    }
+  }
+}
+
 // Where the constraint is flat at the start, or all but flat, in any units.
 TEST(ConstrainedLowerSolver, StartsWhereAConstraintIsFlat) {
   for (const double beside : {0.0, 1e-12, 1e-6, 1e3}) {

@@ -33,8 +33,9 @@ struct ConstrainedLowerSolver::Constraints {
   // At the part's y: multipliers, h and c, and their derivatives.
   Vector mu, value;
   RowSparseMatrix b_x, b_y;
-  Vector unit_rho;   // In which rho is counted; empty: not known yet.
-  Vector curvature;  // Of g, by coordinate.
+  Vector unit_rho;        // In which rho is counted; empty: not known yet.
+  Vector curvature;       // Of g, by coordinate.
+  double farthest = 0.0;  // That y has been from zero, in its norm.
   // For W_rho to be positive definite; the last that was enough at a solution.
   double rho_of_kkt = 1.0, rho_at_solution = 1.0;
 
@@ -56,7 +57,7 @@ struct ConstrainedLowerSolver::Constraints {
   std::vector<int> touching, dependent;
   Matrix shares;
   std::string weakly_active, redundant;  // Names.
-  Vector size_of_y;                      // 1 + its coordinates.
+  Vector size_of_y;                      // By coordinate; never zero.
   long num_systems = 0, num_fallbacks = 0;
 
   int num_rows() const { return static_cast<int>(mu.size()); }
