@@ -86,6 +86,7 @@ const std::vector<BilevelProblem>& AllBilevelProblems() {
     AddMitsosBartonProblems(problems);
     AddLibraryProblems(problems);
     AddToys(problems);
+    AddHyperObjectiveProblems(problems);
     AddConstructedKinks(problems);
     AddConstructedSmooth(problems);
     AddConstructedJumpsAndSets(problems);

@@ -36,6 +36,41 @@ Projection ProjectionOnSimplex(double sum) {
   };
 }
 
+bool Sgm::ByTheorem(const Constants& constants,
+                    double zeta_f,
+                    double zeta_g,
+                    Options* options,
+                    std::string* error) {
+  if (const std::string complaint = FirstNotPositive({{"f_lipschitz", constants.f_lipschitz},
+                                                      {"g_lipschitz", constants.g_lipschitz},
+                                                      {"diameter", constants.diameter},
+                                                      {"exponent", constants.exponent},
+                                                      {"growth", constants.growth},
+                                                      {"zeta_f", zeta_f},
+                                                      {"zeta_g", zeta_g}});
+      !complaint.empty()) {
+    return Refuse(complaint, error);
+  }
+  const double by_bound =
+      constants.growth / 3.0 * std::pow(zeta_f / constants.f_lipschitz, constants.exponent);
+  const double theta = std::min({zeta_f, zeta_g / 3.0, by_bound});
+  const double c = std::max(constants.f_lipschitz, constants.g_lipschitz);
+  const double per_theta = constants.diameter / theta;
+  const double k = std::ceil(2.0 * per_theta * per_theta * c * c);
+  const double k0 = std::ceil(std::pow(per_theta * constants.g_lipschitz, 2.0));
+  constexpr int kMost = std::numeric_limits<int>::max();
+  if (!(std::max(k, k0) <= kMost)) {
+    return Refuse("theorem 6.1 asks for " + Number(std::max(k, k0)) + " steps of a solve", error);
+  }
+  options->theta = theta;
+  options->step = theta / (c * c);
+  options->num_steps = static_cast<int>(k);
+  // Of subgradients: the least g of k0 steps of R / (C sqrt(k0)) is R C / sqrt(k0) off at most.
+  options->lower_step = theta / (constants.g_lipschitz * constants.g_lipschitz);
+  options->num_lower_steps = static_cast<int>(k0);
+  return true;
+}
+
 Sgm::Sgm(Program* program, const Options& options)
     : program_(program),
       options_(options),
@@ -91,10 +126,17 @@ bool Sgm::Differentiate(const Point& /*x*/, const Point& /*y*/) {
 
 LowerSolverReport Sgm::Report() const {
   LowerSolverReport report;
+  if (num_unsettled_ > 0) {
+    report.remark = std::to_string(num_unsettled_) +
+                    " switching gradient solves did not reach min g: it still fell by more than "
+                    "theta in the second half of sgm.num_lower_steps, so that f(x, y) says little "
+                    "of phi";
+  }
   if (num_empty_ > 0) {
-    report.remark = std::to_string(num_empty_) +
-                    " switching gradient solves met no y within 2 theta of min g and took the y "
-                    "of least g: sgm.step is too long, or sgm.num_steps too few";
+    if (!report.remark.empty()) report.remark += "; ";
+    report.remark += std::to_string(num_empty_) +
+                     " switching gradient solves met no y within 2 theta of min g and took the y "
+                     "of least g: sgm.step is too long, or sgm.num_steps too few";
   }
   return report;
 }
@@ -139,8 +181,12 @@ bool Sgm::Solve(const Point& x, Point* y) {
   }
   now_ = *y;
   g_star_ = std::numeric_limits<double>::infinity();
+  double half_way = g_star_;
   for (int k = 0; k <= options_.num_lower_steps; ++k) {
     if (IsLate()) return false;
+    if (2 * k == options_.num_lower_steps || 2 * k == options_.num_lower_steps + 1) {
+      half_way = g_star_;
+    }
     const double g = oracle_.g.Gradient(x, now_, nullptr, &gradient_);
     if (g < g_star_) {
       g_star_ = g;
@@ -148,6 +194,8 @@ bool Sgm::Solve(const Point& x, Point* y) {
     }
     if (k < options_.num_lower_steps && !MoveDown(options_.lower_step, &now_)) return false;
   }
+
+  if (std::isfinite(half_way) && half_way - g_star_ > options_.theta) ++num_unsettled_;
 
   now_ = *y;
   num_feasible_ = 0;
@@ -194,6 +242,7 @@ bool Sgm::Remember(Memory* memory) {
   memory->Keep("g_star", &g_star_);
   memory->Keep("num_feasible", &num_feasible_);
   memory->Keep("num_empty", &num_empty_);
+  memory->Keep("num_unsettled", &num_unsettled_);
   RememberCounts("counts", &counts_, memory);
   return true;  // Every solve begins anew.
 }

@@ -33,7 +33,9 @@ Projection ProjectionOnSimplex(double sum = 1.0);
 ///
 /// For f and g C-Lipschitz, Y of diameter R, step = theta / C^2, K >= 2 R^2 C^2 / theta^2 and g*
 /// good to theta: f(y) - phi <= theta and g(y) - min g <= 3 theta. Subgradients will do: return
-/// one from an Objective. It has no derivative: for methods of order zero.
+/// one from an Objective. It has no derivative: for methods of order zero. Where g is flat no
+/// first- order method gets near Y* in fewer steps than y has coordinates (their proposition 4.2):
+/// Report says so where g still fell by more than theta in the second half of the K0 steps.
 class Sgm : public LowerSolver {
  public:
   enum Output {
@@ -57,6 +59,25 @@ class Sgm : public LowerSolver {
     /// has one or the other.
     std::vector<std::pair<const double*, Projection>> projections;
   };
+
+  /// What theorem 6.1 asks to know, of f and g within the lower level's set.
+  struct Constants {
+    double f_lipschitz = 1.0, g_lipschitz = 1.0;  ///< In y.
+    double diameter = 2.0;                        ///< Of the set: R.
+    /// Hoelder's error bound g - g* >= growth * dist(y, Y*)^exponent: 1 and 2 alpha where the
+    /// minimum is weak sharp, 2 and about alpha / 2 where gradients dominate by alpha (proposition
+    /// G.1). EstimateLowerRegularity measures both along a run.
+    double exponent = 2.0, growth = 0.5;
+  };
+  /// theta, steps and their numbers with which y is (zeta_f, zeta_g)-optimal (theorem 6.1), the
+  /// rest of *options untouched. The paper's own are in an appendix; these are the bounds above
+  /// with phi - f(y) <= f_lipschitz (3 theta / growth)^(1 / exponent), and K0 of subgradient steps.
+  /// False: a constant makes no sense, or the numbers are beyond an int; *error says so.
+  static bool ByTheorem(const Constants& constants,
+                        double zeta_f,
+                        double zeta_g,
+                        Options* options,
+                        std::string* error);
 
   /// The program is not owned.
   Sgm(Program* program, const Options& options);
@@ -95,7 +116,7 @@ class Sgm : public LowerSolver {
   Matrix nothing_;
   double g_star_ = 0.0;
   int num_feasible_ = 0;
-  long num_empty_ = 0;
+  long num_empty_ = 0, num_unsettled_ = 0;
   std::string message_;
   LowerSolverCounts counts_;
 };

@@ -4,6 +4,7 @@
 // Small bilevel problems with known answers, from the papers on methods for lower levels without a
 // single solution. BOME: Liu et al., NeurIPS 2022. SGM: Chen, Xu and Zhang, 2023.
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <memory>
@@ -350,6 +351,153 @@ inline Toy Corner(int size = 2) {
       gy[i] = y[i] - x[i];
       gx[i] = -gy[i];
       sum += 0.5 * gy[i] * gy[i];
+    }
+    return sum;
+  };
+  return toy;
+}
+
+/// SGM, proposition 4.1: phi = -x^2/2. With any regularisation of g towards y = 0 it would be 0.
+inline Toy Regularised() {
+  Toy toy;
+  toy.name = "regularised";
+  toy.phi = -2.0;
+  toy.formulas = "f = 1/2 y^2 - x y, g = 0, |x| <= 2";
+  toy.answer = "x = y = +-2, phi = -x^2/2; of g + lambda y^2 phi is 0";
+  toy.x = {0.3};
+  toy.y = {0.0};
+  toy.x_bound = 2.0;
+  toy.f = [](const double* x, const double* y, double* gx, double* gy) {
+    gx[0] = -y[0];
+    gy[0] = y[0] - x[0];
+    return 0.5 * y[0] * y[0] - x[0] * y[0];
+  };
+  toy.g = [](const double*, const double*, double* gx, double* gy) {
+    gx[0] = gy[0] = 0.0;
+    return 0.0;
+  };
+  return toy;
+}
+
+/// SGM, proposition 4.2 (an instance of the statement): a chain tied to x at one end, of which a
+/// first-order method sees one more coordinate a gradient; f is linear in the far half,
+/// 1-Lipschitz.
+inline Toy Chain(int size = 8) {
+  Toy toy;
+  toy.name = "chain";
+  toy.phi = -0.5;
+  toy.best.assign(size + 1, -std::sqrt(2.0 / size));
+  toy.best[0] = -1.0;
+  toy.formulas = "f = x^2/2 + sum of far y_i / sqrt(n/2), g = 1/8 sum (y_i - y_{i-1})^2, y_0 = c x";
+  toy.answer = "x = -1, y_i = -c = -sqrt(2/n), phi = x^2/2 + x";
+  toy.x = {1.0};
+  toy.y.assign(size, 0.0);
+  const double c = std::sqrt(2.0 / size);
+  toy.f = [size, c](const double* x, const double* y, double* gx, double* gy) {
+    gx[0] = x[0];
+    double sum = 0.5 * x[0] * x[0];
+    for (int i = 0; i < size; ++i) {
+      gy[i] = i < size / 2 ? 0.0 : c;
+      sum += gy[i] * y[i];
+    }
+    return sum;
+  };
+  toy.g = [size, c](const double* x, const double* y, double* gx, double* gy) {
+    double before = c * x[0], sum = 0.0;
+    gx[0] = -0.25 * c * (y[0] - before);
+    for (int i = 0; i < size; ++i) {
+      const double link = y[i] - before;
+      gy[i] = 0.25 * link;
+      if (i > 0) gy[i - 1] -= 0.25 * link;
+      sum += 0.125 * link * link;
+      before = y[i];
+    }
+    return sum;
+  };
+  return toy;
+}
+
+/// The same with g the greatest link / sqrt(2): 1-Lipschitz, its minimum weak sharp.
+inline Toy SharpChain(int size = 8) {
+  Toy toy = Chain(size);
+  toy.name = "sharp_chain";
+  toy.formulas = "f as in chain, g = max |y_i - y_{i-1}| / sqrt(2), y_0 = c x";
+  const double c = std::sqrt(2.0 / size);
+  toy.g = [size, c](const double* x, const double* y, double* gx, double* gy) {
+    int at = 0;
+    double link = y[0] - c * x[0];
+    for (int i = 1; i < size; ++i) {
+      if (std::abs(y[i] - y[i - 1]) <= std::abs(link)) continue;
+      link = y[i] - y[i - 1];
+      at = i;
+    }
+    std::fill(gy, gy + size, 0.0);
+    const double slope = (link > 0.0 ? 1.0 : link < 0.0 ? -1.0 : 0.0) * std::sqrt(0.5);
+    gy[at] = slope;
+    if (at > 0) gy[at - 1] = -slope;
+    gx[0] = at > 0 ? 0.0 : -c * slope;
+    return std::sqrt(0.5) * std::abs(link);
+  };
+  return toy;
+}
+
+/// SGM, example 5.1 as printed; bounds on x give -|x| its minima.
+inline Toy PrintedKink() {
+  Toy toy;
+  toy.name = "printed_kink";
+  toy.phi = -1.0;
+  toy.formulas = "f = x y, g = 0, |x|, |y| <= 1";
+  toy.answer = "x = -y = +-1, phi = -|x|";
+  toy.x = {0.1};
+  toy.y = {0.0};
+  toy.x_bound = toy.y_bound = 1.0;
+  toy.f = [](const double* x, const double* y, double* gx, double* gy) {
+    gx[0] = y[0];
+    gy[0] = x[0];
+    return x[0] * y[0];
+  };
+  toy.g = [](const double*, const double*, double* gx, double* gy) {
+    gx[0] = gy[0] = 0.0;
+    return 0.0;
+  };
+  return toy;
+}
+
+/// SGM, example 5.4 with lambda = 1, M = diag(m): y_i = (a_i'x + b_i) / 2 where m_i > 0, and a_i'x,
+/// f's choice, elsewhere. phi = 1 / (8 n) sum over m_i > 0 of (a_i'x - b_i)^2.
+inline Toy LeastSquaresGame() {
+  static constexpr int kNum = 6;
+  static const double kA[kNum][2] = {{1, 0}, {0, 1}, {1, 1}, {2, -1}, {1, 3}, {-1, 1}};
+  static const double kB[kNum] = {1, 2, 0, 5, -4, 3}, kM[kNum] = {0.9, 0.3, 0.05, 0, 0, 0};
+  Toy toy;
+  toy.name = "least_squares_game";
+  toy.phi = 1.0 / 16.0;
+  toy.best = {0.0, 1.0, 0.5, 1.5, 0.5, -1.0, 3.0, 1.0};
+  toy.formulas = "f = |A x - y|^2 / (2 n), g = (|A x - y|_M^2 + |y - b|_M^2) / (2 n), M singular";
+  toy.answer = "x = (0, 1), phi = 1/16, least squares where M > 0";
+  toy.x = {3.0, -1.0};
+  toy.y.assign(kNum, 0.0);
+  toy.f = [](const double* x, const double* y, double* gx, double* gy) {
+    double sum = 0.0;
+    gx[0] = gx[1] = 0.0;
+    for (int i = 0; i < kNum; ++i) {
+      const double r = kA[i][0] * x[0] + kA[i][1] * x[1] - y[i];
+      gx[0] += r * kA[i][0] / kNum;
+      gx[1] += r * kA[i][1] / kNum;
+      gy[i] = -r / kNum;
+      sum += 0.5 * r * r / kNum;
+    }
+    return sum;
+  };
+  toy.g = [](const double* x, const double* y, double* gx, double* gy) {
+    double sum = 0.0;
+    gx[0] = gx[1] = 0.0;
+    for (int i = 0; i < kNum; ++i) {
+      const double r = kA[i][0] * x[0] + kA[i][1] * x[1] - y[i], s = y[i] - kB[i];
+      gx[0] += kM[i] * r * kA[i][0] / kNum;
+      gx[1] += kM[i] * r * kA[i][1] / kNum;
+      gy[i] = kM[i] * (s - r) / kNum;
+      sum += 0.5 * kM[i] * (r * r + s * s) / kNum;
     }
     return sum;
   };

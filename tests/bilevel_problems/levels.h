@@ -25,6 +25,7 @@ void AddTpProblems(Problems* problems);
 void AddLibraryProblems(Problems* problems);
 void AddMitsosBartonProblems(Problems* problems);
 void AddToys(Problems* problems);
+void AddHyperObjectiveProblems(Problems* problems);
 void AddConstructedKinks(Problems* problems);
 void AddConstructedSmooth(Problems* problems);
 void AddConstructedJumpsAndSets(Problems* problems);

@@ -344,6 +344,71 @@ TEST(Sgm, SolvesByOptionAndNamesNonsense) {
               HasSubstr("sgm.jacobi does not go with"));
 }
 
+// f = -y, g = |y|^p / p within |y| <= 1: phi - f(y) falls like theta^(1/p) and no faster, which is
+// what the error bound of exponent p leaves of it (their proposition G.1 and theorem 6.1).
+TEST(Sgm, ErrorOfTheUpperLevelGoesWithTheRootOfTheta) {
+  for (const double p : {1.0, 2.0, 4.0}) {
+    std::vector<double> logs_theta, logs_error;
+    for (const double theta : {1e-1, 3e-2, 1e-2, 3e-3}) {
+      double x = 0.0, y = 0.0;
+      Problem problem;
+      problem.AddUpperParameterBlock(&x, 1);
+      const auto add = [&](Level level, LambdaTerm::Function function) {
+        problem.AddTerm(level, std::make_unique<LambdaTerm>(1, 1, function), {{&x, 1}, {&y, 1}});
+      };
+      add(Level::kUpper, [](const double*, const double* v, double*, double* gy) {
+        gy[0] = -1.0;
+        return -v[0];
+      });
+      add(Level::kLower, [p](const double*, const double* v, double*, double* gy) {
+        gy[0] = (v[0] < 0.0 ? -1.0 : 1.0) * std::pow(std::abs(v[0]), p - 1.0);
+        return std::pow(std::abs(v[0]), p) / p;
+      });
+      Sgm::Options options;
+      options.theta = theta;
+      options.step = theta;
+      options.num_steps = static_cast<int>(8.0 / (theta * theta));
+      options.num_lower_steps = 1;
+      LowerSolve solve(&problem, options);
+      ASSERT_TRUE(solve.ok()) << solve.sgm().message();
+      logs_theta.push_back(std::log(theta));
+      logs_error.push_back(std::log(solve.y()[0]));
+      // Within theorem 6.1's bound: C (3 theta / growth)^(1 / p).
+      EXPECT_LE(solve.y()[0], std::pow(3.0 * theta * p, 1.0 / p));
+    }
+    const double slope =
+        (logs_error.back() - logs_error.front()) / (logs_theta.back() - logs_theta.front());
+    EXPECT_NEAR(slope, 1.0 / p, 0.1 / p) << "p " << p;
+  }
+}
+
+// The line within the box, both 2-Lipschitz there; g grows like half the distance's square.
+TEST(Sgm, KeepsWhatItsTheoremPromises) {
+  const double phi = 0.5 * std::pow(0.4 - (0.6 * 0.5 - 0.8 * 0.2), 2.0);
+  Sgm::Constants constants;
+  constants.f_lipschitz = constants.g_lipschitz = 2.0;
+  constants.diameter = 2.0;
+  constants.growth = 0.5;
+  for (const double zeta : {0.6, 0.4}) {
+    Sgm::Options options;
+    std::string error;
+    ASSERT_TRUE(Sgm::ByTheorem(constants, zeta, zeta, &options, &error)) << error;
+    EXPECT_NEAR(options.theta, zeta * zeta / 24.0, 1e-15);
+    Line line;
+    LowerSolve solve(&line.problem, options);
+    ASSERT_TRUE(solve.ok()) << solve.sgm().message();
+    EXPECT_LE(std::abs(LineF(solve.y()) - phi), zeta);
+    EXPECT_LE(LineG(solve.y()), zeta);
+  }
+  Sgm::Options options;
+  std::string error;
+  EXPECT_FALSE(Sgm::ByTheorem(constants, 1e-6, 1.0, &options, &error));
+  EXPECT_THAT(error, HasSubstr("asks for"));
+  constants.growth = 0.0;
+  EXPECT_FALSE(Sgm::ByTheorem(constants, 0.1, 0.1, &options, &error));
+  EXPECT_THAT(error, HasSubstr("growth"));
+}
+
 // Blocks of y whose units differ by 1e6: plain steps below 2 / L do not move the one of small
 // curvature, and Jacobi's arrive at once, at the solution that f wants.
 struct Units {

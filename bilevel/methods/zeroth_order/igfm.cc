@@ -1,6 +1,7 @@
 #include "bilevel/methods/zeroth_order/igfm.h"
 
 #include <cmath>
+#include <limits>
 
 #include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/base/internal/decompositions.h"
@@ -12,6 +13,38 @@ namespace {
 constexpr int kChoiceStream = -1;  // Directions count from 0.
 
 }  // namespace
+
+bool Igfm::ByTheorem(const Constants& constants,
+                     double delta,
+                     double epsilon,
+                     Options* options,
+                     int* num_iterations,
+                     double* phi_accuracy,
+                     std::string* error) {
+  if (const std::string complaint = FirstNotPositive({{"size", constants.size},
+                                                      {"phi_lipschitz", constants.phi_lipschitz},
+                                                      {"gap", constants.gap},
+                                                      {"delta", delta},
+                                                      {"epsilon", epsilon}});
+      !complaint.empty()) {
+    return Refuse(complaint, error);
+  }
+  const double d = constants.size, c = constants.phi_lipschitz;
+  const double scale = std::pow(d, 1.5) * c * c * c;
+  const double t =
+      std::ceil(scale * (c + constants.gap / delta) / (epsilon * epsilon * epsilon * epsilon));
+  if (!(t <= std::numeric_limits<int>::max())) {
+    return Refuse("theorem 6.2 asks for " + Number(t) + " iterations", error);
+  }
+  *num_iterations = static_cast<int>(t);
+  *phi_accuracy = delta * epsilon * epsilon / (d * c);
+  options->delta = delta;
+  options->num_directions = 1;
+  options->output = kRandom;
+  options->x = StepRule();
+  options->x.step = std::sqrt(delta * (constants.gap + delta * c) / (scale * t));
+  return true;
+}
 
 std::string Igfm::Check(const Oracle& /*oracle*/) {
   if (const std::string complaint = FirstNotPositive(

@@ -44,6 +44,29 @@ class Igfm : public Method {
     int num_stationarity_pairs = 0;
   };
 
+  /// What theorem 6.2 asks to know.
+  struct Constants {
+    int size = 1;                ///< Of x, tangent: d.
+    double phi_lipschitz = 1.0;  ///< C.
+    double gap = 1.0;            ///< phi(x_0) - inf phi: Delta.
+  };
+  /// delta, the step, B = 1 and a random iterate as theorem 6.2 has them for an x that is (delta,
+  /// epsilon)-Goldstein stationary in expectation, the rest of *options untouched:
+  ///
+  ///   T = d^{3/2} (C^4 / epsilon^4 + Delta C^3 / (delta epsilon^4))  in *num_iterations,
+  ///   step = sqrt(delta (Delta + delta C) / (d^{3/2} C^3 T)),
+  ///   phi good to delta epsilon^2 / (d C)                            in *phi_accuracy (zeta_f).
+  ///
+  /// The paper gives orders: their constants are taken as 1. False: a constant makes no sense, or T
+  /// is beyond an int; *error says so.
+  static bool ByTheorem(const Constants& constants,
+                        double delta,
+                        double epsilon,
+                        Options* options,
+                        int* num_iterations,
+                        double* phi_accuracy,
+                        std::string* error);
+
   Igfm() = default;
   explicit Igfm(const Options& options) : options_(options) {}
 

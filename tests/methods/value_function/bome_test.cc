@@ -1,6 +1,7 @@
 // BOME against closed forms and against the values that its authors' toy settings give.
 #include "bilevel/methods/value_function/bome.h"
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <string>
@@ -148,6 +149,35 @@ TEST(Bome, DegenerateLowerLevel) {
     EXPECT_NEAR(toy.y[0], 1.0, 1e-6) << num_lower_steps;
     EXPECT_NEAR(toy.y[1], 1.0, 1e-6) << num_lower_steps;
     EXPECT_LT(run.summary.final_objective, 1e-12);
+  }
+}
+
+// Theorem 1 on the coreset problem: the least K(x_k, y_k) over K iterations falls like K^(-1/4), or
+// faster, with steps of K^(-1/2), and like K^(-1/3) with steps of K^(-2/3) where y_0 is solved.
+TEST(Bome, TheoremOneHoldsOnItsScale) {
+  for (const bool from_solved : {false, true}) {
+    const double exponent = from_solved ? -2.0 / 3.0 : -0.5,
+                 bound = from_solved ? -1.0 / 3.0 : -0.25;
+    std::vector<double> least;
+    const std::vector<int> numbers{100, 400, 1600, 6400};
+    for (const int num_iterations : numbers) {
+      Toy toy = examples::Coreset(from_solved ? -0.25 : 0.0, from_solved ? 1.0 : 3.0);
+      Bome::Options bome;
+      bome.lower_level = Bome::kGradientSteps;
+      bome.num_lower_steps = 60;  // exp(-b T) is rounding.
+      bome.lower_step = 0.25;
+      bome.x.step = bome.y.step = 0.5 * std::pow(num_iterations / 100.0, exponent);
+      const Outcome run = SolveToy(&toy, bome, num_iterations);
+      double smallest = 1e300;
+      for (const IterationSummary& it : run.summary.iterations) {
+        smallest = std::min(smallest, it.kkt_loss);
+      }
+      least.push_back(smallest);
+    }
+    const double slope =
+        std::log(least.back() / least.front()) / std::log(1.0 * numbers.back() / numbers.front());
+    EXPECT_LE(slope, bound) << least.front() << " " << least.back();
+    RecordProperty(from_solved ? "slope_from_solved" : "slope", std::to_string(slope));
   }
 }
 

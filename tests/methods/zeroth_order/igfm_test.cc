@@ -229,6 +229,43 @@ TEST(Igfm, StationarityAtACorner) {
   EXPECT_NEAR(SolveToy(&toy, igfm, 0).assessment.goldstein_norm, 0.5, 1e-9);
 }
 
+// Theorem 6.2's parameters: from phi = x^2 - |x| at 0.2, 1.6-Lipschitz within |x| <= 1.3, the
+// expected Goldstein stationarity is reached.
+TEST(Igfm, ParametersByTheorem) {
+  Igfm::Constants constants;
+  constants.phi_lipschitz = 1.6;
+  constants.gap = 0.25;
+  Igfm::Options igfm;
+  int num_iterations = 0;
+  double accuracy = 0.0;
+  std::string error;
+  ASSERT_TRUE(Igfm::ByTheorem(constants, 0.05, 0.4, &igfm, &num_iterations, &accuracy, &error));
+  EXPECT_EQ(
+      num_iterations,
+      std::ceil(std::pow(4.0, 4.0) + 0.25 * std::pow(1.6, 3.0) / (0.05 * std::pow(0.4, 4.0))));
+  EXPECT_NEAR(accuracy, 0.05 * 0.16 / 1.6, 1e-15);
+  EXPECT_NEAR(igfm.x.step,
+              std::sqrt(0.05 * (0.25 + 0.05 * 1.6) / (std::pow(1.6, 3.0) * num_iterations)),
+              1e-15);
+  Sgm::Options sgm;
+  sgm.theta = sgm.step = accuracy;
+  sgm.num_steps = 400;  // Across |y| <= 1 at the slowest that x allows within delta.
+  sgm.num_lower_steps = 1;
+  sgm.output = Sgm::kBest;
+  igfm.num_stationarity_pairs = 200;
+  double mean = 0.0;
+  for (unsigned seed = 0; seed < 5; ++seed) {
+    Toy toy = examples::NonSmooth(1);
+    toy.x = {0.2};
+    mean += SolveToy(&toy, igfm, num_iterations, &sgm, seed).assessment.goldstein_norm / 5.0;
+  }
+  EXPECT_LE(mean, 0.4);
+  EXPECT_FALSE(Igfm::ByTheorem(constants, 0.05, 1e-6, &igfm, &num_iterations, &accuracy, &error));
+  EXPECT_THAT(error, HasSubstr("asks for"));
+  EXPECT_FALSE(Igfm::ByTheorem(constants, -1.0, 0.4, &igfm, &num_iterations, &accuracy, &error));
+  EXPECT_THAT(error, HasSubstr("delta"));
+}
+
 TEST(Igfm, BoundsOnX) {
   Toy toy = examples::Corner(2);
   toy.x_bound = 0.75;
