@@ -49,6 +49,12 @@ Json& Json::AddRaw(const std::string& name, const std::string& json) {
   return *this;
 }
 
+Json& Json::Append(const Json& object) {
+  if (!members_.empty() && !object.members_.empty()) members_ += ",\n";
+  members_ += object.members_;
+  return *this;
+}
+
 Json& Json::Add(const std::string& name, double value) { return AddRaw(name, Number(value)); }
 
 Json& Json::Add(const std::string& name, const std::string& text) {

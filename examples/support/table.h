@@ -29,6 +29,8 @@ class Json {
   Json& Add(const std::string& name, const std::string& text);
   Json& Add(const std::string& name, const char* text) { return Add(name, std::string(text)); }
   Json& Add(const std::string& name, const Json& object);
+  /// All members of another object.
+  Json& Append(const Json& object);
   /// JSON text as it is, a Solver::Summary's for instance.
   Json& AddRaw(const std::string& name, const std::string& json);
   std::string ToString() const { return "{\n" + members_ + "\n}\n"; }

@@ -22,8 +22,7 @@ false_loops=(0 0.1)
 find_data
 [[ -n ${BILEVEL_DATA_DIR:-} ]] || fail "There is no data: set BILEVEL_DATA_DIR."
 graphs=$BILEVEL_DATA_DIR/posegraph poses=$BILEVEL_DATA_DIR/kitti_poses
-build tune_pose_graph
-build tune_range_slam
+build bilevel_tune
 out=build/benchmarks/pairs seconds=300
 mkdir -p "$out"
 : >"$out/rows.tsv"
@@ -57,7 +56,7 @@ row() {
 # The score alone does not end in time where a graph of thousands of poses has false loops.
 run() {
   rm -f "$2"
-  timeout "$1" "${@:3}" --summary_json="$2" >"$2.log" 2>&1 || (($? == 3 || $? == 4)) ||
+  timeout "$1" "${@:3}" --json="$2" >"$2.log" 2>&1 || (($? == 3 || $? == 4)) ||
     { say "FAILED or not over in $1 s: ${*:3}, see $2.log"; return 1; }
 }
 learn() {
@@ -65,9 +64,12 @@ learn() {
   shift
   run 900 "$json.json" "$@" || return 0
   run "$seconds" "$json.plain.json" "$@" --nosafe || true
-  row "$name" verdict rule "$json.json" "$json.plain.json"
-  [[ $1 != *tune_range_slam ]] ||
+  if [[ $2 == range ]]; then
+    row "$name" verdict_plain rule_plain "$json.json" "$json.plain.json"
     row "$name, calibrated" verdict_calibrated rule_calibrated "$json.json" "$json.plain.json"
+  else
+    row "$name" verdict rule "$json.json" "$json.plain.json"
+  fi
 }
 
 say "from, to, share of false loops; loops, before, learned, interval, verdict, by the score alone"
@@ -75,10 +77,10 @@ for share in "${false_loops[@]}"; do
   for pair in "kitti_00 kitti_02" "kitti_02 kitti_00" "manhattan ring" "ring manhattan" \
     kitti_00 kitti_02 manhattan ring; do
     read -r from to <<<"$pair"
-    arguments=(--graph="${graph[$from]}" --truth="${truth[$from]}" --false_loops="$share")
-    [[ -z $to ]] || arguments+=(--test_graph="${graph[$to]}" --test_truth="${truth[$to]}")
+    arguments=("${graph[$from]}" --truth="${truth[$from]}" --false_loops="$share")
+    [[ -z $to ]] || arguments+=(--test="${graph[$to]}" --test_truth="${truth[$to]}")
     learn "$from, ${to:-its other tenths}, $share" \
-      build/examples/tune_pose_graph --nobaselines "${arguments[@]}"
+      build/examples/bilevel-tune pose-graph "${arguments[@]}"
   done
   seed=0
   for pair in "00 02" "00 08" "02 08" "06 00" "06 02" "09 00" "07 09" "06 07"; do
@@ -86,16 +88,16 @@ for share in "${false_loops[@]}"; do
     ((++seed))
     for way in "$a $b" "$b $a"; do
       read -r from to <<<"$way"
-      learn "made $seed: $from, $to, $share" build/examples/tune_pose_graph --nobaselines --seed="$seed" \
-        --along="$poses/$from.txt.gz" --test_along="$poses/$to.txt.gz" --false_loops="$share"
+      learn "made $seed: $from, $to, $share" build/examples/bilevel-tune pose-graph --seed="$seed" \
+        --simulate --along="$poses/$from.txt.gz" --test_along="$poses/$to.txt.gz" --false_loops="$share"
     done
   done
 done
 for train in Plaza1 Plaza2; do
   other=Plaza$((3 - ${train#Plaza}))
-  range_slam=(build/examples/tune_range_slam --nosearch --nomore --train="$train" --other="$other")
-  learn "$train, $other" "${range_slam[@]}" --whole
-  learn "$train, its second half" "${range_slam[@]}"
+  range=(build/examples/bilevel-tune range "$BILEVEL_DATA_DIR/range_slam/$train")
+  learn "$train, $other" "${range[@]}" --test="$BILEVEL_DATA_DIR/range_slam/$other"
+  learn "$train, its second half" "${range[@]}"
 done
 
 table=$out/table.md

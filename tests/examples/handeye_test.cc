@@ -16,21 +16,24 @@ namespace {
 using testing::HasSubstr;
 
 TEST(HandEye, OffsetAndPosesAreRecovered) {
-  if (ExamplePath("handeye").empty()) GTEST_SKIP() << "the examples were not built";
+  if (ExamplePath("bilevel-tune").empty()) GTEST_SKIP() << "the examples were not built";
   const std::string out = testing::TempDir() + "handeye.json";
-  const std::string command =
-      "'" + ExamplePath("handeye") + "' --quick --summary_json='" + out + "'";
+  const std::string command = "'" + ExamplePath("bilevel-tune") +
+                              "' handeye --simulate --quick --baselines --json='" + out + "'";
   ASSERT_TRUE(EndsWithVerdict(command)) << command;
   const std::string json = ReadText(out);
-  EXPECT_NEAR(JsonNumber(json, "", "offset"), 0.137, 0.004);
+  EXPECT_NEAR(JsonNumber(json, "time offset", "value"), 0.137, 0.004);
+  EXPECT_LT(JsonNumber(json, "time offset", "low"), 0.137);
+  EXPECT_GT(JsonNumber(json, "time offset", "high"), 0.137);
   // Of the inliers, 0.0105 rad and 4 mm; the distribution's tail takes its share.
-  EXPECT_NEAR(JsonNumber(json, "", "rotation_sigma"), 0.0105, 0.2 * 0.0105);
-  EXPECT_NEAR(JsonNumber(json, "", "position_sigma"), 0.004, 0.2 * 0.004);
-  EXPECT_LT(JsonNumber(json, "", "likelihood"), JsonNumber(json, "", "by_hand_likelihood") - 1.0);
-  EXPECT_NEAR(JsonNumber(json, "", "likelihood"), JsonNumber(json, "", "simplex_likelihood"), 0.02);
+  EXPECT_NEAR(JsonNumber(json, "rotation sigma", "value"), 0.0105, 0.2 * 0.0105);
+  EXPECT_NEAR(JsonNumber(json, "position sigma", "value"), 0.004, 0.2 * 0.004);
+  const double likelihood = JsonNumber(json, "learned", "likelihood");
+  EXPECT_LT(likelihood, JsonNumber(json, "offset of turning", "likelihood") - 1.0);
+  EXPECT_NEAR(likelihood, JsonNumber(json, "Nelder and Mead", "likelihood"), 0.02);
   EXPECT_LT(JsonNumber(json, "verdict", "high"), 0.0);
-  EXPECT_NEAR(JsonNumber(json, "", "x"), 0.05, 0.003);
-  EXPECT_NEAR(JsonNumber(json, "", "z"), 0.08, 0.003);
+  EXPECT_NEAR(JsonEntry(json, "hand_eye", 3), 0.05, 0.003);
+  EXPECT_NEAR(JsonEntry(json, "hand_eye", 5), 0.08, 0.003);
 }
 
 std::string ErrorOf(const std::string& text) {

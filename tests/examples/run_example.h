@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <climits>
+#include <cmath>
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
@@ -50,6 +51,19 @@ inline double JsonNumber(const std::string& json,
     return 0.0;
   }
   return std::strtod(json.c_str() + at + key.size() + 4, nullptr);
+}
+
+/// Entry i of the array `key` in a JSON text; NaN where it is not there.
+inline double JsonEntry(const std::string& json, const std::string& key, int i) {
+  const size_t at = json.find("\"" + key + "\": [");
+  std::istringstream values(at == std::string::npos ? "" : json.substr(at + key.size() + 5));
+  double value = std::nan("");
+  char comma;
+  for (int k = 0; k <= i; ++k) {
+    if (!(values >> value)) return std::nan("");
+    values >> comma;
+  }
+  return value;
 }
 
 }  // namespace bilevel

@@ -17,7 +17,7 @@ namespace {
 // The JSON of a run by the score alone; empty where it failed.
 std::string RunExample(const std::string& arguments, const char* rule = "--nosafe") {
   const std::string json = testing::TempDir() + "tune_pose_graph.json";
-  const std::string command = "'" + ExamplePath("tune_pose_graph") + "' --quick --summary_json='" +
+  const std::string command = "'" + ExamplePath("bilevel-tune") + "' pose-graph --quick --json='" +
                               json + "' " + rule + " " + arguments;
   EXPECT_TRUE(EndsWithVerdict(command + " >'" + json + ".log' 2>&1")) << ReadText(json + ".log");
   return ReadText(json);
@@ -28,9 +28,9 @@ double LowerSolves(const std::string& json, const std::string& of) {
 }
 
 TEST(TunePoseGraph, SimulatedGraph) {
-  if (ExamplePath("tune_pose_graph").empty()) GTEST_SKIP() << "the examples were not built";
+  if (ExamplePath("bilevel-tune").empty()) GTEST_SKIP() << "the examples were not built";
   const std::string tuned = testing::TempDir() + "tuned.g2o";
-  const std::string json = RunExample("--write_g2o='" + tuned + "'");
+  const std::string json = RunExample("--simulate --baselines --output='" + tuned + "'");
   const double train = JsonNumber(json, "learned", "train");
   EXPECT_LE(train, 1.001 * JsonNumber(json, "best_of_the_grid", "train"));
   EXPECT_LE(train, 1.001 * JsonNumber(json, "Nelder-Mead", "train"));
@@ -57,8 +57,8 @@ TEST(TunePoseGraph, SimulatedGraph) {
 }
 
 TEST(TunePoseGraph, FalseLoopClosures) {
-  if (ExamplePath("tune_pose_graph").empty()) GTEST_SKIP() << "the examples were not built";
-  const std::string json = RunExample("--false_loops=0.2 --nobaselines");
+  if (ExamplePath("bilevel-tune").empty()) GTEST_SKIP() << "the examples were not built";
+  const std::string json = RunExample("--simulate --false_loops=0.2");
   EXPECT_LE(JsonNumber(json, "learned", "train"),
             0.7 * JsonNumber(json, "as_in_the_file", "train"));
   EXPECT_LE(JsonNumber(json, "learned", "test"), 0.7 * JsonNumber(json, "as_in_the_file", "test"));
@@ -67,10 +67,11 @@ TEST(TunePoseGraph, FalseLoopClosures) {
 
 // Where the file's ratios are far from good ones too, and the way is long.
 TEST(TunePoseGraph, AsGoodAsTheTrueSigmas) {
-  if (ExamplePath("tune_pose_graph").empty()) GTEST_SKIP() << "the examples were not built";
+  if (ExamplePath("bilevel-tune").empty()) GTEST_SKIP() << "the examples were not built";
   // The graph with 2000 poses: on a small one, the trajectory says too little of the sigmas.
-  for (const char* flags : {"--seed=2", "--seed=3 --start=100", "--seed=1 --start=0.01"}) {
-    const std::string json = RunExample(std::string("--nobaselines --noquick ") + flags);
+  for (const char* flags :
+       {"--seed=2", "--seed=3 --start_factor=100", "--seed=1 --start_factor=0.01"}) {
+    const std::string json = RunExample(std::string("--simulate --noquick ") + flags);
     EXPECT_LE(std::pow(JsonNumber(json, "learned", "train"), 2),
               1.01 * std::pow(JsonNumber(json, "true_sigmas", "train"), 2))
         << flags;
@@ -78,10 +79,10 @@ TEST(TunePoseGraph, AsGoodAsTheTrueSigmas) {
 }
 
 TEST(TunePoseGraph, TruthIsSharedWithoutAGraphToTestOn) {
-  if (ExamplePath("tune_pose_graph").empty()) GTEST_SKIP() << "the examples were not built";
+  if (ExamplePath("bilevel-tune").empty()) GTEST_SKIP() << "the examples were not built";
   BILEVEL_REQUIRE_DATA("posegraph/ring.g2o.gz");
   const std::string json =
-      RunExample("--graph='" + DataPath("posegraph/ring.g2o.gz") + "' --truth='" +
+      RunExample("--baselines '" + DataPath("posegraph/ring.g2o.gz") + "' --truth='" +
                  DataPath("posegraph/ring_groundtruth.g2o.gz") + "'");
   for (const char* other : {"as_in_the_file", "best_of_the_grid"}) {
     EXPECT_LE(JsonNumber(json, "learned", "train"), JsonNumber(json, other, "train")) << other;
@@ -91,10 +92,10 @@ TEST(TunePoseGraph, TruthIsSharedWithoutAGraphToTestOn) {
 
 // As good as without the false ones, from the graph as it grew.
 TEST(TunePoseGraph, RecoversFromFalseLoopClosures) {
-  if (ExamplePath("tune_pose_graph").empty()) GTEST_SKIP() << "the examples were not built";
+  if (ExamplePath("bilevel-tune").empty()) GTEST_SKIP() << "the examples were not built";
   BILEVEL_REQUIRE_DATA("posegraph/ring.g2o.gz");
-  const std::string graph = "--graph='" + DataPath("posegraph/ring.g2o.gz") + "' --truth='" +
-                            DataPath("posegraph/ring_groundtruth.g2o.gz") + "' --nobaselines ";
+  const std::string graph = "'" + DataPath("posegraph/ring.g2o.gz") + "' --truth='" +
+                            DataPath("posegraph/ring_groundtruth.g2o.gz") + "' ";
   const std::string without = RunExample(graph);
   const std::string with = RunExample(graph + "--false_loops=0.2");
   EXPECT_GT(JsonNumber(with, "as_in_the_file", "test"), 40.0);
@@ -106,9 +107,9 @@ TEST(TunePoseGraph, RecoversFromFalseLoopClosures) {
 // A switch for each loop closure is Geman and McClure's loss, minimised over the switches: two ways
 // to one estimate.
 TEST(TunePoseGraph, SwitchableLoopClosures) {
-  if (ExamplePath("tune_pose_graph").empty()) GTEST_SKIP() << "the examples were not built";
-  const std::string switched = RunExample("--false_loops=0.2 --nobaselines --loss=switchable");
-  const std::string loss = RunExample("--false_loops=0.2 --nobaselines --loss=geman_mcclure");
+  if (ExamplePath("bilevel-tune").empty()) GTEST_SKIP() << "the examples were not built";
+  const std::string switched = RunExample("--simulate --false_loops=0.2 --loss=switchable");
+  const std::string loss = RunExample("--simulate --false_loops=0.2 --loss=geman_mcclure");
   for (const char* row : {"as_in_the_file", "learned"}) {
     const double train = JsonNumber(loss, row, "train");
     EXPECT_NEAR(JsonNumber(switched, row, "train"), train, 0.02 * train) << row;
@@ -123,9 +124,9 @@ TEST(TunePoseGraph, SwitchableLoopClosures) {
 }
 
 TEST(TunePoseGraph, HeldOutLoopClosures) {
-  if (ExamplePath("tune_pose_graph").empty()) GTEST_SKIP() << "the examples were not built";
+  if (ExamplePath("bilevel-tune").empty()) GTEST_SKIP() << "the examples were not built";
   BILEVEL_REQUIRE_DATA("posegraph/intel.g2o.gz");
-  const std::string json = RunExample("--nobaselines '" + DataPath("posegraph/intel.g2o.gz") + "'");
+  const std::string json = RunExample("'" + DataPath("posegraph/intel.g2o.gz") + "'");
   EXPECT_LE(JsonNumber(json, "learned", "train"),
             0.85 * JsonNumber(json, "as_in_the_file", "train"));
   EXPECT_LE(JsonNumber(json, "learned", "test"), JsonNumber(json, "as_in_the_file", "test"));
@@ -133,18 +134,17 @@ TEST(TunePoseGraph, HeldOutLoopClosures) {
 }
 
 TEST(TunePoseGraph, LearnedOnOneRideBetterOnAnother) {
-  if (ExamplePath("tune_pose_graph").empty()) GTEST_SKIP() << "the examples were not built";
+  if (ExamplePath("bilevel-tune").empty()) GTEST_SKIP() << "the examples were not built";
   for (const char* file : {"posegraph/kitti_00.g2o.gz",
                            "posegraph/kitti_02.g2o.gz",
                            "kitti_poses/00.txt.gz",
                            "kitti_poses/02.txt.gz"}) {
     BILEVEL_REQUIRE_DATA(file);
   }
-  const std::string json =
-      RunExample("--nobaselines --graph='" + DataPath("posegraph/kitti_00.g2o.gz") + "' --truth='" +
-                 DataPath("kitti_poses/00.txt.gz") + "' --test_graph='" +
-                 DataPath("posegraph/kitti_02.g2o.gz") + "' --test_truth='" +
-                 DataPath("kitti_poses/02.txt.gz") + "'");
+  const std::string json = RunExample("'" + DataPath("posegraph/kitti_00.g2o.gz") + "' --truth='" +
+                                      DataPath("kitti_poses/00.txt.gz") + "' --test='" +
+                                      DataPath("posegraph/kitti_02.g2o.gz") + "' --test_truth='" +
+                                      DataPath("kitti_poses/02.txt.gz") + "'");
   EXPECT_LE(JsonNumber(json, "learned", "train"), 2.01);
   EXPECT_LE(JsonNumber(json, "learned", "test"), 0.95 * JsonNumber(json, "as_in_the_file", "test"));
   EXPECT_LE(LowerSolves(json, "cost_of_learned"), 15);
@@ -153,8 +153,8 @@ TEST(TunePoseGraph, LearnedOnOneRideBetterOnAnother) {
 // By default, from one recording: what is handed back loses nothing where the file's sigmas are
 // good, and gains what the truth's residuals tell where they are not.
 TEST(TunePoseGraph, TheSafeRule) {
-  if (ExamplePath("tune_pose_graph").empty()) GTEST_SKIP() << "the examples were not built";
-  for (const char* flags : {"", "--seed=1", "--false_loops=0.2"}) {
+  if (ExamplePath("bilevel-tune").empty()) GTEST_SKIP() << "the examples were not built";
+  for (const char* flags : {"--simulate", "--simulate --seed=1", "--simulate --false_loops=0.2"}) {
     const std::string json = RunExample(flags, "");
     EXPECT_LE(JsonNumber(json, "learned", "test"), 0.7 * JsonNumber(json, "as_in_the_file", "test"))
         << flags;
@@ -164,8 +164,8 @@ TEST(TunePoseGraph, TheSafeRule) {
   BILEVEL_REQUIRE_DATA("posegraph/manhattanOlson3500.g2o.gz");
   BILEVEL_REQUIRE_DATA("posegraph/ring.g2o.gz");
   const std::string arguments =
-      "--graph='" + DataPath("posegraph/manhattanOlson3500.g2o.gz") + "' --truth='" +
-      DataPath("posegraph/manhattanOlson3500_nodes_groundTruth.dat.gz") + "' --test_graph='" +
+      "'" + DataPath("posegraph/manhattanOlson3500.g2o.gz") + "' --truth='" +
+      DataPath("posegraph/manhattanOlson3500_nodes_groundTruth.dat.gz") + "' --test='" +
       DataPath("posegraph/ring.g2o.gz") + "' --test_truth='" +
       DataPath("posegraph/ring_groundtruth.g2o.gz") + "'";
   const std::string json = RunExample(arguments, "");
@@ -175,17 +175,20 @@ TEST(TunePoseGraph, TheSafeRule) {
 }
 
 TEST(TunePoseGraph, BadInputIsNamed) {
-  const std::string example = ExamplePath("tune_pose_graph");
+  const std::string example = ExamplePath("bilevel-tune");
   if (example.empty()) GTEST_SKIP() << "the examples were not built";
   const std::string graph = testing::TempDir() + "bad_graph.g2o";
   std::ofstream(graph) << "EDGE_SE2 0 1 1 0 0 1 0 0 1 0 x\n";
   const std::string log = testing::TempDir() + "bad_graph.log";
-  EXPECT_NE(std::system(("'" + example + "' '" + graph + "' >'" + log + "' 2>&1").c_str()), 0);
+  EXPECT_NE(
+      std::system(("'" + example + "' pose-graph '" + graph + "' >'" + log + "' 2>&1").c_str()), 0);
   EXPECT_NE(ReadText(log).find("bad_graph.g2o:1: an entry of the information is \"x\""),
             std::string::npos)
       << ReadText(log);
-  EXPECT_NE(std::system(("'" + example + "' --quick one two >'" + log + "' 2>&1").c_str()), 0);
-  EXPECT_EQ(ReadText(log), "What is \"two\"? Flags begin with --; see --help.\n");
+  EXPECT_NE(
+      std::system(("'" + example + "' pose-graph --quick one two >'" + log + "' 2>&1").c_str()), 0);
+  EXPECT_EQ(ReadText(log),
+            "bilevel-tune: What is \"two\"? Usage: bilevel-tune pose-graph GRAPH [flags].\n");
 }
 
 TEST(FilterFusion, FindsTheRatioAndNamesTheFlatDirection) {

@@ -13,8 +13,8 @@ namespace {
 
 std::string Tune(const std::string& arguments, const char* rule = "--nosafe ") {
   const std::string out = testing::TempDir() + "tune_range_slam";
-  const std::string command = "'" + ExamplePath("tune_range_slam") + "' --quick " + rule +
-                              arguments + " --summary_json='" + out + ".json' --trace_csv='" + out +
+  const std::string command = "'" + ExamplePath("bilevel-tune") + "' range --quick " + rule +
+                              arguments + " --json='" + out + ".json' --trace_csv='" + out +
                               ".csv'";
   EXPECT_TRUE(EndsWithVerdict(command)) << command;
   return ReadText(out + ".json");
@@ -22,9 +22,9 @@ std::string Tune(const std::string& arguments, const char* rule = "--nosafe ") {
 
 TEST(TuneRangeSlam, LearnsTheNoiseOfARealMower) {
   BILEVEL_REQUIRE_DATA("range_slam/Plaza2_TL.txt.gz");
-  if (ExamplePath("tune_range_slam").empty()) GTEST_SKIP() << "the examples were not built";
+  if (ExamplePath("bilevel-tune").empty()) GTEST_SKIP() << "the examples were not built";
   const std::string file = DataPath("range_slam/Plaza2_TL.txt.gz");
-  const std::string json = Tune("--data='" + file.substr(0, file.rfind('/') + 1) + "'");
+  const std::string json = Tune("--baselines --more '" + file + "'");
   // Metres; measured were 1.19 by hand, 0.25 and 0.38 learned, 0.12 and 0.14 calibrated.
   const std::string hand = json.substr(json.find("\"plain\""));
   const std::string calibrated = json.substr(json.find("\"calibrated\""));
@@ -54,8 +54,8 @@ TEST(TuneRangeSlam, LearnsTheNoiseOfARealMower) {
 }
 
 TEST(TuneRangeSlam, LearnsTheNoiseOfASimulatedOne) {
-  if (ExamplePath("tune_range_slam").empty()) GTEST_SKIP() << "the examples were not built";
-  const std::string json = Tune("--simulate --nosearch");
+  if (ExamplePath("bilevel-tune").empty()) GTEST_SKIP() << "the examples were not built";
+  const std::string json = Tune("--simulate");
   EXPECT_LT(JsonNumber(json, "learned", "test_rms"), 0.8 * JsonNumber(json, "by_hand", "test_rms"));
   // Of a tenth of a second: 2 mrad are simulated, and known up to a factor of two.
   const size_t at = json.find("turn_sigma = ");
@@ -65,7 +65,7 @@ TEST(TuneRangeSlam, LearnsTheNoiseOfASimulatedOne) {
 
 // By default: what is handed back does not lose on the part that was not learned from.
 TEST(TuneRangeSlam, TheSafeRule) {
-  if (ExamplePath("tune_range_slam").empty()) GTEST_SKIP() << "the examples were not built";
+  if (ExamplePath("bilevel-tune").empty()) GTEST_SKIP() << "the examples were not built";
   const std::string json = Tune("--simulate", "");
   for (const char* model : {"\"plain\"", "\"calibrated\""}) {
     const std::string of = json.substr(json.find(model));
@@ -74,15 +74,15 @@ TEST(TuneRangeSlam, TheSafeRule) {
 }
 
 TEST(TuneRangeSlam, BadRecordingsAreNamedByLine) {
-  if (ExamplePath("tune_range_slam").empty()) GTEST_SKIP() << "the examples were not built";
+  if (ExamplePath("bilevel-tune").empty()) GTEST_SKIP() << "the examples were not built";
   const std::string prefix = testing::TempDir() + "bad_range_slam_";
   const auto write = [&](const std::string& what, const std::string& text) {
     std::ofstream(prefix + "r_" + what + ".txt") << text;
   };
   const auto expect_error = [&](const std::string& error) {
     const std::string log = prefix + "log";
-    const std::string command = "'" + ExamplePath("tune_range_slam") + "' --data='" + prefix +
-                                "' --train=r --other=r >'" + log + "' 2>&1";
+    const std::string command =
+        "'" + ExamplePath("bilevel-tune") + "' range '" + prefix + "r' >'" + log + "' 2>&1";
     EXPECT_NE(std::system(command.c_str()), 0);
     EXPECT_NE(ReadText(log).find(error), std::string::npos) << ReadText(log);
   };

@@ -25,15 +25,14 @@
 #include "ceres/ceres.h"
 #include "ceres/rotation.h"
 #include "examples/support/baselines.h"
-#include "examples/support/flags.h"
 #include "examples/support/plot.h"
 #include "examples/support/slam/pose_stream.h"
 #include "examples/support/solve.h"
 #include "examples/support/table.h"
 #include "examples/support/verdict.h"
+#include "examples/tune/command.h"
+#include "examples/tune/report.h"
 
-DEFINE_string(hand, "", "the hand's poses: t x y z qx qy qz qw; empty: simulated");
-DEFINE_string(eye, "", "the eye's poses in its own world");
 DEFINE_bool(inverse, false, "the eye's file has the pose of its world seen by the eye");
 DEFINE_double(max_offset, 2.0, "seconds, between the streams' clocks");
 
@@ -41,6 +40,7 @@ namespace {
 
 using examples::Format;
 using examples::PoseStream;
+using examples::Say;
 using Block = examples::PoseBlock;
 
 constexpr double kTail = 5.0;
@@ -130,6 +130,7 @@ class Job {
     options.num_threads = FLAGS_num_threads;
     options.lower_solver_options.logging_type = ceres::SILENT;
     options.max_num_iterations = 100;
+    options.callbacks = {examples::ShowIterations()};
   }
 
   // At the current x and y; levels of noise that were not learned are those of the test itself.
@@ -181,8 +182,7 @@ class Job {
 
 // errors: standard ones of the offset and the logarithms of both sigmas.
 void Paste(const Result& learned, const double errors[3]) {
-  std::printf(
-      "To paste:\n\n  const double offset = %.5f;  // +- %.5f s, added to the eye's clock\n"
+  Say("To paste:\n\n  const double offset = %.5f;  // +- %.5f s, added to the eye's clock\n"
       "  const double rotation_sigma = %.5f;  // +- %.1f %% [rad]\n"
       "  const double position_sigma = %.6f;  // +- %.1f %% [m]\n",
       learned.offset,
@@ -192,8 +192,7 @@ void Paste(const Result& learned, const double errors[3]) {
       std::exp(learned.log_sigma[1]),
       100.0 * errors[2]);
   const auto print = [](const char* name, const Block& b) {
-    std::printf(
-        "  const double %s[6] = {%.6f, %.6f, %.6f, %.6f, %.6f, %.6f};  // Angle-axis, position.\n",
+    Say("  const double %s[6] = {%.6f, %.6f, %.6f, %.6f, %.6f, %.6f};  // Angle-axis, position.\n",
         name,
         b[0],
         b[1],
@@ -206,84 +205,61 @@ void Paste(const Result& learned, const double errors[3]) {
   print("hand_world_eye_world", learned.w);
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  examples::ParseFlags(
-      "Calibrates an eye on a hand from two pose streams without a common clock: learns their "
-      "time\n"
-      "offset and noise from poses held out.\n\nUsage: handeye [flags]\n\n"
-      "  handeye --plot=handeye.png\n"
-      "  handeye --hand=base_hand.csv --eye=target_camera.csv",
-      &argc,
-      &argv);
-  Streams streams;
+bool Read(const std::vector<std::string>& words, Streams* streams) {
   std::string error;
-  if (FLAGS_hand.empty() != FLAGS_eye.empty() || !(FLAGS_max_offset >= 0.0) ||
-      FLAGS_num_threads < 1) {
-    std::fprintf(stderr, "--hand and --eye go together; --max_offset must not be negative.\n");
-    return 1;
+  if (!(FLAGS_max_offset >= 0.0)) {
+    error = "--max_offset must not be negative";
+  } else if (FLAGS_simulate) {
+    examples::SimulateHandEye(FLAGS_quick ? 20.0 : 50.0, &streams->hand, &streams->eye);
+  } else if (examples::ReadPoseStream(words[0], &streams->hand, &error)) {
+    examples::ReadPoseStream(words[1], &streams->eye, &error);
   }
-  if (FLAGS_hand.empty()) {
-    examples::SimulateHandEye(FLAGS_quick ? 20.0 : 50.0, &streams.hand, &streams.eye);
-  } else if (!examples::ReadPoseStream(FLAGS_hand, &streams.hand, &error) ||
-             !examples::ReadPoseStream(FLAGS_eye, &streams.eye, &error)) {
-    std::fprintf(stderr, "%s.\n", error.c_str());
-    return 1;
-  }
-  std::printf("%s%s", streams.hand.notes.c_str(), streams.eye.notes.c_str());
-  if (FLAGS_inverse) streams.eye.Invert();
-  std::printf("%zu poses of the hand, %zu of the eye.\n",
-              streams.hand.poses.size(),
-              streams.eye.poses.size());
+  if (!error.empty()) return examples::Fail(error);
+  Say("%s%s", streams->hand.notes.c_str(), streams->eye.notes.c_str());
+  if (FLAGS_inverse) streams->eye.Invert();
+  Say("%zu poses of the hand, %zu of the eye.\n",
+      streams->hand.poses.size(),
+      streams->eye.poses.size());
+  return true;
+}
 
-  // By hand: equal weights (a radian as a metre), the offset of the clocks, then of the motions.
-  std::vector<Result> results;
-  const double guessed = examples::GuessOffset(streams.hand, streams.eye, FLAGS_max_offset);
+// By hand: equal weights (a radian as a metre), the offset of the clocks, then of the motions.
+bool SolveByHand(const Streams& streams, double guessed, std::vector<Result>* results) {
   for (const double offset : {0.0, guessed}) {
     const int shared = examples::CountShared(streams.hand, streams.eye, offset);
     if (shared < 50) {
-      std::fprintf(stderr,
-                   "%d of the eye's poses, from %.3f to %.3f s and %+.2f s, are at times of the "
-                   "hand's, from %.3f to %.3f s; 50 are needed.\n",
-                   shared,
-                   streams.eye.poses.front().t,
-                   streams.eye.poses.back().t,
-                   offset,
-                   streams.hand.poses.front().t,
-                   streams.hand.poses.back().t);
-      return 1;
+      return examples::Fail(
+          Format("%d of the eye's poses, from %.3f to %.3f s and %+.2f s, are at times of the "
+                 "hand's, from %.3f to %.3f s; 50 are needed",
+                 shared,
+                 streams.eye.poses.front().t,
+                 streams.eye.poses.back().t,
+                 offset,
+                 streams.hand.poses.front().t,
+                 streams.hand.poses.back().t));
     }
     Job job(streams, offset);
     job.options.max_num_iterations = 0;
     bilevel::Solver::Summary summary;
     bilevel::Solve(job.options, &job.problem, &summary);
-    results.push_back(job.Score(offset == 0.0 ? "clocks as they are" : "offset of turning", false));
+    results->push_back(
+        job.Score(offset == 0.0 ? "clocks as they are" : "offset of turning", false));
   }
-  {
-    Job job(streams, guessed);
-    examples::Phi phi(
-        job.options, {&job.offset, &job.log_sigma[0], &job.log_sigma[1]}, {}, &job.problem);
-    const auto found = examples::NelderMead(
-        std::ref(phi), {guessed, std::log(0.01), std::log(0.01)}, 0.1, 1e-6, 150);
-    phi(found.x);
-    results.push_back(job.Score(Format("Nelder and Mead, %d solves", found.evaluations), true));
-  }
-  Job job(streams, guessed);
-  for (double& value : job.log_sigma) value = std::log(0.01);
-  bilevel::Solver::Summary summary;
-  examples::Solve(job.options, &job.problem, &summary);
-  std::printf("%s\n", summary.BriefReport().c_str());
-  const Result learned =
-      job.Score(Format("learned, %d solves",
-                       int(summary.lower_solver.cold_solves + summary.lower_solver.warm_solves)),
-                true);
-  results.push_back(learned);
-  bilevel::Uncertainty uncertainty;
-  const bool certain = bilevel::ComputeUncertainty(
-      job.options, bilevel::HessianKind::kExact, &job.problem, &uncertainty, &error);
-  if (!certain) std::printf("No uncertainty: %s.\n", error.c_str());
+  return true;
+}
 
+Result SearchWithSimplex(const Streams& streams, double guessed) {
+  Job job(streams, guessed);
+  job.options.callbacks.clear();
+  examples::Phi phi(
+      job.options, {&job.offset, &job.log_sigma[0], &job.log_sigma[1]}, {}, &job.problem);
+  const auto found = examples::NelderMead(
+      std::ref(phi), {guessed, std::log(0.01), std::log(0.01)}, 0.1, 1e-6, 150);
+  phi(found.x);
+  return job.Score("Nelder and Mead", true);
+}
+
+void PrintScores(const std::vector<Result>& results) {
   examples::Table table({"on the test stretches",
                          "offset [s]",
                          "rotation RMS [deg]",
@@ -296,35 +272,14 @@ int main(int argc, char** argv) {
                Format("%.2f", 1e3 * r.rms[1]),
                Format("%.3f", r.likelihood)});
   }
-  const bilevel::Verdict verdict =
-      bilevel::JudgeLearned({}, results[1].errors, learned.errors, &summary);
-  examples::Print(verdict);
-  std::printf("(Position errors on the test stretches [m], beside \"%s\".)\n\n%s\n",
-              results[1].name.c_str(),
-              table.ToString().c_str());
-  const double* blocks[] = {&job.offset, &job.log_sigma[0], &job.log_sigma[1]};
-  double errors[3] = {std::nan(""), std::nan(""), std::nan("")};
-  for (int i = 0; i < 3 && certain; ++i) uncertainty.GetStandardErrors(blocks[i], &errors[i]);
-  if (verdict.kind == bilevel::Verdict::kUseLearned) Paste(learned, errors);
+  Say("(Position errors on the test stretches [m], beside \"%s\".)\n\n%s\n",
+      results[1].name.c_str(),
+      table.ToString().c_str());
+}
 
-  examples::Json json;
-  json.Add("offset", learned.offset)
-      .Add("rotation_sigma", std::exp(learned.log_sigma[0]))
-      .Add("position_sigma", std::exp(learned.log_sigma[1]))
-      .Add("errors", std::vector<double>(errors, errors + 3))
-      .Add("likelihood", learned.likelihood)
-      .Add("simplex_likelihood", results[2].likelihood)
-      .Add("by_hand_likelihood", results[1].likelihood)
-      .Add("position_rms", learned.rms[1])
-      .Add("verdict", examples::ToJson(verdict))
-      .Add("x", learned.x[3])
-      .Add("y", learned.x[4])
-      .Add("z", learned.x[5])
-      .AddRaw("summary", summary.Json());
-  bool ok = examples::WriteFile(FLAGS_summary_json, json.ToString());
-  ok = examples::WriteFile(FLAGS_trace_csv, summary.Csv()) && ok;
+bool Draw(const Result& by_hand, const Result& learned, const bilevel::Solver::Summary& summary) {
   examples::Panel positions{"Test poses", "test pose", "position error [mm]", false, true};
-  for (const Result* r : std::vector<const Result*>{&results[1], &learned}) {
+  for (const Result* r : std::vector<const Result*>{&by_hand, &learned}) {
     examples::Series series{r->name, "lines", {}, {}};
     for (size_t i = 0; i < r->errors.size(); ++i) {
       series.x.push_back(static_cast<double>(i));
@@ -342,6 +297,84 @@ int main(int argc, char** argv) {
   }
   convergence.series = {offsets, objective};
   convergence.right_label = "validation, -log likelihood";
-  ok = examples::Plot(FLAGS_plot, "Hand and eye", {positions, convergence}) && ok;
+  return examples::Plot(FLAGS_plot, "Hand and eye", {positions, convergence});
+}
+
+// errors: standard ones of the offset and the logarithms of both sigmas.
+examples::Json ToJson(const std::vector<Result>& results,
+                      const double errors[3],
+                      const bilevel::Verdict& verdict,
+                      const bilevel::Solver::Summary& summary) {
+  const Result& learned = results.back();
+  examples::Json json =
+      examples::BeginJson("handeye",
+                          verdict,
+                          {{"time offset",
+                            learned.offset,
+                            learned.offset - 1.96 * errors[0],
+                            learned.offset + 1.96 * errors[0]},
+                           examples::FromLog("rotation sigma", learned.log_sigma[0], errors[1]),
+                           examples::FromLog("position sigma", learned.log_sigma[1], errors[2])});
+  json.Add("hand_eye", std::vector<double>(learned.x.begin(), learned.x.end()))
+      .Add("hand_world_eye_world", std::vector<double>(learned.w.begin(), learned.w.end()));
+  for (const Result& r : results) {
+    json.Add(r.name,
+             examples::Json()
+                 .Add("offset", r.offset)
+                 .Add("rotation_rms", r.rms[0])
+                 .Add("position_rms", r.rms[1])
+                 .Add("likelihood", r.likelihood));
+  }
+  return json.AddRaw("summary", summary.Json());
+}
+
+int Run(const std::vector<std::string>& words) {
+  Streams streams;
+  if (!Read(words, &streams)) return 1;
+  std::vector<Result> results;
+  const double guessed = examples::GuessOffset(streams.hand, streams.eye, FLAGS_max_offset);
+  if (!SolveByHand(streams, guessed, &results)) return 1;
+  if (FLAGS_baselines) results.push_back(SearchWithSimplex(streams, guessed));
+  Job job(streams, guessed);
+  for (double& value : job.log_sigma) value = std::log(0.01);
+  bilevel::Solver::Summary summary;
+  examples::Solve(job.options, &job.problem, &summary);
+  Say("%s\n", summary.BriefReport().c_str());
+  results.push_back(job.Score("learned", true));
+  const Result& learned = results.back();
+  double errors[3] = {std::nan(""), std::nan(""), std::nan("")};
+  bilevel::Uncertainty uncertainty;
+  std::string error;
+  if (bilevel::ComputeUncertainty(
+          job.options, bilevel::HessianKind::kExact, &job.problem, &uncertainty, &error)) {
+    const double* blocks[] = {&job.offset, &job.log_sigma[0], &job.log_sigma[1]};
+    for (int i = 0; i < 3; ++i) uncertainty.GetStandardErrors(blocks[i], &errors[i]);
+  } else {
+    Say("No uncertainty: %s.\n", error.c_str());
+  }
+  const bilevel::Verdict verdict =
+      bilevel::JudgeLearned({}, results[1].errors, learned.errors, &summary);
+  examples::SayVerdict(verdict);
+  PrintScores(results);
+  if (verdict.kind == bilevel::Verdict::kUseLearned) Paste(learned, errors);
+  bool ok = examples::WriteFile(FLAGS_json, ToJson(results, errors, verdict, summary).ToString());
+  ok = examples::WriteFile(FLAGS_trace_csv, summary.Csv()) && ok;
+  if (!FLAGS_plot.empty()) ok = Draw(results[1], learned, summary) && ok;
   return examples::ExitCode(ok && summary.IsSolutionUsable(), verdict);
 }
+
+}  // namespace
+
+const examples::Command examples::kHandEye = {
+    "handeye",
+    "a robot's hand and an eye on it: their time offset, their noise, where the eye is",
+    {"HAND", "EYE"},
+    "Calibrates an eye on a hand from two streams of poses without a common clock:\n"
+    "learns their time offset and noise from poses held out. HAND has the hand's\n"
+    "poses in its world, EYE the eye's in its own; TUM or EuRoC (\"t x y z qx qy qz\n"
+    "qw\" a line).\n\n"
+    "  bilevel-tune handeye hand.csv camera.csv --json=handeye.json\n",
+    {"inverse", "max_offset=SECONDS"},
+    {"baselines", "simulate"},
+    "pose streams hold neither noise nor calibration; the report and --json have them",
+    Run};

@@ -28,31 +28,30 @@
 #include "bilevel/bilevel.h"
 #include "bilevel/methods/hyper_objective/levenberg_marquardt.h"
 #include "ceres/ceres.h"
+#include "ceres/rotation.h"
 #include "examples/support/baselines.h"
-#include "examples/support/flags.h"
 #include "examples/support/left_out_cost.h"
 #include "examples/support/plot.h"
 #include "examples/support/solve.h"
 #include "examples/support/table.h"
 #include "examples/support/verdict.h"
 #include "examples/support/vision/calibration.h"
+#include "examples/tune/command.h"
+#include "examples/tune/report.h"
 
-DEFINE_string(corners,
-              "build/data/calib_opencv/corners.csv",
-              "corners of a board in stereo views; simulated ones where the file is absent");
 DEFINE_int32(folds, 6, "outer folds, for the comparison");
 DEFINE_int32(partitions, 3, "random partitions into folds, for the comparison");
-DEFINE_int32(seed, 1, "of the partitions");
-DEFINE_double(start, 3.0, "expected size of every distortion term to start from, in pixels");
-DEFINE_bool(progress, false, "print the iterations");
+DEFINE_double(start_size, 3.0, "size [px] that every distortion term is expected to have at first");
 
 namespace {
 
 using examples::Distortion;
+using examples::Fail;
 using examples::Format;
 using examples::Intrinsics;
 using examples::Now;
 using examples::Pose;
+using examples::Say;
 using examples::StereoCorners;
 
 constexpr int kGroups = 4;
@@ -297,7 +296,7 @@ struct Learned {
 Learned Learn(const Data& data, const std::vector<int>& views) {
   Learned learned;
   Hyper& x = learned.x;
-  x.log_tau.fill(std::log(FLAGS_start));
+  x.log_tau.fill(std::log(FLAGS_start_size));
   const std::vector<Split> folds =
       Folds(views, std::min(FLAGS_quick ? 4 : 6, static_cast<int>(views.size())), 0);
   std::vector<Calibration> calibrations(folds.size());
@@ -337,7 +336,6 @@ Learned Learn(const Data& data, const std::vector<int>& views) {
   bilevel::Solver::Options options;
   options.num_threads = FLAGS_num_threads;
   options.lower_solver_options = LowerOptions();
-  options.minimizer_progress_to_stdout = FLAGS_progress;
   options.function_tolerance = 1e-5;
   bilevel::LevenbergMarquardt::Options method;
   method.initial_trust_region_radius = 1.0;
@@ -438,10 +436,10 @@ Data Simulate() {
 // The steps of the study, in the order in which they run and print.
 class Study {
  public:
-  int Run();
+  int Run(const std::string& path);
 
  private:
-  bool Read();
+  bool Read(const std::string& path);
   bool CalibrateFirst();
   void CompareOnOuterFolds();
   void PrintComparison();
@@ -452,7 +450,9 @@ class Study {
   void MeasureNoise();
   void Paste();
   void PrintLines() const;
+  std::vector<examples::Learned> Values() const;
   void Write(double seconds);
+  bool WriteOpenCv() const;
   examples::Panel ErrorsByView() const;
   examples::Panel RadialDistortion() const;
   examples::Panel Sizes() const;
@@ -472,7 +472,6 @@ class Study {
   int num_views() const { return static_cast<int>(all_.size()); }
 
   Data data_;
-  bool simulated_ = false;
   std::vector<int> all_;  // Views.
   double num_corners_ = 0.0;
   bool ok_ = true;  // Nothing has failed so far.
@@ -493,9 +492,9 @@ class Study {
   double noise_ratio_ = 0.0;  // Right over left.
 };
 
-int Study::Run() {
+int Study::Run(const std::string& path) {
   const double begin = Now();
-  if (!Read() || !CalibrateFirst()) return 1;
+  if (!Read(path) || !CalibrateFirst()) return 1;
   CompareOnOuterFolds();
   PrintComparison();
   LearnFromAllViews();
@@ -507,30 +506,22 @@ int Study::Run() {
   return examples::ExitCode(ok_, verdict_);
 }
 
-bool Study::Read() {
+bool Study::Read(const std::string& path) {
   std::string error;
-  simulated_ = !examples::ReadStereoCorners(FLAGS_corners, &data_.corners, &error);
-  if (simulated_) {
-    if (std::FILE* file = std::fopen(FLAGS_corners.c_str(), "r")) {  // There, but not in order.
-      std::fclose(file);
-      std::fprintf(stderr, "%s.\n", error.c_str());
-      return false;
-    }
-    std::printf("%s: simulated corners take its place.\n", error.c_str());
+  if (FLAGS_simulate) {
     data_ = Simulate();
+  } else if (!examples::ReadStereoCorners(path, &data_.corners, &error)) {
+    return Fail(error);
   }
   if (!examples::GuessCalibration(data_.corners, &data_.guess, &error)) {
-    std::fprintf(stderr, "No calibration to start from: %s.\n", error.c_str());
-    return false;
+    return Fail("No calibration to start from: " + error);
   }
   all_.resize(data_.corners.views.size());
   std::iota(all_.begin(), all_.end(), 0);
-  if (num_views() < 6 || !(FLAGS_start > 0.0) || FLAGS_folds < 2 || FLAGS_partitions < 1 ||
-      FLAGS_seed < 1) {
-    std::fprintf(stderr,
-                 "Six views at least, --start, --partitions and --seed positive, --folds 2 or "
-                 "more.\n");
-    return false;
+  if (num_views() < 6) return Fail(path + ": six views at least are needed");
+  if (!(FLAGS_start_size > 0.0) || FLAGS_folds < 2 || FLAGS_partitions < 1 || FLAGS_seed < 0) {
+    return Fail(
+        "--start_size and --partitions must be positive, --seed not negative, --folds 2 or more");
   }
   data_.displacement = CornerDisplacement(data_.corners, data_.guess.intrinsics[0][0]);
   return true;
@@ -541,14 +532,13 @@ bool Study::CalibrateFirst() {
   const std::vector<int> radial = {0};
   Calibration first;
   if (!Calibrate(data_, all_, nullptr, &radial, &first)) {
-    std::fprintf(stderr, "The first calibration failed.\n");
-    return false;
+    return Fail("The first calibration failed");
   }
   data_.guess.boards = first.boards;
   data_.guess.intrinsics = first.k;
   data_.guess.right_from_left = first.right_from_left;
   num_corners_ = NumCorners(data_, all_);
-  std::printf("%d stereo views, %.0f corners.\n", num_views(), num_corners_);
+  Say("%d stereo views, %.0f corners.\n", num_views(), num_corners_);
   return true;
 }
 
@@ -564,17 +554,21 @@ void Study::CompareOnOuterFolds() {
   learned_choice_ = {"learned", {}, zeros};
   for (int p = 0; p < partitions_; ++p) {
     const std::vector<Split> outer =
-        Folds(all_, std::min(FLAGS_quick ? 3 : FLAGS_folds, num_views()), FLAGS_seed + p);
+        Folds(all_, std::min(FLAGS_quick ? 3 : FLAGS_folds, num_views()), FLAGS_seed + 1 + p);
     for (Choice& choice : choices_) {
       const double start = Now();
       CrossValidate(data_, outer, nullptr, &choice.free, &choice.by_view);
       choice.seconds += Now() - start;
     }
     const double start = Now();
-    for (const Split& fold : outer) {
+    for (size_t f = 0; f < outer.size(); ++f) {
+      const Split& fold = outer[f];
+      const auto share = static_cast<double>(p * outer.size() + f) /
+                         static_cast<double>(partitions_ * outer.size());
+      examples::ShowProgress("learning on outer folds", 0.9 * share);  // Then on all views.
       Learned learned = Learn(data_, fold.training);
       ok_ = ok_ && learned.ok;
-      if (!learned.ok) std::printf("FAILURE: %s.\n", learned.summary.message.c_str());
+      if (!learned.ok) Say("A fold failed: %s.\n", learned.summary.message.c_str());
       CrossValidate(data_, {fold}, &learned.x, nullptr, &learned_choice_.by_view);
     }
     learned_choice_.seconds += Now() - start;
@@ -588,10 +582,9 @@ void Study::PrintComparison() {
   options.fewest_errors = 10;
   verdict_ = bilevel::JudgeLearned(
       options, ErrorsOfViews(choices_.back()), ErrorsOfViews(learned_choice_), nullptr);
-  examples::Print(verdict_);
-  std::printf("Before: %s free, as OpenCV has it.\n", choices_.back().name.c_str());
-  std::printf(
-      "\nViews of outer folds, which neither calibration nor learning has seen: RMS reprojection "
+  examples::SayVerdict(verdict_);
+  Say("Before: %s free, as OpenCV has it.\n", choices_.back().name.c_str());
+  Say("\nViews of outer folds, which neither calibration nor learning has seen: RMS reprojection "
       "[px]\n\n");
   examples::Table table({"free terms", "RMS [px]", "to learned", "standard error", "seconds"});
   const double learned_rms = Rms(learned_choice_);
@@ -611,13 +604,13 @@ void Study::PrintComparison() {
   }
   table.Add(
       {"learned", Format("%.5f", learned_rms), "", "", Format("%.1f", learned_choice_.seconds)});
-  std::printf("%s\n", table.ToString().c_str());
+  Say("%s\n", table.ToString().c_str());
 }
 
 void Study::LearnFromAllViews() {
   learned_ = Learn(data_, all_);
   ok_ = ok_ && learned_.ok;
-  std::printf("%s\n", learned_.summary.BriefReport().c_str());
+  Say("%s\n", learned_.summary.BriefReport().c_str());
   ok_ = Calibrate(data_, all_, &learned_.x, nullptr, &calibration_) && ok_;
 }
 
@@ -629,7 +622,7 @@ std::vector<double> Study::LeftOut(const std::vector<int>& groups) {
     free.insert(free.end(), kGroupTerms[g].begin(), kGroupTerms[g].end());
   }
   for (int p = 0; p < (FLAGS_quick ? 2 : FLAGS_partitions); ++p) {
-    const auto folds = Folds(all_, std::min(6, num_views()), FLAGS_seed + p);
+    const auto folds = Folds(all_, std::min(6, num_views()), FLAGS_seed + 1 + p);
     CrossValidate(data_, folds, &learned_.x, &free, &by_view);
   }
   return by_view;
@@ -690,8 +683,7 @@ void Study::PrintTerms() {
                       .Add("standard_error", change.error)
                       .Add("keep", is_kept(g) ? 1 : 0));
   }
-  std::printf(
-      "Which distortion terms should I keep? Those that left-out views miss by more than two "
+  Say("Which distortion terms should I keep? Those that left-out views miss by more than two "
       "standard\nerrors and %g %%, beside the others kept. Sizes at the image's corner, under "
       "the learned priors.\n\n%s\n",
       100.0 * kWorth,
@@ -715,8 +707,7 @@ void Study::MeasureNoise() {
     count[1] += static_cast<double>(r.size() - left);
   }
   noise_ratio_ = std::exp(learned_.x.log_sigma[1] - learned_.x.log_sigma[0]);
-  std::printf(
-      "Corner noise: right over left %.2f, outliers from %.1f sigma; RMS residuals %.3f and %.3f "
+  Say("Corner noise: right over left %.2f, outliers from %.1f sigma; RMS residuals %.3f and %.3f "
       "px.\n",
       noise_ratio_,
       std::exp(learned_.x.log_tail),
@@ -733,8 +724,7 @@ void Study::Paste() {
   ok_ = Calibrate(data_, all_, &learned_.x, &free, &paste_) && ok_;
   if (verdict_.kind == bilevel::Verdict::kUseLearned) PrintLines();
   const double learned_rms = Rms(learned_choice_);
-  std::printf(
-      "\nBest of the usual choices on unseen views, in hindsight: %s, %.5f px, %+.2f %% (standard "
+  Say("\nBest of the usual choices on unseen views, in hindsight: %s, %.5f px, %+.2f %% (standard "
       "error %.2f %%)\nto the learned %.5f px.\n",
       best_name_.c_str(),
       best_rms_,
@@ -744,12 +734,11 @@ void Study::Paste() {
 }
 
 void Study::PrintLines() const {
-  std::printf("\nTo paste, the kept terms alone (OpenCV's order k1 k2 p1 p2 k3):\n\n");
+  Say("\nTo paste, the kept terms alone (OpenCV's order k1 k2 p1 p2 k3):\n\n");
   for (int side = 0; side < 2; ++side) {
     const Intrinsics& k = paste_.k[side];
     const Distortion& d = paste_.d[side];
-    std::printf(
-        "  // %s\n  cv::Matx33d(%.4f, 0, %.4f, 0, %.4f, %.4f, 0, 0, 1)\n"
+    Say("  // %s\n  cv::Matx33d(%.4f, 0, %.4f, 0, %.4f, %.4f, 0, 0, 1)\n"
         "  cv::Vec<double, 5>(%.6f, %.6f, %.6f, %.6f, %.6f)\n",
         side ? "right" : "left",
         k[0],
@@ -764,11 +753,49 @@ void Study::PrintLines() const {
   }
 }
 
+// The kept terms alone, in the units of the board's squares.
+bool Study::WriteOpenCv() const {
+  std::string text = "%YAML:1.0\n---\n";
+  const auto add = [&](const std::string& name, int rows, const std::vector<double>& values) {
+    const int columns = static_cast<int>(values.size()) / rows;
+    text += Format("%s: !!opencv-matrix\n   rows: %d\n   cols: %d\n   dt: d\n   data: [ ",
+                   name.c_str(),
+                   rows,
+                   columns);
+    for (size_t i = 0; i < values.size(); ++i) text += Format(i ? ", %.17g" : "%.17g", values[i]);
+    text += " ]\n";
+  };
+  for (int side = 0; side < 2; ++side) {
+    const Intrinsics& k = paste_.k[side];
+    const Distortion& d = paste_.d[side];
+    const std::string number = std::to_string(side + 1);
+    add("M" + number, 3, {k[0], 0.0, k[2], 0.0, k[1], k[3], 0.0, 0.0, 1.0});
+    add("D" + number, 1, {d.begin(), d.end()});
+  }
+  Eigen::Matrix3d rotation;  // Column by column, the transpose of OpenCV's order.
+  ceres::AngleAxisToRotationMatrix(paste_.right_from_left.data(), rotation.data());
+  const Eigen::Matrix3d transpose = rotation.transpose();
+  add("R", 3, {transpose.data(), transpose.data() + 9});
+  add("T", 3, {paste_.right_from_left.begin() + 3, paste_.right_from_left.end()});
+  return examples::WriteFile(FLAGS_output, text);
+}
+
+// Sizes that the terms are expected to have [pixels at the image's corner], and the noise.
+std::vector<examples::Learned> Study::Values() const {
+  const Hyper& x = learned_.x;
+  std::vector<std::string> names = {"noise of the right camera over the left's", "loss scale"};
+  std::vector<double> logs = {x.log_sigma[1], x.log_tail};
+  for (int g = 0; g < kGroups; ++g) {
+    names.push_back(std::string("size of ") + kGroupNames[g]);
+    logs.push_back(x.log_tau[g]);
+  }
+  return examples::FromLogs(names, logs, learned_.summary);
+}
+
 void Study::Write(double seconds) {
-  std::printf("%.0f s in all.\n", seconds);
-  examples::Json json;
-  json.Add("simulated", simulated_ ? 1 : 0)
-      .Add("views", num_views())
+  Say("%.0f s in all.\n", seconds);
+  examples::Json json = examples::BeginJson("calibration", verdict_, Values());
+  json.Add("views", num_views())
       .Add("learned_rms", Rms(learned_choice_))
       .Add("best_hand_rms", best_rms_)
       .Add("best_hand", best_name_)
@@ -778,11 +805,11 @@ void Study::Write(double seconds) {
       .Add("outliers_from", std::exp(learned_.x.log_tail))
       .Add("left_focal", paste_.k[0][0])
       .Add("left_k1", paste_.d[0][0])
-      .Add("verdict", examples::ToJson(verdict_))
       .Add("terms", verdicts_)
       .AddRaw("summary", learned_.summary.Json());
-  ok_ = examples::WriteFile(FLAGS_summary_json, json.ToString()) && ok_;
+  ok_ = examples::WriteFile(FLAGS_json, json.ToString()) && ok_;
   ok_ = examples::WriteFile(FLAGS_trace_csv, learned_.summary.Csv()) && ok_;
+  if (examples::IsOutputDue(verdict_)) ok_ = WriteOpenCv() && ok_;
   if (FLAGS_plot.empty()) return;
   ok_ = examples::Plot(FLAGS_plot,
                        "Which distortion terms to keep",
@@ -844,22 +871,22 @@ examples::Panel Study::Sizes() const {
   return sizes;
 }
 
+int Run(const std::vector<std::string>& words) {
+  return Study().Run(words.empty() ? "" : words[0]);
+}
+
 }  // namespace
 
-int main(int argc, char** argv) {
-  std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);
-  examples::ParseFlags(
-      "Calibrates a pair of cameras with learned priors on its distortion terms and learned "
-      "corner\n"
-      "noise, and says which terms to keep; beside it the usual choices of free terms.\n\n"
-      "Usage: tune_calibration [flags] [corners.csv]\n\n"
-      "  tune_calibration --plot=calibration.png",
-      &argc,
-      &argv,
-      &FLAGS_corners);
-  if (FLAGS_num_threads < 1) {
-    std::fprintf(stderr, "--num_threads must be positive.\n");
-    return 1;
-  }
-  return Study().Run();
-}
+const examples::Command examples::kCalibration = {
+    "calibration",
+    "a stereo camera: which distortion terms to keep, and the noise of its corners",
+    {"CORNERS"},
+    "Calibrates a pair of cameras with learned priors on its distortion terms and\n"
+    "learned corner noise, and says which terms to keep. CORNERS are those of a flat\n"
+    "board: a header, then side,view,corner,col,row,u,v a line, side left or right,\n"
+    "col and row on the board in squares, u and v in pixels.\n\n"
+    "  bilevel-tune calibration corners.csv --output=stereo.yml\n",
+    {"output=both cameras and their relative pose, as OpenCV's YAML (M1 D1 M2 D2 R T)"},
+    {"folds=N", "partitions=N", "start_size=PIXELS", "seed=N", "simulate"},
+    "",
+    Run};

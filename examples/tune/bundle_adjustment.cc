@@ -29,44 +29,38 @@
 #include "ceres/ceres.h"
 #include "examples/support/baselines.h"
 #include "examples/support/bundle_adjustment/bal.h"
-#include "examples/support/flags.h"
 #include "examples/support/left_out_cost.h"
 #include "examples/support/plot.h"
 #include "examples/support/solve.h"
 #include "examples/support/table.h"
 #include "examples/support/verdict.h"
+#include "examples/tune/command.h"
+#include "examples/tune/report.h"
 
-DEFINE_string(
-    bal,
-    "build/data/problem-16-22106-pre.txt",
-    "the scene: BAL, as examples/fetch_bal.sh gets it, Bundler's, or libmv's binary format");
 DEFINE_string(holdout,
               "observation",
               "what is held out: single observations, or tracks whole (a point with all its "
               "observations, which then judges the cameras alone)");
 DEFINE_bool(per_camera, false, "learn a noise level for each camera too");
-DEFINE_int32(share, 1, "neighbouring cameras that share a noise level, with --per_camera");
-DEFINE_double(prior, 0.5, "standard deviation of log noise expected among cameras; 0: no prior");
-DEFINE_int32(simplex, 40, "lower solves for Nelder and Mead's simplex, with --per_camera");
-DEFINE_string(write, "", "write the scene, adjusted with all observations, to this BAL file");
-DEFINE_bool(safe,
-            true,
-            "learn the Cauchy scale by the rule that does not lose (LearnSafely, from 1 px); "
-            "--nosafe: by the score alone");
-DEFINE_double(start, 10.0, "--nosafe: the Cauchy scale to start from, in pixels");
-DEFINE_bool(grid, true, "search 13 scales from 0.1 to 100 px as well");
-DEFINE_int32(seed, 0, "of the split into training, validation and test");
-DEFINE_bool(progress, false, "print the iterations");
+DEFINE_int32(share, 1, "--per_camera: so many neighbouring cameras share a noise level");
+DEFINE_double(camera_prior,
+              0.5,
+              "--per_camera: standard deviation of log noise expected among cameras; 0: no prior");
+DEFINE_double(start_scale, 10.0, "--nosafe: the Cauchy scale to start from, in pixels");
 
 namespace {
 
+using examples::Fail;
 using examples::Format;
 using examples::Now;
+using examples::Say;
 using Sets = std::vector<std::vector<bilevel::HeldOutResidual>>;
 
 constexpr double kNoLoss = 1e8;  // Pixels: a Cauchy loss of this scale is the square itself.
 constexpr double kByHand = 1.0;  // A Cauchy scale [px].
+constexpr int kSimplexSolves = 50;
 constexpr char kFree[] = "-";
+constexpr char kCauchyScale[] = "Cauchy scale";  // [px]
 
 bool ByTrack() { return FLAGS_holdout == "track"; }
 
@@ -145,8 +139,7 @@ bool Build(const std::vector<bilevel::LearnableLoss*>& losses,
   std::vector<int> set;
   std::string error;
   if (!bilevel::ChooseHoldout(holdout, blocks, &set, &error)) {
-    std::fprintf(stderr, "The scene cannot be split: %s.\n", error.c_str());
-    return false;
+    return Fail("The scene cannot be split: " + error);
   }
   sets->assign(2, {});
   std::map<int, std::vector<int>> left_out;  // Observations by track.
@@ -277,6 +270,7 @@ struct Level {
     options.method = std::make_shared<bilevel::LevenbergMarquardt>(method);
     options.max_num_lower_newton_iterations = 100;
     options.function_tolerance = 1e-7;
+    options.callbacks = {examples::ShowIterations()};
     return options;
   }
 
@@ -291,7 +285,6 @@ struct Level {
   Result Solve(const std::string& name, int max_num_iterations, const Memory& memory) {
     bilevel::Solver::Options options = SolverOptions();
     options.max_num_iterations = max_num_iterations;
-    options.minimizer_progress_to_stdout = FLAGS_progress && max_num_iterations > 0;
     Result result;
     result.name = name;
     const double begin = Now();
@@ -381,9 +374,9 @@ struct CameraNoise {
       problem.SetParameterName(&log_sigma[g], "log noise of " + Name(g));
       problem.SetParameterLowerBound(&log_sigma[g], 0, -std::log(100.0));
       problem.SetParameterUpperBound(&log_sigma[g], 0, std::log(100.0));
-      if (FLAGS_prior > 0.0) {
+      if (FLAGS_camera_prior > 0.0) {
         problem.upper()->AddResidualBlock(
-            new bilevel::NormalPrior({0.0}, FLAGS_prior / std::sqrt(variance)),
+            new bilevel::NormalPrior({0.0}, FLAGS_camera_prior / std::sqrt(variance)),
             nullptr,
             &log_sigma[g]);
       }
@@ -431,7 +424,7 @@ struct CameraNoise {
     for (double* value : coordinates) *value = 0.0;
     const double begin = Now();
     examples::Phi phi(level.SolverOptions(), coordinates, {}, &level.problem);
-    const auto found = examples::NelderMead(std::ref(phi), start, 0.5, 1e-5, FLAGS_simplex);
+    const auto found = examples::NelderMead(std::ref(phi), start, 0.5, 1e-5, kSimplexSolves);
     const double seconds = Now() - begin;
     for (size_t i = 0; i < coordinates.size(); ++i) *coordinates[i] = found.x[i];
     simplex = level.Solve("Nelder and Mead", 0, *memory);
@@ -460,14 +453,13 @@ struct CameraNoise {
                         std::exp(value - 1.96 * errors[g]),
                         std::exp(value + 1.96 * errors[g]))});
     }
-    std::printf(
-        "\nNoise of the cameras, relative to their mean, and the Cauchy scale, times it [px]\n\n%s",
+    Say("\nNoise of the cameras, relative to their mean, and the Cauchy scale, times it [px]\n\n%s",
         table.ToString().c_str());
     for (const std::string& flat : learned.summary.flat_upper_directions) {
-      std::printf("Flat, and left alone: %s.\n", flat.c_str());
+      Say("Flat, and left alone: %s.\n", flat.c_str());
     }
     for (const std::string& bound : learned.summary.active_upper_bounds) {
-      std::printf("On its bound: %s.\n", bound.c_str());
+      Say("On its bound: %s.\n", bound.c_str());
     }
   }
 
@@ -508,12 +500,12 @@ bool WriteAdjusted(const std::vector<bilevel::LearnableLoss*>& losses, Memory* m
   ceres::Solver::Summary summary;
   ceres::Solve(LowerOptions(), &problem, &summary);
   std::string error = summary.message;
-  if (summary.IsSolutionUsable() && examples::WriteBal(scene, FLAGS_write, &error)) {
-    std::printf("\nAdjusted scene: %s\n", FLAGS_write.c_str());
-    return true;
+  if (!summary.IsSolutionUsable() || !examples::WriteBal(scene, FLAGS_output, &error)) {
+    return Fail("The adjusted scene was not written: " + error);
   }
-  std::fprintf(stderr, "The adjusted scene was not written: %s.\n", error.c_str());
-  return false;
+  Say("\n%s has the scene, adjusted with all observations under this loss.\n",
+      FLAGS_output.c_str());
+  return true;
 }
 
 // By the test errors [px] of both.
@@ -561,10 +553,10 @@ examples::Json ToJson(const Result& r) {
 // The steps of the study, in the order in which they run and print.
 class Study {
  public:
-  int Run();
+  int Run(const std::string& path);
 
  private:
-  bool Read();
+  bool Read(const std::string& path);
   bool SolveWithoutLoss();
   void LearnSafely();
   void LearnCauchy();
@@ -578,6 +570,7 @@ class Study {
   void PrintCost() const;
   void Paste() const;
   bool Write();
+  std::vector<examples::Learned> Values() const;
   bool WriteSummary() const;
   examples::Json GridJson() const;
   examples::Json NoiseJson() const;
@@ -604,6 +597,7 @@ class Study {
 
   Result no_loss_, by_hand_, learned_, learned_barron_;
   double learned_log_scale_ = 0.0;
+  examples::Learned value_{kCauchyScale, std::nan("")};
   std::string cauchy_line_;
   CameraNoise noise_;
   bilevel::Verdict verdict_;
@@ -614,38 +608,34 @@ class Study {
   double grid_seconds_ = 0.0, seconds_before_grid_ = 0.0;
 };
 
-int Study::Run() {
+int Study::Run(const std::string& path) {
   const double begin = Now();
-  if (!Read() || !SolveWithoutLoss()) return 1;
+  if (!Read(path) || !SolveWithoutLoss()) return 1;
   LearnCauchy();
   if (learned_.solved && !(FLAGS_per_camera ? LearnCameraNoise() : LearnBarron())) return 1;
   by_hand_ = SolveAt("Cauchy set by hand", kByHand);
-  if (noise_.learned.solved && FLAGS_simplex > 0) noise_.SearchWithSimplex(&memory_);
-  if (FLAGS_grid) SearchGrid();
+  if (noise_.learned.solved && FLAGS_baselines) noise_.SearchWithSimplex(&memory_);
+  if (FLAGS_baselines) SearchGrid();
   PrintVerdict();
   PrintScores();
   if (noise_.learned.solved) PrintCameraNoise();
-  if (FLAGS_grid) PrintGrid();
+  if (FLAGS_baselines) PrintGrid();
   PrintCost();
   if (learned_.solved && verdict_.kind == bilevel::Verdict::kUseLearned) Paste();
-  std::printf("\n%.0f s in all.\n", Now() - begin);
+  Say("\n%.0f s in all.\n", Now() - begin);
   return examples::ExitCode(Write() && learned_.solved, verdict_);
 }
 
-bool Study::Read() {
-  std::string error;
-  if (!examples::ReadScene(FLAGS_bal, &memory_.scene, &error)) {
-    std::fprintf(stderr, "%s.\nexamples/fetch_bal.sh fetches the scene.\n", error.c_str());
-    return false;
-  }
-  if (!(FLAGS_start > 0.0) || FLAGS_share < 1 || !(FLAGS_prior >= 0.0) ||
+bool Study::Read(const std::string& path) {
+  if (!(FLAGS_start_scale > 0.0) || FLAGS_share < 1 || !(FLAGS_camera_prior >= 0.0) ||
       (!ByTrack() && FLAGS_holdout != "observation")) {
-    std::fprintf(stderr,
-                 "--start and --share must be positive, --prior not negative, --holdout "
-                 "\"observation\" or \"track\".\n");
-    return false;
+    return Fail(
+        "--start_scale and --share must be positive, --camera_prior not negative, --holdout "
+        "observation or track");
   }
-  std::printf("%s", memory_.scene.notes.c_str());
+  std::string error;
+  if (!examples::ReadScene(path, &memory_.scene, &error)) return Fail(error);
+  Say("%s", memory_.scene.notes.c_str());
   if (FLAGS_quick) memory_.scene = examples::Cut(memory_.scene, 6, 1200);
 
   bilevel::Problem& problem = cauchy_level_.problem;
@@ -653,8 +643,7 @@ bool Study::Read() {
   problem.SetParameterName(&log_scale_, "log scale");
   const std::vector<bilevel::LearnableLoss*> equal(memory_.scene.cameras.size(), cauchy_);
   if (!Build(equal, &memory_, &problem, &cauchy_level_.sets)) return false;
-  std::printf(
-      "%zu cameras, %zu points, %zu observations: %d for training, %zu %s for validation, "
+  Say("%zu cameras, %zu points, %zu observations: %d for training, %zu %s for validation, "
       "%zu for test.\n",
       memory_.scene.cameras.size(),
       memory_.scene.points.size(),
@@ -670,14 +659,12 @@ bool Study::SolveWithoutLoss() {
   graduation_ = std::make_unique<Graduation>(&memory_, &cauchy_level_.problem, &log_scale_);
   no_loss_ = SolveAt("no loss", kNoLoss);
   if (no_loss_.solved) return true;
-  std::fprintf(
-      stderr, "Bundle adjustment failed without any loss: %s.\n", no_loss_.message.c_str());
-  return false;
+  return Fail("Bundle adjustment failed without any loss: " + no_loss_.message);
 }
 
 void Report(const Result& result) {
-  std::printf("%s\n", result.summary.BriefReport().c_str());
-  if (!result.solved) std::printf("FAILURE: %s.\n", result.message.c_str());
+  Say("%s\n", result.summary.BriefReport().c_str());
+  if (!result.solved) Say("It failed: %s.\n", result.message.c_str());
 }
 
 void Study::LearnSafely() {
@@ -686,19 +673,20 @@ void Study::LearnSafely() {
   options.solver = cauchy_level_.SolverOptions();
   options.start_y = [this] { graduation_->Begin(std::exp(log_scale_)); };
   const bilevel::SafeLearning safe = bilevel::LearnSafely(options, &cauchy_level_.problem);
-  std::printf("The rule that does not lose: %s\n", safe.message.c_str());
+  Say("The rule that does not lose: %s\n", safe.message.c_str());
   learned_ = cauchy_level_.Solve("learned Cauchy", 0, memory_);
   learned_.solved = learned_.solved && safe.ok;
   if (!safe.ok) learned_.message = safe.message;
   learned_.seconds = Now() - begin;
   learned_.lower_solves = safe.counts.cold_solves + safe.counts.warm_solves;
   learned_.factorizations = safe.counts.factorizations;
+  value_ = examples::FromLogs({kCauchyScale}, {log_scale_}, safe)[0];
 }
 
 void Study::LearnCauchy() {
-  const double start = FLAGS_safe ? kByHand : FLAGS_start;
+  const double start = FLAGS_safe ? kByHand : FLAGS_start_scale;
   graduation_->Begin(start);
-  std::printf("\nLearning a Cauchy loss from %g px.\n", start);
+  Say("\nLearning a Cauchy loss from %g px.\n", start);
   if (FLAGS_safe) {
     LearnSafely();
   } else {
@@ -718,11 +706,12 @@ void Study::LearnCauchy() {
         std::exp(log_scale_));
   }
   if (learned_.solved) learned_.scale = std::exp(log_scale_);
+  if (!FLAGS_safe) value_ = examples::FromLogs({kCauchyScale}, {log_scale_}, learned_.summary)[0];
   Report(learned_);
 }
 
 bool Study::LearnBarron() {
-  std::printf("\nLearning Barron's loss from there.\n");
+  Say("\nLearning Barron's loss from there.\n");
   bilevel::Problem& problem = barron_level_.problem;
   barron_loss_ = problem.Own(std::make_unique<bilevel::BarronLoss>(&barron_[0], &barron_[1]));
   const std::vector<bilevel::LearnableLoss*> losses(memory_.scene.cameras.size(), barron_loss_);
@@ -738,14 +727,14 @@ bool Study::LearnBarron() {
 }
 
 bool Study::LearnCameraNoise() {
-  std::printf("\nLearning the noise of cameras and the scale together from there.\n");
+  Say("\nLearning the noise of cameras and the scale together from there.\n");
   if (!noise_.Build(&memory_, cauchy_level_.Variance(learned_.validation))) return false;
   const size_t num_held_out = noise_.level.sets[0].size();
   if (2 * noise_.log_sigma.size() > num_held_out) {
-    std::printf("Little to learn %zu noise levels from: %zu %s; try --share or --holdout.\n",
-                noise_.log_sigma.size(),
-                num_held_out,
-                ByTrack() ? "tracks" : "observations");
+    Say("Little to learn %zu noise levels from: %zu %s; try --share or --holdout.\n",
+        noise_.log_sigma.size(),
+        num_held_out,
+        ByTrack() ? "tracks" : "observations");
   }
   noise_.Learn(learned_log_scale_, memory_);
   Report(noise_.learned);
@@ -769,8 +758,8 @@ void Study::SearchGrid() {
 void Study::PrintScores() {
   best_.name = "best of the grid";
   if (!FLAGS_per_camera) learned_barron_.name = "learned Barron";
-  std::printf("\nMean score of an observation, Huber(1 px)%s [px^2]\n\n",
-              ByTrack() ? ", held out: of a track's RMS error" : "");
+  Say("\nMean score of an observation, Huber(1 px)%s [px^2]\n\n",
+      ByTrack() ? ", held out: of a track's RMS error" : "");
   examples::Table table({"",
                          "scale [px]",
                          "train",
@@ -786,14 +775,12 @@ void Study::PrintScores() {
                           &learned_barron_,
                           &noise_.simplex,
                           &noise_.learned}) {
-    if (!r->name.empty() && (r != &best_ || FLAGS_grid)) table.Add(Row(*r, no_loss_));
+    if (!r->name.empty() && (r != &best_ || FLAGS_baselines)) table.Add(Row(*r, no_loss_));
   }
-  std::printf("%s", table.ToString().c_str());
-  std::printf(
-      "\nIn 95 %%: whether a bootstrap interval of the test score tells it apart from no loss.\n");
+  Say("%s", table.ToString().c_str());
+  Say("\nIn 95 %%: whether a bootstrap interval of the test score tells it apart from no loss.\n");
   if (!ByTrack()) {
-    std::printf(
-        "Behind camera: of the %zu held-out observations, those whose point has moved behind the "
+    Say("Behind camera: of the %zu held-out observations, those whose point has moved behind the "
         "camera.\n",
         cauchy_level_.sets[0].size() + cauchy_level_.sets[1].size());
   }
@@ -805,24 +792,23 @@ void Study::PrintVerdict() {
       by_hand_.solved && by_hand_.validation < no_loss_.validation ? by_hand_ : no_loss_;
   const Result& learned = noise_.learned.solved ? noise_.learned : learned_;
   verdict_ = Judge(learned, yours);
-  examples::Print(verdict_);
-  std::printf(
-      "(Test errors [px] of \"%s\" beside \"%s\".)\n", learned.name.c_str(), yours.name.c_str());
+  examples::SayVerdict(verdict_);
+  Say("(Test errors [px] of \"%s\" beside \"%s\".)\n", learned.name.c_str(), yours.name.c_str());
 }
 
 void Study::PrintCameraNoise() {
-  std::printf("\n");
+  Say("\n");
   if (noise_.simplex_evaluations > 0) {
-    std::printf("Objective on the validation part: learned %.6g, simplex %.6g in %d solves.\n",
-                noise_.objective,
-                noise_.simplex_objective,
-                noise_.simplex_evaluations);
+    Say("Objective on the validation part: learned %.6g, simplex %.6g in %d solves.\n",
+        noise_.objective,
+        noise_.simplex_objective,
+        noise_.simplex_evaluations);
   }
   noise_.Print(memory_);
 }
 
 void Study::PrintGrid() const {
-  std::printf("\nThe grid\n\n");
+  Say("\nThe grid\n\n");
   examples::Table table({"scale [px]", "validation", "test", "factorisations", "seconds", ""});
   for (const Result& r : grid_) {
     table.Add({Format("%.3g", r.scale),
@@ -832,11 +818,11 @@ void Study::PrintGrid() const {
                Format("%.1f", r.seconds),
                r.solved ? "" : "rejected"});
   }
-  std::printf("%s", table.ToString().c_str());
+  Say("%s", table.ToString().c_str());
 }
 
 void Study::PrintCost() const {
-  std::printf("\nCost\n\n");
+  Say("\nCost\n\n");
   examples::Table table({"", "lower solves", "factorisations", "seconds"});
   const auto add = [&](const std::string& name, long solves, long factorizations, double seconds) {
     table.Add({name,
@@ -849,25 +835,25 @@ void Study::PrintCost() const {
   for (const Result* r : {&learned_barron_, &noise_.learned, &noise_.simplex}) {
     if (r->solved) add(r->name, r->lower_solves, r->factorizations, r->seconds);
   }
-  if (FLAGS_grid) {
+  if (FLAGS_baselines) {
     add("grid search", grid_solves_, grid_factorizations_, grid_seconds_);
     add("graduation of the grid",
         graduation_->num_solves() - graduation_solves_,
         -1,
         graduation_->seconds() - seconds_before_grid_);
   }
-  std::printf("%s", table.ToString().c_str());
+  Say("%s", table.ToString().c_str());
 }
 
 void Study::Paste() const {
-  std::printf("\nTo paste into a Ceres program:\n\n  %s\n", cauchy_line_.c_str());
-  if (learned_barron_.solved) std::printf("  %s\n", barron_loss_->Describe().c_str());
-  if (noise_.learned.solved) std::printf("%s\n", noise_.Describe().c_str());
+  Say("\nTo paste into a Ceres program:\n\n  %s\n", cauchy_line_.c_str());
+  if (learned_barron_.solved) Say("  %s\n", barron_loss_->Describe().c_str());
+  if (noise_.learned.solved) Say("%s\n", noise_.Describe().c_str());
 }
 
 bool Study::Write() {
   bool ok = WriteSummary();
-  if (!FLAGS_write.empty() && learned_.solved) {
+  if (learned_.solved && examples::IsOutputDue(verdict_)) {
     const std::vector<bilevel::LearnableLoss*> equal(memory_.scene.cameras.size(), cauchy_);
     memory_.Set(noise_.learned.solved ? noise_.learned.y : learned_.y);
     log_scale_ = learned_log_scale_;
@@ -882,10 +868,21 @@ bool Study::Write() {
   return ok;
 }
 
+std::vector<examples::Learned> Study::Values() const {
+  if (!noise_.learned.solved) return {value_};
+  const size_t groups = noise_.log_sigma.size();
+  std::vector<examples::Learned> values = {
+      examples::FromLog(kCauchyScale, noise_.log_scale, noise_.errors[groups])};
+  for (size_t g = 0; g < groups; ++g) {
+    values.push_back(
+        examples::FromLog("noise of " + noise_.Name(g), noise_.log_sigma[g], noise_.errors[g]));
+  }
+  return values;
+}
+
 bool Study::WriteSummary() const {
-  examples::Json json;
-  json.Add("start", FLAGS_start)
-      .Add("observations", static_cast<double>(memory_.scene.observations.size()))
+  examples::Json json = examples::BeginJson("bundle-adjustment", verdict_, Values());
+  json.Add("observations", static_cast<double>(memory_.scene.observations.size()))
       .Add("graduation_solves", graduation_solves_)
       .Add("graduation_seconds", graduation_seconds_)
       .Add("no_loss", ToJson(no_loss_))
@@ -896,12 +893,11 @@ bool Study::WriteSummary() const {
       .Add("barron_alpha", barron_[0])
       .Add("barron_scale", std::exp(barron_[1]))
       .Add("per_camera", NoiseJson())
-      .Add("verdict", examples::ToJson(verdict_))
       .Add("free_directions", learned_.summary.num_free_directions)
       .Add("loss", cauchy_line_)
       .Add("grid", GridJson())
       .AddRaw("summary", learned_.summary.Json());
-  return examples::WriteFile(FLAGS_summary_json, json.ToString());
+  return examples::WriteFile(FLAGS_json, json.ToString());
 }
 
 examples::Json Study::GridJson() const {
@@ -1029,27 +1025,23 @@ examples::Panel Study::DrawNoise() const {
   return panel;
 }
 
+int Run(const std::vector<std::string>& words) { return Study().Run(words[0]); }
+
 }  // namespace
 
-int main(int argc, char** argv) {
-  std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);  // To be watched, into a file too.
-  examples::ParseFlags(
-      "Learns the robust loss of bundle adjustment: the scale of a Cauchy loss, then the shape "
-      "and\n"
-      "scale of Barron's family, so that held-out reprojection errors are smallest; or, with\n"
-      "--per_camera, the noise of each camera and the scale together. Beside it a\n"
-      "search over 13 scales that are solved the same way. A few minutes; --nogrid: one; --quick: "
-      "seconds.\n\n"
-      "Usage: tune_bundle_adjustment [flags] [scene]\n\n"
-      "  tune_bundle_adjustment --plot=tuned.png --summary_json=tuned.json\n"
-      "  tune_bundle_adjustment --per_camera --nogrid --write=adjusted.txt\n"
-      "  tune_bundle_adjustment --per_camera --share=20 --holdout=track problem_01.bin",
-      &argc,
-      &argv,
-      &FLAGS_bal);
-  if (FLAGS_num_threads < 1) {
-    std::fprintf(stderr, "--num_threads must be positive.\n");
-    return 1;
-  }
-  return Study().Run();
-}
+const examples::Command examples::kBundleAdjustment = {
+    "bundle-adjustment",
+    "the robust loss of a bundle adjustment (BAL, Bundler, libmv), and its cameras' noise",
+    {"SCENE"},
+    "Learns the scale of a Cauchy loss, then the shape and scale of Barron's, so that\n"
+    "reprojection errors of observations that are held out are smallest; with\n"
+    "--per_camera the noise of each camera and the scale together. Minutes for 10^5\n"
+    "observations.\n\n"
+    "  bilevel-tune bundle-adjustment problem-16-22106-pre.txt.bz2 --output=tuned.txt\n"
+    "  bilevel-tune bundle-adjustment problem_01.bin --per_camera --share=20\n",
+    {"per_camera",
+     "share=N",
+     "output=the scene, adjusted with all observations under the learned loss, as BAL"},
+    {"holdout=KIND", "camera_prior=SIGMA", "safe", "baselines", "start_scale=PIXELS", "seed=N"},
+    "",
+    Run};

@@ -30,28 +30,19 @@
 #include "bilevel/upper_level/cross_validation.h"
 #include "ceres/ceres.h"
 #include "examples/support/baselines.h"
-#include "examples/support/flags.h"
 #include "examples/support/plot.h"
 #include "examples/support/position_error.h"
 #include "examples/support/slam/range_slam.h"
 #include "examples/support/solve.h"
 #include "examples/support/table.h"
 #include "examples/support/verdict.h"
+#include "examples/tune/command.h"
+#include "examples/tune/report.h"
 
-DEFINE_string(data,
-              "",
-              "where PREFIX_DR.txt, _TD, _GT and _TL are; empty: range_slam/ in BILEVEL_DATA_DIR");
-DEFINE_string(train, "Plaza2", "PREFIX of the recording to learn on, and to test on");
-DEFINE_string(other, "Plaza1", "PREFIX of another recording to test on");
-DEFINE_bool(whole, false, "learn on all of one recording and test on all of the other");
-DEFINE_bool(more, true, "without the survey, with more constants and elsewhere as well");
-DEFINE_bool(safe,
-            true,
-            "learn by the rule that does not lose (LearnSafely, from the residuals at the survey); "
-            "--nosafe: by the score alone");
-DEFINE_bool(simulate, false, "simulate the recordings");
-DEFINE_bool(search, true, "search a grid and by Nelder and Mead's simplex as well");
-DEFINE_bool(progress, false, "print the iterations");
+DEFINE_bool(halves,
+            false,
+            "with --test still learn on the first half alone, and test on the second");
+DEFINE_bool(more, false, "learn without the survey, with more constants and elsewhere as well");
 
 namespace {
 
@@ -60,6 +51,7 @@ using examples::Format;
 using examples::Now;
 using examples::PositionError;
 using examples::RangeSlam;
+using examples::Say;
 using Pose = std::array<double, 3>;  // x, y, heading.
 
 // Errors in units of a noise that grows with the root of time, from one pose to the next.
@@ -189,20 +181,19 @@ class Estimator {
       options.centre = measured.x;
       options.prior_sigma = 0.35;
     }
-    const bilevel::SafeLearning result = bilevel::LearnSafely(options, &problem_);
+    safe_ = bilevel::LearnSafely(options, &problem_);
     *message = "Residuals at the survey: " + measured.message +
-               "\nThe rule that does not lose: " + result.message + "\n";
-    summary_ = result.summary;
-    summary_.lower_solver = result.counts;
+               "\nThe rule that does not lose: " + safe_.message + "\n";
+    summary_ = safe_.summary;
+    summary_.lower_solver = safe_.counts;
     seconds_ = Now() - begin;
-    return result.ok;
+    return safe_.ok;
   }
 
   // Learns from where x and y are; 0 iterations: solves the lower level.
   bool Solve(int max_num_iterations) {
     bilevel::Solver::Options options = Options();
     options.max_num_iterations = max_num_iterations;
-    options.minimizer_progress_to_stdout = FLAGS_progress && max_num_iterations > 0;
     const double begin = Now();
     examples::Solve(options, &problem_, &summary_);
     seconds_ = Now() - begin;
@@ -217,6 +208,7 @@ class Estimator {
     options.max_num_lower_newton_iterations = 100;
     options.function_tolerance = 1e-3;  // A two-thousandth of the RMS position error.
     options.num_threads = FLAGS_num_threads;
+    options.callbacks = {examples::ShowIterations()};
     return options;
   }
 
@@ -226,6 +218,16 @@ class Estimator {
       errors.push_back(std::hypot(poses_[i][0] - truth_[i].x, poses_[i][1] - truth_[i].y));
     }
     return errors;
+  }
+
+  // Of a tenth of a second [m, m, rad], of a range [m], and the loss's scale [sigmas].
+  std::vector<examples::Learned> Values() const {
+    std::vector<std::string> names = {"translation", "turn", "range", "loss scale"};
+    if (model_.calibrated) names.insert(names.begin() + 1, "sideways translation");
+    std::vector<double> x;
+    for (const double* coordinate : coordinates_) x.push_back(*coordinate);
+    return FLAGS_safe ? examples::FromLogs(names, x, safe_)
+                      : examples::FromLogs(names, x, summary_);
   }
 
   // Lines of C++.
@@ -412,6 +414,7 @@ class Estimator {
   bilevel::NoiseScaleLoss* range_loss_ = nullptr;
   std::vector<ceres::ResidualBlockId> ranges_;
   std::vector<double*> coordinates_;
+  bilevel::SafeLearning safe_;
   bilevel::Solver::Summary summary_;
   double seconds_ = 0.0;
 };
@@ -465,6 +468,7 @@ struct Outcome {
   long cold = 0, warm = 0, factorizations = 0;
   double seconds = 0.0;
   std::string note = {};  // How it came about.
+  std::vector<examples::Learned> values = {};
 };
 
 examples::Json ToJson(const Outcome& o) {
@@ -516,12 +520,13 @@ std::vector<Outcome> Compare(const RangeSlam& train,
     if (learned && !FLAGS_safe) learner.Normalise();
     Outcome o{"learned", learner.settings(), learner.summary().final_objective, {}, {}};
     o.note = note;
+    o.values = learner.Values();
     SetCounts(learner.summary().lower_solver, learner.seconds(), &o);
     *summary = learner.summary();
     *lines = learner.Describe();
     finish(o);
   }
-  if (!FLAGS_search || FLAGS_safe) return outcomes;
+  if (!FLAGS_baselines || FLAGS_safe) return outcomes;
   // Of the levels only ratios matter: the searches hold the range's, so as not to waste a
   // dimension, and take the others by factors of ten.
   for (const bool grid : {true, false}) {
@@ -569,14 +574,17 @@ void Print(const std::vector<Outcome>& outcomes, Model model) {
                std::to_string(o.factorizations),
                Format("%.2f", o.seconds)});
   }
-  std::printf("%s", table.ToString().c_str());
+  Say("%s", table.ToString().c_str());
   const Outcome &by_hand = outcomes[0], &learned = outcomes[1];
-  std::printf("\nLearning took as long as %.1f cold solves.", learned.seconds / by_hand.seconds);
+  Say("\nLearning took as long as %.1f cold solves.", learned.seconds / by_hand.seconds);
+  if (!FLAGS_baselines) {
+    Say("\n");
+    return;
+  }
   // The range's level stays put in a grid: only ratios matter.
   const double full = std::pow(5.0, model.calibrated ? 4.0 : 3.0);
   const double solves = static_cast<double>(learned.cold + learned.warm);
-  std::printf(
-      "\nA grid of 5 points an axis has %.0f: %.0f times as many lower solves as learning took.\n",
+  Say("\nA grid of 5 points an axis has %.0f: %.0f times as many lower solves as learning took.\n",
       full,
       full / solves);
 }
@@ -624,8 +632,7 @@ examples::Json LearnMore(const RangeSlam& train, const std::vector<Recording>& t
     json.Add(row.key,
              examples::Json().Add("test_rms", mine[0].empty() ? std::nan("") : Rms(mine[0])));
   }
-  std::printf(
-      "\nMore constants of the sensors: RMS position errors [m] where nothing was learned from, "
+  Say("\nMore constants of the sensors: RMS position errors [m] where nothing was learned from, "
       "and what they\nare less by than without the constant (calibrated: than plain).\n%s",
       table.ToString().c_str());
   return json;
@@ -672,46 +679,50 @@ bool Draw(const RangeSlam& test, const std::vector<Outcome>& plain, const Outcom
   return examples::Plot(FLAGS_plot, "Range-only localisation with learned noise", panels);
 }
 
-bool ReadOrSimulate(std::vector<Recording>* recordings) {
-  const char* folder = std::getenv("BILEVEL_DATA_DIR");
-  std::string prefix = FLAGS_data;
-  if (prefix.empty() && folder) prefix = std::string(folder) + "/range_slam/";
-  std::string error = "no data: BILEVEL_DATA_DIR is not set";
-  if (!FLAGS_simulate && !prefix.empty()) {
-    for (const std::string& name : {FLAGS_train, FLAGS_other}) {
-      Recording r{name, {}};
-      if (!ReadRangeSlam(prefix + name, &r.data, &error)) {
-        if (!FLAGS_data.empty()) {
-          std::fprintf(stderr, "%s.\n", error.c_str());
-          return false;
-        }
-        recordings->clear();
-        break;
-      }
-      std::printf("%s", r.data.notes.c_str());
-      recordings->push_back(std::move(r));
-    }
-    if (!recordings->empty()) return true;
+// Of any of a recording's four files.
+std::string Prefix(std::string path) {
+  for (const char* end : {".gz", ".bz2", ".xz", ".txt", "_DR", "_TD", "_GT", "_TL"}) {
+    const std::string tail = end;
+    const bool has_it = path.size() > tail.size() &&
+                        path.compare(path.size() - tail.size(), tail.size(), tail) == 0;
+    if (has_it) path.resize(path.size() - tail.size());
   }
-  if (!FLAGS_simulate) std::printf("%s; simulated recordings instead.\n", error.c_str());
+  return path;
+}
+
+bool Read(const std::string& path, std::vector<Recording>* recordings) {
+  const std::string prefix = Prefix(path);
+  Recording r{prefix.substr(prefix.rfind('/') + 1), {}};
+  std::string error;
+  if (!ReadRangeSlam(prefix, &r.data, &error)) return examples::Fail(error);
+  Say("%s", r.data.notes.c_str());
+  recordings->push_back(std::move(r));
+  return true;
+}
+
+void Simulate(std::vector<Recording>* recordings) {
   examples::RangeSlamNoise noise;
   noise.outlier_share = 0.05;
   recordings->push_back({"simulation 1", examples::SimulateRangeSlam(400.0, noise, 1)});
   recordings->push_back({"simulation 2", examples::SimulateRangeSlam(400.0, noise, 2)});
-  return true;
 }
 
 // The steps of the study, in the order in which they run and print.
 class Study {
  public:
-  int Run();
+  int Run(const std::vector<std::string>& words);
 
  private:
-  bool Read();
+  bool Read(const std::vector<std::string>& words);
   void CompareBySurvey(Model model);
   void LearnBlind();
   void TestElsewhere(Model model) const;
   bool Write();
+  // The estimator that the verdict is about: calibrated, unless plain alone is to be used.
+  int best() const {
+    const auto use = bilevel::Verdict::kUseLearned;
+    return verdicts_[0].kind == use && verdicts_[1].kind != use ? 0 : 1;
+  }
 
   std::vector<Recording> recordings_, unseen_;  // Nothing is learned from the unseen ones.
   RangeSlam train_, test_;                      // Halves of the first recording.
@@ -724,64 +735,72 @@ class Study {
   bool ok_ = true;  // Nothing has failed so far.
 };
 
-int Study::Run() {
+int Study::Run(const std::vector<std::string>& words) {
   const double begin = Now();
-  if (!Read()) return 1;
+  if (!Read(words)) return 1;
   CompareBySurvey(kPlain);
   CompareBySurvey(kCalibrated);
+  examples::SayVerdict(verdicts_[best()]);
+  Say("(Position errors [m] of the %s estimator, beside its noise as set by hand.)\n",
+      best() == 0 ? "plain" : "calibrated");
+  for (int k : {0, 1}) {
+    if (verdicts_[k].kind != bilevel::Verdict::kUseLearned) continue;
+    Say("\nTo paste (%s):\n\n%s", k == 0 ? "plain" : "calibrated", lines_[k].c_str());
+  }
   if (FLAGS_more) {
     LearnBlind();
     json_.Add("more", LearnMore(train_, unseen_));
   }
-  if (FLAGS_more && !FLAGS_quick) {
-    std::printf("\nLearned on one (rows), tested on another (columns)\n");
+  if (FLAGS_more && unseen_.size() > 1) {
+    Say("\nLearned on one (rows), tested on another (columns)\n");
     TestElsewhere(kPlain);
     TestElsewhere(kCalibrated);
   }
-  for (int k : {0, 1}) {
-    if (verdicts_[k].kind != bilevel::Verdict::kUseLearned) continue;
-    std::printf("\nTo paste (%s):\n\n%s", k == 0 ? "plain" : "calibrated", lines_[k].c_str());
-  }
-  std::printf("\n%.0f s in all.\n", Now() - begin);
-  const bool is_first = verdicts_[0].kind == bilevel::Verdict::kUseLearned;
-  return examples::ExitCode(Write(), verdicts_[is_first ? 0 : 1]);
+  Say("\n%.0f s in all.\n", Now() - begin);
+  return examples::ExitCode(Write(), verdicts_[best()]);
 }
 
-bool Study::Read() {
-  if (!ReadOrSimulate(&recordings_)) return false;
-  const double half = FLAGS_quick ? 0.25 : 0.5;
-  train_ = FLAGS_whole ? recordings_[0].data : Cut(recordings_[0].data, 0.0, half);
-  test_ = FLAGS_whole ? recordings_[1].data : Cut(recordings_[0].data, 0.5, 0.5 + half);
-  if (train_.ranges.size() < 20 || test_.ranges.size() < 20) {
-    std::fprintf(stderr, "There are fewer than 20 ranges to learn on or to test on.\n");
+bool Study::Read(const std::vector<std::string>& words) {
+  if (FLAGS_simulate) {
+    Simulate(&recordings_);
+  } else if (!::Read(words[0], &recordings_) ||
+             (!FLAGS_test.empty() && !::Read(FLAGS_test, &recordings_))) {
     return false;
   }
-  unseen_ = {{recordings_[0].name + ", second half", test_}};
-  if (!FLAGS_quick) unseen_.push_back(recordings_[1]);
-  std::printf("%s: learning on %zu ranges, testing on %zu %s. Position errors are mean (RMS).\n\n",
-              recordings_[0].name.c_str(),
-              train_.ranges.size(),
-              test_.ranges.size(),
-              FLAGS_whole ? ("of " + recordings_[1].name).c_str() : "later ones");
+  const RangeSlam& first = recordings_[0].data;
+  const double half = FLAGS_quick ? 0.25 : 0.5;
+  const bool whole = !FLAGS_test.empty() && !FLAGS_halves;
+  train_ = whole ? first : Cut(first, 0.0, half);
+  test_ = whole ? recordings_[1].data : Cut(first, 0.5, 0.5 + half);
+  if (train_.ranges.size() < 20 || test_.ranges.size() < 20) {
+    return examples::Fail("There are fewer than 20 ranges to learn on or to test on");
+  }
+  unseen_ = {{recordings_[whole].name + (whole ? "" : ", second half"), test_}};
+  if (!whole && !FLAGS_quick && recordings_.size() > 1) unseen_.push_back(recordings_[1]);
+  Say("%s: learning on %zu ranges, testing on %zu %s. Position errors are mean (RMS).\n\n",
+      recordings_[0].name.c_str(),
+      train_.ranges.size(),
+      test_.ranges.size(),
+      whole ? ("of " + recordings_[1].name).c_str() : "later ones");
   return true;
 }
 
 void Study::CompareBySurvey(Model model) {
   const bool plain = !model.calibrated;
-  std::printf(plain ? "Plain: sigma of translation [m], turn [rad], range [m], Cauchy's scale.\n"
-                    : "\nCalibrated: sigma forward, sideways [m], turn [rad], range [m], "
-                      "Cauchy's scale.\n");
+  Say(plain ? "Plain: sigma of translation [m], turn [rad], range [m], Cauchy's scale.\n"
+            : "\nCalibrated: sigma forward, sideways [m], turn [rad], range [m], "
+              "Cauchy's scale.\n");
   bilevel::Solver::Summary& summary = summaries_[plain ? 0 : 1];
   outcomes_.push_back(Compare(train_, test_, model, &lines_[plain ? 0 : 1], &summary));
   const std::vector<Outcome>& outcomes = outcomes_.back();
   verdicts_[plain ? 0 : 1] = bilevel::JudgeLearned(
       {}, outcomes[0].test, outcomes[1].test, FLAGS_safe ? nullptr : &summary);
-  examples::Print(verdicts_[plain ? 0 : 1]);
-  std::printf("%s\n", outcomes[1].note.c_str());
+  Say("%s\n", verdicts_[plain ? 0 : 1].ToString().c_str());
+  Say("%s\n", outcomes[1].note.c_str());
   Print(outcomes, model);
-  std::printf("%s\n", summary.BriefReport().c_str());
+  Say("%s\n", summary.BriefReport().c_str());
   ok_ = ok_ && summary.IsSolutionUsable() && !outcomes[1].test.empty();
-  if (!ok_) std::printf("\nFAILURE: %s.\n", summary.message.c_str());
+  if (!ok_) Say("\nIt failed: %s.\n", summary.message.c_str());
   examples::Json group;
   const char* names[] = {"by_hand", "learned", "grid", "nelder_mead"};
   for (size_t i = 0; i < outcomes.size(); ++i) group.Add(names[i], ToJson(outcomes[i]));
@@ -790,7 +809,7 @@ void Study::CompareBySurvey(Model model) {
 
 // What ranges tell without a survey, by what is held out together.
 void Study::LearnBlind() {
-  std::printf("\nWithout the survey (plain): ranges predicted where they were held out.\n");
+  Say("\nWithout the survey (plain): ranges predicted where they were held out.\n");
   examples::Table table({"held out", "settings", "train [m]", "test [m]", "cold", "warm", "s"});
   std::string error;
   for (const auto& [score, name, key] :
@@ -818,10 +837,9 @@ void Study::LearnBlind() {
     json_.Add(key, ToJson(o));
     if (FLAGS_quick) break;
   }
-  std::printf("%s", table.ToString().c_str());
+  Say("%s", table.ToString().c_str());
   if (FLAGS_quick) return;
-  std::printf(
-      "Ranges close in time share an error: held out at random, their neighbours foretell it, and "
+  Say("Ranges close in time share an error: held out at random, their neighbours foretell it, and "
       "the\nestimate that follows the error scores best. What shares an error is held out "
       "together.\n");
 }
@@ -845,39 +863,43 @@ void Study::TestElsewhere(Model model) const {
     for (const Recording& to : sets) row.push_back(Cell(Test(to.data, model, settings)));
     table.Add(row);
   }
-  std::printf("%s\n", table.ToString().c_str());
+  Say("%s\n", table.ToString().c_str());
 }
 
 bool Study::Write() {
-  json_.Add("rule", outcomes_[0][1].note)
+  examples::Json json =
+      examples::BeginJson("range", verdicts_[best()], outcomes_[best()][1].values);
+  json.Append(json_)
+      .Add("estimator", best() == 0 ? "plain" : "calibrated")
+      .Add("rule_plain", outcomes_[0][1].note)
       .Add("rule_calibrated", outcomes_[1][1].note)
       .Add("lines", lines_[0] + lines_[1])
-      .Add("verdict", examples::ToJson(verdicts_[0]))
+      .Add("verdict_plain", examples::ToJson(verdicts_[0]))
       .Add("verdict_calibrated", examples::ToJson(verdicts_[1]))
       .AddRaw("summary", summaries_[0].Json());
-  bool ok = examples::WriteFile(FLAGS_summary_json, json_.ToString()) && ok_;
+  bool ok = examples::WriteFile(FLAGS_json, json.ToString()) && ok_;
   ok = examples::WriteFile(FLAGS_trace_csv, summaries_[0].Csv()) && ok;
   if (!FLAGS_plot.empty()) ok = Draw(test_, outcomes_[0], outcomes_[1][1]) && ok;
   return ok;
 }
 
+int Run(const std::vector<std::string>& words) { return Study().Run(words); }
+
 }  // namespace
 
-int main(int argc, char** argv) {
-  std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);  // To be watched, into a file too.
-  examples::ParseFlags(
-      "Learns the noise levels of range-only localisation on the first half of a recording and "
-      "tests\nthem on the second, against a survey or, without one, by cross-validation; a grid "
-      "and Nelder and\nMead's simplex beside it. Reads the Plaza recordings of CMU's robot mower "
-      "where they are, and\nsimulates some elsewhere.\n\n"
-      "Usage: tune_range_slam [flags]\n\n"
-      "  tune_range_slam --plot=tuned.png --summary_json=tuned.json\n"
-      "  tune_range_slam --simulate --nosearch",
-      &argc,
-      &argv);
-  if (FLAGS_num_threads < 1) {
-    std::fprintf(stderr, "--num_threads must be positive.\n");
-    return 1;
-  }
-  return Study().Run();
-}
+const examples::Command examples::kRange = {
+    "range",
+    "odometry and range noise of localisation by radio beacons, and the sensors' constants",
+    {"PREFIX"},
+    "Learns the noise of odometry and ranges, and the loss on ranges, on the first\n"
+    "half of a recording with a survey, and tests them on the second; by two\n"
+    "estimators, \"plain\" and \"calibrated\" (a scale of ranges and a drift of the\n"
+    "gyroscope too). A recording is PREFIX_DR.txt (time distance turn a line), _TD\n"
+    "(time sender beacon range), _GT (the survey: time x y heading) and _TL (beacon\n"
+    "x y), as CMU's Plaza recordings are.\n\n"
+    "  bilevel-tune range data/Plaza2\n"
+    "  bilevel-tune range data/Plaza2 --test=data/Plaza1 --json=noise.json\n",
+    {"test=PREFIX"},
+    {"halves", "more", "safe", "baselines", "simulate"},
+    "recordings hold no noise; the report and --json have it",
+    Run};

@@ -31,7 +31,6 @@
 #include "bilevel/methods/hyper_objective/levenberg_marquardt.h"
 #include "ceres/ceres.h"
 #include "examples/support/baselines.h"
-#include "examples/support/flags.h"
 #include "examples/support/plot.h"
 #include "examples/support/slam/alignment.h"
 #include "examples/support/slam/comparison.h"
@@ -44,49 +43,44 @@
 #include "examples/support/solve.h"
 #include "examples/support/table.h"
 #include "examples/support/verdict.h"
+#include "examples/tune/command.h"
+#include "examples/tune/report.h"
 
-DEFINE_string(graph, "", "the graph to learn on, g2o or TORO; empty: simulated");
 DEFINE_string(
     truth,
     "",
-    "its ground truth: KITTI, TUM, \"x y heading\", or the vertices of a g2o file; empty: "
-    "hold out loop closures instead");
-DEFINE_string(along,
-              "",
-              "instead of a graph: a trajectory to simulate odometry and loop closures along, its "
-              "truth; KITTI, TUM or \"x y heading\"");
-DEFINE_string(test_along, "", "another, to test on");
-DEFINE_string(test_graph, "", "the graph to test on (with a truth)");
+    "its ground truth: KITTI, TUM, \"x y heading\", or the vertices of a g2o file; without "
+    "one, loop closures are held out to learn by");
 DEFINE_string(test_truth, "", "its ground truth");
 DEFINE_double(split, 1.0, "share of the vertices to learn on; the others are the graph to test on");
 DEFINE_string(
     loss,
     "",
     "of loop closures: none, cauchy, geman_mcclure, or switchable (a weight to be "
-    "estimated for each, with a prior; the same estimate as geman_mcclure); empty: cauchy "
-    "if there are false ones, else none");
-DEFINE_double(false_loops, 0.0, "false loop closures to inject, as a share of the true ones");
+    "estimated for each, with a prior; the same estimate as geman_mcclure); by default cauchy "
+    "where there are false ones, else none");
+DEFINE_double(false_loops,
+              0.0,
+              "false loop closures to put in, as a share of the true ones, to see what they do");
 DEFINE_bool(per_axis, false, "a sigma for each axis instead of one each for moving and turning");
-DEFINE_double(prior,
+DEFINE_string(along,
+              "",
+              "--simulate: odometry and loop closures along this trajectory, its truth; KITTI, TUM "
+              "or \"x y heading\"");
+DEFINE_string(test_along, "", "--simulate: along another, to test on");
+DEFINE_double(prior_factor,
               10.0,
               "without a truth: the factor on a sigma that costs as much as one average error of a "
               "held-out loop closure at the start; 0: no prior");
-DEFINE_bool(safe,
-            true,
-            "learn by the rule that does not lose (LearnSafely, from the residuals at the truth); "
-            "--nosafe: by the score alone");
-DEFINE_double(start, 1.0, "--nosafe: factor on the sigmas of loop closures to start from");
-DEFINE_bool(baselines, true, "--nosafe: search by a grid and by Nelder and Mead as well");
-DEFINE_string(write_g2o, "", "write the graph, solved and with the learned information");
-DEFINE_int32(seed, 0, "of the simulation, the false loop closures and the split");
-DEFINE_int32(search_points, 100, "points that the grid and the simplex may each try");
-DEFINE_double(search_seconds, 60.0, "seconds that they may each take");
-DEFINE_bool(progress, false, "print the iterations");
+DEFINE_double(start_factor, 1.0, "--nosafe: factor on the sigmas of loop closures to start from");
+DEFINE_int32(search_points, 100, "--baselines: points that the grid and the simplex may each try");
+DEFINE_double(search_seconds, 60.0, "--baselines: seconds that they may each take");
 
 namespace {
 
 using examples::Cost;
 using examples::Factors;
+using examples::Fail;
 using examples::Format;
 using examples::Now;
 using examples::PoseGraph2;
@@ -96,12 +90,8 @@ using examples::Positions;
 using examples::Recording;
 using examples::Result;
 using examples::Rms;
+using examples::Say;
 using Vector = std::vector<double>;  // x but for the alignment.
-
-bool Fail(const std::string& error) {
-  std::fprintf(stderr, "%s.\n", error.c_str());
-  return false;
-}
 
 bilevel::Solver::Options SolverOptions(bool has_truth, int num_threads) {
   bilevel::Solver::Options options;
@@ -111,7 +101,7 @@ bilevel::Solver::Options SolverOptions(bool has_truth, int num_threads) {
   options.lower_solver_options.logging_type = ceres::SILENT;
   options.num_threads = num_threads;
   options.function_tolerance = has_truth ? 1e-4 : 1e-3;  // Held-out errors tell no more.
-  options.minimizer_progress_to_stdout = FLAGS_progress;
+  options.callbacks = {examples::ShowIterations()};
   return options;
 }
 
@@ -140,6 +130,8 @@ class Job {
   Result Evaluate(const std::string& name, const Vector& x);
   void Report();
   bool Paste();
+  bool WriteGraph() const;
+  std::vector<examples::Learned> Values() const;
   bool WriteSummary() const;
   bool Draw();
 
@@ -187,7 +179,7 @@ int Job<Graph>::Run() {
   if (FLAGS_safe && learned_.x == by_hand_) verdict_.kind = safe_.kind;
   Report();
   if (!Paste()) return 1;
-  std::printf("\n%.0f s in all.\n", Now() - begin);
+  Say("\n%.0f s in all.\n", Now() - begin);
   bool ok = WriteSummary();
   ok = examples::WriteFile(FLAGS_trace_csv, summary_.Csv()) && ok;
   if (!FLAGS_plot.empty()) ok = Draw() && ok;
@@ -228,32 +220,30 @@ bool Job<Graph>::Prepare() {
                num_odometry,
                num_loops_));
   }
-  std::printf("%zu poses, %ld odometry edges, %ld loop closures",
-              train.graph.vertices.size(),
-              num_odometry,
-              num_loops_);
+  Say("%zu poses, %ld odometry edges, %ld loop closures",
+      train.graph.vertices.size(),
+      num_odometry,
+      num_loops_);
   if (FLAGS_false_loops > 0.0) {
-    std::printf(" (%ld of them false)",
-                std::count(train.is_false.begin(), train.is_false.end(), 1));
+    Say(" (%ld of them false)", std::count(train.is_false.begin(), train.is_false.end(), 1));
   }
   const long num_held_out = std::count(train.set.begin(), train.set.end(), 1);
   if (!has_truth()) {
-    std::printf(", %ld held out to learn by and %ld to test",
-                num_held_out,
-                std::count(train.set.begin(), train.set.end(), 2));
+    Say(", %ld held out to learn by and %ld to test",
+        num_held_out,
+        std::count(train.set.begin(), train.set.end(), 2));
   }
-  std::printf(".\n");
+  Say(".\n");
   if (share_truth) {
-    std::printf("Of the truth every second tenth of the way is to learn by, the others to test.\n");
+    Say("Of the truth every second tenth of the way is to learn by, the others to test.\n");
   }
   if (!has_truth() && num_held_out < 10 * 2 * noise.size) {
-    std::printf("WARNING: so few held-out loop closures say little about %d unknowns.\n",
-                2 * noise.size);
+    Say("WARNING: so few held-out loop closures say little about %d unknowns.\n", 2 * noise.size);
   }
 
   const bilevel::Solver::Options options = SolverOptions(has_truth(), FLAGS_num_threads);
   by_hand_ = start_ = noise.Get();
-  for (int k = 0; k < noise.size; ++k) start_[noise.size + k] = std::log(FLAGS_start);
+  for (int k = 0; k < noise.size; ++k) start_[noise.size + k] = std::log(FLAGS_start_factor);
   train_ = std::make_unique<examples::PoseGraphEstimator<Graph>>(train, noise, options);
   if (has_test_graph())
     test_ = std::make_unique<examples::PoseGraphEstimator<Graph>>(test_data_, noise, options);
@@ -267,7 +257,7 @@ bool Job<Graph>::Prepare() {
 // By the rule that does not lose, beginning at the estimate with the file's sigmas.
 template <typename Graph>
 bool Job<Graph>::LearnSafely() {
-  if (!SolveToLearn(by_hand_)) return Fail("FAILURE: there is no estimate with the file's sigmas");
+  if (!SolveToLearn(by_hand_)) return Fail("there is no estimate with the file's sigmas");
   const double begin = Now();
   auto& levels = train_->levels;
   bilevel::SafeLearningOptions options;
@@ -285,9 +275,9 @@ bool Job<Graph>::LearnSafely() {
   safe_ = bilevel::LearnSafely(options, &levels.problem);
   learning_.counts += safe_.counts;
   learning_.seconds += Now() - begin;
-  if (has_truth()) std::printf("\nResiduals at the truth: %s\n", measured_.message.c_str());
-  if (!safe_.ok) return Fail("FAILURE: " + safe_.message);
-  std::printf("\nThe rule that does not lose: %s\n", safe_.message.c_str());
+  if (has_truth()) Say("\nResiduals at the truth: %s\n", measured_.message.c_str());
+  if (!safe_.ok) return Fail("" + safe_.message);
+  Say("\nThe rule that does not lose: %s\n", safe_.message.c_str());
   learned_ = {"learned", train_->noise.Get()};
   summary_ = safe_.summary;
   return true;
@@ -312,23 +302,22 @@ bool Job<Graph>::Learn() {
     const Vector better = CoarseScan(start_);
     if (better != start_ && SolveToLearn(better)) LearnFrom(better);
   }
-  std::printf("\nLearning: factors on the sigmas of odometry and loop closures%s, score [%s]\n\n%s",
-              train_->noise.loss == "none" ? "" : ", scale of the loss",
-              unit(),
-              starts_.ToString().c_str());
+  Say("\nLearning: factors on the sigmas of odometry and loop closures%s, score [%s]\n\n%s",
+      train_->noise.loss == "none" ? "" : ", scale of the loss",
+      unit(),
+      starts_.ToString().c_str());
   if (!trouble.empty()) {
-    std::printf(
-        "\n%s, where no gradient helps: tried too was the best of factors 9 on rotations and on "
+    Say("\n%s, where no gradient helps: tried too was the best of factors 9 on rotations and on "
         "loop closures, and taken is the best that a cold solve reproduces.\n",
         trouble.c_str());
   }
-  if (learned_.x.empty()) return Fail("FAILURE: nothing was learned");
-  std::printf("\n%s\n", summary_.BriefReport().c_str());
+  if (learned_.x.empty()) return Fail("nothing was learned");
+  Say("\n%s\n", summary_.BriefReport().c_str());
   for (const std::string& flat : summary_.flat_upper_directions) {
-    std::printf("Flat, and left alone: %s.\n", flat.c_str());
+    Say("Flat, and left alone: %s.\n", flat.c_str());
   }
   for (const std::string& bound : summary_.active_upper_bounds) {
-    std::printf("Ended on its bound: %s.\n", bound.c_str());
+    Say("Ended on its bound: %s.\n", bound.c_str());
   }
   return true;
 }
@@ -351,9 +340,9 @@ bool Job<Graph>::Start() {
     best_score = score;
     start_ = x;
   }
-  std::printf("\nThe graph as it grew, with a wide loss and with narrower ones, score [%s]\n\n%s",
-              unit(),
-              table.ToString().c_str());
+  Say("\nThe graph as it grew, with a wide loss and with narrower ones, score [%s]\n\n%s",
+      unit(),
+      table.ToString().c_str());
   learning_.counts += train_->phi.counts() - before;
   learning_.seconds += Now() - begin;
   return std::isfinite(best_score) && SolveToLearn(start_);
@@ -387,7 +376,7 @@ bool Job<Graph>::LearnFrom(const Vector& start) {
                      std::to_string(counts.cold_solves + counts.warm_solves),
                      note});
       };
-  if (!have_upper_) has_truth() ? levels.AddTruth() : levels.AddPrior(FLAGS_prior);
+  if (!have_upper_) has_truth() ? levels.AddTruth() : levels.AddPrior(FLAGS_prior_factor);
   have_upper_ = true;
   std::fill(std::begin(levels.alignment), std::end(levels.alignment), 0.0);
   bilevel::Solver::Options options = SolverOptions(has_truth(), FLAGS_num_threads);
@@ -537,8 +526,7 @@ void Job<Graph>::Search() {
   const Result* best = &comparison_.results[comparison_.results.size() - 2];
   if (comparison_.results.back().train < best->train) best = &comparison_.results.back();
   if (best->train >= 0.999 * learned_.train) return;
-  std::printf(
-      "\n\"%s\" scores %.4g, in another valley: learning went on from there, at the cost of "
+  Say("\n\"%s\" scores %.4g, in another valley: learning went on from there, at the cost of "
       "both.\n",
       best->name.c_str(),
       best->train);
@@ -552,11 +540,10 @@ void Job<Graph>::LookForJumps() {
   train_->SolveCold(by_hand_);
   jump_ = train_->phi.FindJump(by_hand_, learned_.x, 6);
   from_elsewhere_ = train_->phi(learned_.x);
-  std::printf("\nOn the straight way from the file's sigmas to the learned ones: %s.\n",
-              jump_.empty() ? "no jump of the score" : jump_.c_str());
+  Say("\nOn the straight way from the file's sigmas to the learned ones: %s.\n",
+      jump_.empty() ? "no jump of the score" : jump_.c_str());
   if (from_elsewhere_ <= 1.01 * learned_.train) return;
-  std::printf(
-      "Begun at the solution with the file's sigmas, the estimate with the learned ones scores "
+  Say("Begun at the solution with the file's sigmas, the estimate with the learned ones scores "
       "%.4g: another solution. Begin at the graph as it grew, as here.\n",
       from_elsewhere_);
 }
@@ -583,25 +570,24 @@ Result Job<Graph>::Evaluate(const std::string& name, const Vector& x) {
 
 template <typename Graph>
 void Job<Graph>::Report() {
-  examples::Print(verdict_);
-  std::printf("\nRoot mean square %s [%s]\n\n%s\n%s",
-              has_truth()         ? "position error"
-              : FLAGS_prior > 1.0 ? "error of held-out loop closures, train: with the prior"
-                                  : "error of held-out loop closures",
-              unit(),
-              comparison_.ScoreTable().c_str(),
-              comparison_.Overfitting().c_str());
-  std::printf("\nCost\n\n%s%s", comparison_.CostTable().c_str(), search_note_.c_str());
+  examples::SayVerdict(verdict_);
+  Say("\nRoot mean square %s [%s]\n\n%s\n%s",
+      has_truth()                ? "position error"
+      : FLAGS_prior_factor > 1.0 ? "error of held-out loop closures, train: with the prior"
+                                 : "error of held-out loop closures",
+      unit(),
+      comparison_.ScoreTable().c_str(),
+      comparison_.Overfitting().c_str());
+  Say("\nCost\n\n%s%s", comparison_.CostTable().c_str(), search_note_.c_str());
   if (train_->noise.loss != "none") {
-    std::printf(
-        "\nA cold solve is begun by %d of ever longer parts of the graph; these are in the seconds "
+    Say("\nA cold solve is begun by %d of ever longer parts of the graph; these are in the seconds "
         "alone.\n",
         examples::kStretches);
   }
+  if (!FLAGS_baselines) return;
   const double full = std::pow(5.0, static_cast<double>(learned_.x.size()) - 1.0);
   const bilevel::LowerSolverCounts& counts = learning_.counts;
-  std::printf(
-      "\nA grid of 5 points an axis, one sigma held, has %.0f: %.1f times as many lower solves as "
+  Say("\nA grid of 5 points an axis, one sigma held, has %.0f: %.1f times as many lower solves as "
       "learning took.\n",
       full,
       full / static_cast<double>(counts.cold_solves + counts.warm_solves));
@@ -617,11 +603,13 @@ bool Job<Graph>::Paste() {
     // Whatever the score, absolute sigmas follow from the size of the residuals at the solution.
     const double chi2 = levels.RelativeChi2();
     if (chi2 > 0.0) common_ = std::sqrt(chi2);
-    std::printf(
-        "\nAbsolute level: with these ratios the residuals ask for %.4g times larger sigmas "
-        "(chi2 / degrees of freedom = %.4g). It is in the lines and in the file below.\n",
+    Say("\nAbsolute level: with these ratios the residuals ask for %.4g times larger sigmas "
+        "(chi2 / degrees of freedom = %.4g).%s\n",
         common_,
-        chi2);
+        chi2,
+        verdict_.kind == bilevel::Verdict::kUseLearned
+            ? " It is in the lines and in the file below."
+            : "");
     for (int k = 0; k < noise.size; ++k) {
       noise.odometry[k] += std::log(common_);
       noise.loops[k] += std::log(common_);
@@ -633,33 +621,60 @@ bool Job<Graph>::Paste() {
     paste_ += Format("const double sqrt_switch_prior = %.4g;  // Times (1 - s).\n",
                      std::exp(noise.log_scale));
     const auto count = levels.CountSwitches();
-    std::printf("\nSwitched off: %d of %d false loop closures, %d of %d true ones.\n",
-                count.off[1],
-                count.all[1],
-                count.off[0],
-                count.all[0]);
+    Say("\nSwitched off: %d of %d false loop closures, %d of %d true ones.\n",
+        count.off[1],
+        count.all[1],
+        count.off[0],
+        count.all[0]);
     switched_.Add("false", count.off[1] / std::max(1.0, 1.0 * count.all[1]))
         .Add("true", count.off[0] / std::max(1.0, 1.0 * count.all[0]));
   }
   if (verdict_.kind == bilevel::Verdict::kUseLearned) {
-    std::printf(
-        "\nTo paste into a Ceres program (factors on the sigmas of the file's "
+    Say("\nTo paste into a Ceres program (factors on the sigmas of the file's "
         "information):\n\n%s",
         paste_.c_str());
   }
+  return !examples::IsOutputDue(verdict_) || WriteGraph();
+}
+
+// In the user's format: TORO's where the name ends like that, else g2o.
+template <typename Graph>
+bool Job<Graph>::WriteGraph() const {
+  const auto tuned = examples::WithNoise(train_->recording.graph, train_->noise);
+  const std::string& path = FLAGS_output;
+  const bool is_toro = path.size() > 6 && path.compare(path.size() - 6, 6, ".graph") == 0;
   std::string error;
-  return FLAGS_write_g2o.empty() ||
-         examples::WriteG2o(
-             examples::WithNoise(train_->recording.graph, noise), FLAGS_write_g2o, &error) ||
-         Fail(error);
+  if (!(is_toro ? examples::WriteToro : examples::WriteG2o)(tuned, path, &error)) {
+    return Fail(error);
+  }
+  Say("\n%s has the graph, solved and with the learned information%s.\n",
+      path.c_str(),
+      train_->noise.loss == "none" ? "" : "; these files have no word for the robust loss above");
+  return true;
+}
+
+// Factors on the file's sigmas, and the loss's scale [sigmas].
+template <typename Graph>
+std::vector<examples::Learned> Job<Graph>::Values() const {
+  const int size = train_->noise.size;
+  std::vector<std::string> names;
+  for (const char* edges : {"odometry", "loop"}) {
+    for (int k = 0; k < size; ++k) {
+      names.push_back(std::string(edges) + (size > 2 ? Format(" axis %d", k + 1)
+                                            : k == 0 ? " translation"
+                                                     : " rotation"));
+    }
+  }
+  if (learned_.x.size() > names.size()) names.emplace_back("loss scale");
+  return FLAGS_safe ? examples::FromLogs(names, learned_.x, safe_)
+                    : examples::FromLogs(names, learned_.x, summary_);
 }
 
 template <typename Graph>
 bool Job<Graph>::WriteSummary() const {
-  examples::Json json;
+  examples::Json json = examples::BeginJson("pose-graph", verdict_, Values());
   comparison_.AddTo(&json);
-  json.Add("verdict", examples::ToJson(verdict_))
-      .Add("loops", static_cast<double>(num_loops_))
+  json.Add("loops", static_cast<double>(num_loops_))
       .Add("rule", FLAGS_safe ? safe_.message : "")
       .Add("common_factor", common_)
       .Add("flat_directions", static_cast<double>(summary_.flat_upper_directions.size()))
@@ -669,7 +684,7 @@ bool Job<Graph>::WriteSummary() const {
       .Add("paste", paste_)
       .Add("switched_off", switched_)
       .AddRaw("summary", summary_.Json());
-  return examples::WriteFile(FLAGS_summary_json, json.ToString());
+  return examples::WriteFile(FLAGS_json, json.ToString());
 }
 
 template <typename Graph>
@@ -750,8 +765,8 @@ bool Fill(const examples::AnyPoseGraph& any,
       !examples::ReadTruth(truth, recording->graph, &recording->truth, &notes, &error)) {
     return Fail(error);
   }
-  std::printf("%s%s", recording->graph.notes.c_str(), notes.c_str());
-  if (!truth.empty()) std::printf("%s", examples::CompareWithTruth(*recording).c_str());
+  Say("%s%s", recording->graph.notes.c_str(), notes.c_str());
+  if (!truth.empty()) Say("%s", examples::CompareWithTruth(*recording).c_str());
   return true;
 }
 
@@ -765,16 +780,15 @@ int RunFiles(const examples::AnyPoseGraph& any) {
     test = examples::Cut(train, middle, size);
     train = examples::Cut(train, 0, middle);
   }
-  if (!FLAGS_test_graph.empty()) {
+  if (!FLAGS_test.empty()) {
     examples::AnyPoseGraph test_graph;
     std::string error;
-    if (!examples::ReadPoseGraph(FLAGS_test_graph, &test_graph, &error)) {
+    if (!examples::ReadPoseGraph(FLAGS_test, &test_graph, &error)) {
       return !Fail(error);
     }
     if (!Fill(test_graph, FLAGS_test_truth, &test)) return 1;
     if (train.truth.empty() || test.truth.empty()) {
-      std::fprintf(stderr, "A graph to test on needs a truth, and so does the one to learn on.\n");
-      return 1;
+      return !Fail("A graph to test on needs a truth, and so does the one to learn on");
     }
   }
   return Job<Graph>(std::move(train), std::move(test), {}).Run();
@@ -809,54 +823,70 @@ int RunAlong() {
   return Job<PoseGraph2>(recordings[0], recordings[1], true_x).Run();
 }
 
-int Run() {
+int RunSimulated() {
   if (!FLAGS_along.empty()) return RunAlong();
-  if (FLAGS_graph.empty()) {
-    const examples::TrueSigmas sigmas;
-    Vector true_x;
-    for (const double* s : {sigmas.odometry, sigmas.loops}) {
-      for (const int k : {0, 2}) true_x.push_back(std::log(s[k] / sigmas.guess));
-    }
-    const int size = FLAGS_quick ? 700 : 2000;
-    return Job<PoseGraph2>(examples::SimulateGraph(size, 2 * FLAGS_seed + 1),
-                           examples::SimulateGraph(size, 2 * FLAGS_seed + 2),
-                           true_x)
-        .Run();
+  const examples::TrueSigmas sigmas;
+  Vector true_x;
+  for (const double* s : {sigmas.odometry, sigmas.loops}) {
+    for (const int k : {0, 2}) true_x.push_back(std::log(s[k] / sigmas.guess));
   }
+  const int size = FLAGS_quick ? 700 : 2000;
+  return Job<PoseGraph2>(examples::SimulateGraph(size, 2 * FLAGS_seed + 1),
+                         examples::SimulateGraph(size, 2 * FLAGS_seed + 2),
+                         true_x)
+      .Run();
+}
+
+int Run(const std::vector<std::string>& words) {
+  if (!(FLAGS_start_factor > 0.0) || !(FLAGS_false_loops >= 0.0) || FLAGS_search_points < 1 ||
+      !(FLAGS_search_seconds > 0.0) || !(FLAGS_split > 0.0) || FLAGS_split > 1.0 ||
+      (FLAGS_prior_factor != 0.0 && !(FLAGS_prior_factor > 1.0))) {
+    return !Fail(
+        "--start_factor, --search_points and --search_seconds must be positive, --false_loops not "
+        "negative, --split between 0 and 1, --prior_factor 0 or above 1");
+  }
+  if (!FLAGS_simulate && !(FLAGS_along + FLAGS_test_along).empty()) {
+    return !Fail("--along and --test_along go with --simulate");
+  }
+  if (FLAGS_simulate) return RunSimulated();
   examples::AnyPoseGraph graph;
   std::string error;
-  if (!examples::ReadPoseGraph(FLAGS_graph, &graph, &error)) {
-    std::fprintf(stderr, "%s.\n", error.c_str());
-    return 1;
-  }
+  if (!examples::ReadPoseGraph(words[0], &graph, &error)) return !Fail(error);
   return std::holds_alternative<PoseGraph2>(graph) ? RunFiles<PoseGraph2>(graph)
                                                    : RunFiles<PoseGraph3>(graph);
 }
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);  // To be watched, into a file too.
-  examples::ParseFlags(
-      "Learns the noise of a pose graph's odometry and loop closures so that its positions come\n"
-      "closest to the truth, or so that it foretells loop closures held out; with --false_loops "
-      "or\n"
-      "--loss also the scale of a robust loss. Beside it a grid and Nelder and Mead's simplex.\n\n"
-      "Usage: tune_pose_graph [flags] [graph]\n\n"
-      "  tune_pose_graph --false_loops=0.2 --plot=tuned.png\n"
-      "  tune_pose_graph --graph=kitti_00.g2o --truth=poses/00.txt --test_graph=kitti_02.g2o \\\n"
-      "      --test_truth=poses/02.txt --write_g2o=tuned.g2o\n"
-      "  tune_pose_graph intel.g2o",
-      &argc,
-      &argv,
-      &FLAGS_graph);
-  if (FLAGS_num_threads < 1 || !(FLAGS_start > 0.0) || !(FLAGS_false_loops >= 0.0) ||
-      FLAGS_search_points < 1 || !(FLAGS_search_seconds > 0.0) || !(FLAGS_split > 0.0) ||
-      FLAGS_split > 1.0 || (FLAGS_prior != 0.0 && !(FLAGS_prior > 1.0))) {
-    std::fprintf(stderr,
-                 "--num_threads, --start, --search_points and --search_seconds must be positive, "
-                 "--false_loops not negative, --split between 0 and 1, --prior 0 or above 1.\n");
-    return 1;
-  }
-  return Run();
-}
+const examples::Command examples::kPoseGraph = {
+    "pose-graph",
+    "the noise of a pose graph's odometry and loop closures (g2o, TORO), and a robust loss",
+    {"GRAPH"},
+    "Learns how much larger or smaller the sigmas of a graph's odometry and loop\n"
+    "closures should be than in the file, so that its positions come closest to a\n"
+    "truth, or so that it foretells loop closures held out.\n\n"
+    "  bilevel-tune pose-graph intel.g2o --output=tuned.g2o\n"
+    "  bilevel-tune pose-graph kitti_00.g2o --truth=00.txt \\\n"
+    "      --test=kitti_02.g2o --test_truth=02.txt\n",
+    {"truth=FILE",
+     "test=GRAPH",
+     "test_truth=FILE",
+     "loss=LOSS",
+     "output=the graph, solved and with the learned information, as g2o, or as TORO where FILE "
+     "ends "
+     "in .graph"},
+    {"per_axis",
+     "split=SHARE",
+     "safe",
+     "baselines",
+     "false_loops=SHARE",
+     "prior_factor=FACTOR",
+     "start_factor=FACTOR",
+     "search_points=N",
+     "search_seconds=SECONDS",
+     "seed=N",
+     "simulate",
+     "along=FILE",
+     "test_along=FILE"},
+    "",
+    Run};
