@@ -931,12 +931,14 @@ examples::Json Study::NoiseJson() const {
 }
 
 bool Study::Draw() const {
-  std::vector<examples::Panel> panels = DrawLearning();
+  std::vector<examples::Panel> panels;
+  if (!FLAGS_safe) panels = DrawLearning();
   for (examples::Panel& panel : DrawLosses()) panels.push_back(std::move(panel));
   if (noise_.learned.solved) panels.back() = DrawNoise();
   return examples::Plot(FLAGS_plot, "Learning the robust loss of bundle adjustment", panels);
 }
 
+// Of the score alone.
 std::vector<examples::Panel> Study::DrawLearning() const {
   const double size = NumObservations(cauchy_level_.sets[0]);
   examples::Series at_grid{"grid search", "linespoints", {}, {}};

@@ -134,6 +134,7 @@ class Job {
   std::vector<examples::Learned> Values() const;
   bool WriteSummary() const;
   bool Draw();
+  examples::Panel DrawConvergence();
 
   Recording<Graph> train_data_, test_data_;  // As read.
   Vector true_x_, by_hand_, start_;
@@ -703,9 +704,31 @@ bool Job<Graph>::Draw() {
     }
     panels.push_back(examples::Map(title, paths));
   };
-  map("Training graph", train_.get());
+  if (!FLAGS_safe || !test_) map("Training graph", train_.get());
   if (test_) map("Test graph", test_.get());
 
+  if (!FLAGS_safe) panels.push_back(DrawConvergence());
+
+  if (!learned_.test_errors.empty()) {
+    examples::Panel errors{"Errors of the test part",
+                           has_truth() ? "pose" : "loop closure held out",
+                           has_truth() ? "error [m]" : "error [sigmas in the file]"};
+    for (const Result* r : {&by_hand, &learned}) {
+      examples::Series series{r->name, has_truth() ? "lines" : "points", {}, {}};
+      for (size_t i = 0; i < r->test_errors.size(); ++i) {
+        series.x.push_back(static_cast<double>(i));
+        series.y.push_back(r->test_errors[i]);
+      }
+      errors.series.push_back(series);
+    }
+    panels.push_back(errors);
+  }
+  return examples::Plot(FLAGS_plot, "Learning the noise of a pose graph", panels);
+}
+
+// Of the score alone.
+template <typename Graph>
+examples::Panel Job<Graph>::DrawConvergence() {
   examples::Panel convergence{
       "Convergence", "iteration", has_truth() ? "rms error [m]" : "rms error"};
   examples::Series score{"score (left)", "linespoints", {}, {}};
@@ -731,23 +754,7 @@ bool Job<Graph>::Draw() {
   convergence.series = {score};
   convergence.series.insert(convergence.series.end(), factors.begin(), factors.end());
   convergence.right_label = "log10 of factors";
-  panels.push_back(convergence);
-
-  if (!learned_.test_errors.empty()) {
-    examples::Panel errors{"Errors of the test part",
-                           has_truth() ? "pose" : "loop closure held out",
-                           has_truth() ? "error [m]" : "error [sigmas in the file]"};
-    for (const Result* r : {&by_hand, &learned}) {
-      examples::Series series{r->name, has_truth() ? "lines" : "points", {}, {}};
-      for (size_t i = 0; i < r->test_errors.size(); ++i) {
-        series.x.push_back(static_cast<double>(i));
-        series.y.push_back(r->test_errors[i]);
-      }
-      errors.series.push_back(series);
-    }
-    panels.push_back(errors);
-  }
-  return examples::Plot(FLAGS_plot, "Learning the noise of a pose graph", panels);
+  return convergence;
 }
 
 // ------------------------------------------------------------------------------------------------
