@@ -54,17 +54,24 @@ find_data() {
   fi
 }
 
-# build TARGET: release build in build/, with as many jobs as cores and memory (2 GB a job) allow.
+# As many jobs as cores and memory (2 GB a job) allow.
+num_jobs() {
+  local jobs by_memory
+  jobs=$(nproc)
+  by_memory=$(awk '/MemAvailable/ {print int($2 / 2e6)}' /proc/meminfo)
+  ((by_memory >= jobs)) || jobs=$((by_memory > 1 ? by_memory : 1))
+  echo "$jobs"
+}
+
+# build TARGET: release build in build/.
 build() {
-  local generator=() jobs by_memory
+  local generator=() jobs
   mkdir -p build
   [[ -f build/CMakeCache.txt ]] || generator=(-G Ninja)
   say "Configuring in build/."
   cmake -S . -B build "${generator[@]}" -DCMAKE_BUILD_TYPE=Release >build/configure.log 2>&1 ||
     { tail -30 build/configure.log; fail "Configuring failed; its output is in build/configure.log."; }
-  jobs=$(nproc)
-  by_memory=$(awk '/MemAvailable/ {print int($2 / 2e6)}' /proc/meminfo)
-  ((by_memory >= jobs)) || jobs=$((by_memory > 1 ? by_memory : 1))
+  jobs=$(num_jobs)
   say "Building with $jobs jobs."
   cmake --build build --target "$1" --parallel "$jobs" || fail "The build failed."
 }

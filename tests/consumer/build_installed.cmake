@@ -1,8 +1,11 @@
 # Installs the library of ${build} below ${work} and builds a copy of the consumer against it, which
 # includes every installed header: one that needs a header that is not installed shows here.
 file(REMOVE_RECURSE "${work}")
-execute_process(COMMAND "${CMAKE_COMMAND}" --install "${build}" --prefix "${work}/prefix"
-  OUTPUT_QUIET COMMAND_ERROR_IS_FATAL ANY)
+foreach(component IN ITEMS library dev torch)
+  execute_process(
+    COMMAND "${CMAKE_COMMAND}" --install "${build}" --prefix "${work}/prefix" --component ${component}
+    OUTPUT_QUIET COMMAND_ERROR_IS_FATAL ANY)
+endforeach()
 file(COPY "${CMAKE_CURRENT_LIST_DIR}/CMakeLists.txt" "${CMAKE_CURRENT_LIST_DIR}/main.cc"
   DESTINATION "${work}/source")
 file(GLOB_RECURSE headers RELATIVE "${work}/prefix/include" "${work}/prefix/include/*.h")
