@@ -21,6 +21,7 @@ DEFINE_bool(baselines, false, "search without derivatives as well, to compare wi
 DEFINE_int32(seed, 0, "of what is drawn by chance: splits, simulations");
 
 DECLARE_bool(help);
+DECLARE_string(checkpoint);
 
 namespace {
 
@@ -120,6 +121,36 @@ bool CanBeWritten(const std::string& path) {
   return can;
 }
 
+bool EndsWith(const std::string& text, const std::string& end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+// What is wrong with the command line, a sentence; empty where nothing is.
+std::string Objection(const Command& command, const Strings& words) {
+  const std::string usage = "Usage: " + Usage(command) + " [flags]";
+  if (words.size() > command.words.size()) {
+    return "What is \"" + words[command.words.size()] + "\"? " + usage + ".";
+  }
+  if (FLAGS_simulate && !words.empty()) return "--simulate is in place of " + words[0] + ".";
+  if (!FLAGS_simulate && words.size() < command.words.size()) {
+    return command.words[words.size()] + " is missing. " + usage + "; --help tells more.";
+  }
+  const Strings& more = command.more_flags;
+  const bool is_safe = FLAGS_safe && std::find(more.begin(), more.end(), "safe") != more.end();
+  if (is_safe && !FLAGS_checkpoint.empty()) {
+    return "--checkpoint goes with --nosafe: the rule that does not lose begins afresh.";
+  }
+  if (FLAGS_num_threads < 1) return "--num_threads must be positive.";
+  for (const char* end : {".gz", ".bz2", ".xz"}) {
+    if (EndsWith(FLAGS_output, end))
+      return "--output is not packed: leave out " + std::string(end) + ".";
+  }
+  for (const std::string& path : {FLAGS_output, FLAGS_json, FLAGS_plot, FLAGS_trace_csv}) {
+    if (!path.empty() && !CanBeWritten(path)) return path + " cannot be written.";
+  }
+  return "";
+}
+
 int Run(const Command& command, const Strings& arguments) {
   Strings known = {"help"}, words;
   for (const Strings* flags :
@@ -129,24 +160,13 @@ int Run(const Command& command, const Strings& arguments) {
   std::string error;
   if (!examples::SetFlags(arguments, known, &words, &error)) {
     if (*command.no_output && error.rfind("There is no flag --output", 0) == 0) {
-      return Fail(std::string("There is no --output: ") + command.no_output + ".");
+      error = std::string("There is no --output: ") + command.no_output + ".";
     }
     return Fail(error);
   }
   if (FLAGS_help) return PrintHelp(command);
-  if (words.size() > command.words.size()) {
-    return Fail("What is \"" + words[command.words.size()] + "\"? Usage: " + Usage(command) +
-                " [flags].");
-  }
-  if (FLAGS_simulate ? !words.empty() : words.size() < command.words.size()) {
-    return Fail((FLAGS_simulate ? "--simulate is in place of " + words[0]
-                                : command.words[words.size()] + " is missing") +
-                ". Usage: " + Usage(command) + " [flags]; --help tells more.");
-  }
-  if (FLAGS_num_threads < 1) return Fail("--num_threads must be positive.");
-  for (const std::string& path : {FLAGS_output, FLAGS_json, FLAGS_plot, FLAGS_trace_csv}) {
-    if (!path.empty() && !CanBeWritten(path)) return Fail(path + " cannot be written.");
-  }
+  error = Objection(command, words);
+  if (!error.empty()) return Fail(error);
   const int code = command.run(words);
   examples::EndReport();
   return code;

@@ -206,10 +206,6 @@ bool Job<Graph>::Prepare() {
   for (size_t i = 0; share_truth && i < train.truth.size(); ++i) {
     train.pose_set[i] = 10 * i / train.truth.size() % 2 == 0 ? 0 : 2;
   }
-  std::string error;
-  if (!has_truth() && !examples::HoldOutLoops(FLAGS_seed, &train, &error)) {
-    return Fail("Loop closures cannot be held out: " + error);
-  }
   const auto& edges = train.graph.edges;
   const long num_odometry =
       std::count_if(edges.begin(), edges.end(), [](const auto& e) { return e.IsOdometry(); });
@@ -220,6 +216,10 @@ bool Job<Graph>::Prepare() {
                "must be some of each",
                num_odometry,
                num_loops_));
+  }
+  std::string error;
+  if (!has_truth() && !examples::HoldOutLoops(FLAGS_seed, &train, &error)) {
+    return Fail("Loop closures cannot be held out: " + error);
   }
   Say("%zu poses, %ld odometry edges, %ld loop closures",
       train.graph.vertices.size(),
