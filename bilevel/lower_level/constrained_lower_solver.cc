@@ -27,6 +27,7 @@ constexpr int kMostKktSteps = 10;
 // Steps by an older K go on while they shrink by this, to this share of the tolerance.
 constexpr double kMostOfChord = 0.1, kChordTolerance = 1e-2;
 constexpr double kMostRhoOfKkt = 1e8;
+constexpr double kFarthest = 1e3;
 // The last step is to be at most so many tolerances long, relative to y.
 constexpr double kStepTolerances = 100.0, kStalledTolerances = 1e3;
 
@@ -224,7 +225,7 @@ bool ConstrainedLowerSolver::FindScales(PerScenario* part, const double* x) {
   Constraints* const c = constraints_[part->index].get();
   c->rows.mode.assign(c->num_rows(), Constraints::Rows::kOut);
   if (!Evaluate(part, x)) return false;
-  c->curvature = part->yy.diagonal().cwiseAbs();
+  c->curvature = part->yy.diagonal().cwiseAbs().cwiseMax(c->LeastCurvature(part->gradient));
   const double largest = c->curvature.maxCoeff() > 0.0 ? c->curvature.maxCoeff() : 1.0;
   for (double& curvature : c->curvature) {
     if (curvature == 0.0) curvature = largest;
@@ -234,6 +235,23 @@ bool ConstrainedLowerSolver::FindScales(PerScenario* part, const double* x) {
   c->MeasureY(part->y.value());
   c->ScaleRows();
   return true;
+}
+
+// By coordinate, that by which g's slope would lead kFarthest times as far as its constraints are
+// away. Curvature that is less does not tell how long y is: they do.
+Vector ConstrainedLowerSolver::Constraints::LeastCurvature(const Vector& slope) const {
+  Vector distance = Vector::Zero(slope.size());
+  for (int i = 0; i < num_rows(); ++i) {
+    for (RowSparseMatrix::InnerIterator it(b_y, i); it; ++it) {
+      const double own = std::abs(value[i] / it.value());
+      if (std::isfinite(own)) distance[it.col()] = std::max(distance[it.col()], own);
+    }
+  }
+  Vector least = slope.cwiseAbs().cwiseQuotient(kFarthest * distance);
+  for (double& own : least) {
+    if (!std::isfinite(own)) own = 0.0;
+  }
+  return least;
 }
 
 // A row that is flat at one point may be steep at the next: the steepest counts, and the slope that
@@ -329,6 +347,7 @@ bool ConstrainedLowerSolver::Approach(PerScenario* part, const double* x, bool c
   c->has_kkt = false;
   double growth = 1.0, previous = kInfinity, fall = 0.0, violated_by = 0.0;
   int num_failures = 0, worst = 0;
+  bool is_near = false;
   Point best = part->y;
   for (int round = 0; round < kMostRounds && growth <= kMostRho; ++round) {
     c->SetRho(growth);
@@ -336,7 +355,11 @@ bool ConstrainedLowerSolver::Approach(PerScenario* part, const double* x, bool c
     c->rows.mode.assign(c->num_rows(), Constraints::Rows::kOpen);
     part->kept = false;
     part->start = part->y = best;
-    if (!NewtonLowerSolver::SolvePart(part, x, cold)) {
+    if (!is_near && !NewtonLowerSolver::SolvePart(part, x, cold)) {
+      is_near = true;
+      part->y = best;
+    }
+    if (is_near && !MinimizeNear(part, x)) {
       // Without enough of a penalty there may be no minimum.
       if (++num_failures == kMostFailures || program_->IsLate()) return false;
       growth *= kGrowth;
@@ -358,11 +381,11 @@ bool ConstrainedLowerSolver::Approach(PerScenario* part, const double* x, bool c
       c->mu = mu;
     }
     fall = violation / previous;
-    if (fall > kShare) growth *= kGrowth;
+    if (!(fall <= kShare)) growth *= kGrowth;  // Of a row that has become flat it is no number.
     previous = violation;
   }
   const std::string& name = c->scenario.row_names[worst];
-  part->message = fall > kUnmoved
+  part->message = !(fall <= kUnmoved)
                       ? "its constraints cannot all be met: " + name + " is violated by " +
                             Number(violated_by) + " where the violations are least nearby"
                       : "the multiplier of " + name + " grows without bound, to " +

@@ -68,6 +68,7 @@ class ConstrainedLowerSolver : private AugmentedProgram, public NewtonLowerSolve
   bool DifferentiatePart(PerScenario* part, const Point& x, const Point& y) override;
   void Predict(PerScenario* part, const double* x);
   bool Approach(PerScenario* part, const double* x, bool cold);
+  bool MinimizeNear(PerScenario* part, const double* x);
   bool Follow(PerScenario* part, const double* x, bool may_keep_kkt);
   bool FollowByChords(PerScenario* part, const double* x);
   bool PrepareKkt(PerScenario* part, const double* x);

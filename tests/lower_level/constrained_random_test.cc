@@ -1,8 +1,10 @@
 // Random quadratic lower levels with random rows, some of them twice, as x walks: y*, its
 // derivative and what is feasible against enumeration of the active sets.
 #include <cmath>
+#include <memory>
 #include <random>
 #include <string>
+#include <vector>
 
 #include "bilevel/analysis/hypergradient_checker.h"
 #include "bilevel/program/level_evaluator.h"
@@ -136,6 +138,78 @@ TEST_P(ConstrainedRandom, QuadraticsAreWhatEnumerationFinds) {
   // others.
   EXPECT_LT(num_systems, 2.5 * (num_solved + num_infeasible));
   EXPECT_LT(num_fallbacks, num_infeasible + 0.02 * num_solved);
+}
+
+struct Slope {
+  template <typename T>
+  bool operator()(const T* y, T* g) const {
+    g[0] = s[0] * y[0] + s[1] * y[1] + s[2] * y[2];
+    return true;
+  }
+  Eigen::Vector3d s;
+};
+
+// min s'y subject to |y_k| <= 1.5 and four rows A y <= t, all moved by x / 10: the best vertex and
+// how it moves with x.
+struct LinearProgram {
+  explicit LinearProgram(Random* random) : slope(random->Normal(3, 1)) {
+    rows << Matrix::Identity(3, 3), -Matrix::Identity(3, 3), random->Normal(4, 3);
+    right.head<6>().setConstant(1.5);
+    right.tail<4>() = random->Normal(4, 1).cwiseAbs();
+  }
+  bool FindBest(Eigen::Vector3d* best, Eigen::Vector3d* motion) const {
+    double least = HUGE_VAL;
+    for (int i = 0; i < 10; ++i) {
+      for (int j = 0; j < i; ++j) {
+        for (int k = 0; k < j; ++k) {
+          const std::vector<int> in = {i, j, k};
+          const Eigen::Matrix3d a = rows(in, Eigen::all);
+          if (std::abs(a.determinant()) < 1e-9) continue;
+          const Eigen::Vector3d vertex = a.inverse() * right(in);
+          if (((rows * vertex - right).array() > 1e-9).any() || slope.dot(vertex) >= least)
+            continue;
+          least = slope.dot(vertex);
+          *best = vertex;
+          *motion = a.inverse() * Eigen::Vector3d::Constant(0.1);
+        }
+      }
+    }
+    return least < HUGE_VAL;
+  }
+  Eigen::Vector3d slope;
+  Eigen::Matrix<double, 10, 3> rows;
+  Eigen::Matrix<double, 10, 1> right;
+};
+
+// Whatever the units of g, and where it curves so little that its own minimum is far away.
+TEST(ConstrainedRandomTest, LinearProgramsAreSolvedAtTheirBestVertex) {
+  for (int seed = 0; seed < 240; ++seed) {
+    Random random(seed);
+    const LinearProgram p(&random);
+    Eigen::Vector3d best, motion;
+    ASSERT_TRUE(p.FindBest(&best, &motion));
+    const double scale = std::pow(10.0, 4 * (seed % 3) - 4), curvature = seed % 2 == 0 ? 0.0 : 1e-9;
+    double x = 0.0, y[3] = {0.0, 0.0, 0.0};
+    Problem problem;
+    problem.AddUpperParameterBlock(&x, 1);
+    problem.AddTerm(Level::kLower,
+                    std::make_unique<AutoDiffObjective<Slope, 3>>(Slope{scale * p.slope}),
+                    {{y, 3}});
+    if (curvature > 0.0) {
+      problem.lower()->AddResidualBlock(
+          new NormalPrior({0.0, 0.0, 0.0}, 1.0 / std::sqrt(scale * curvature)), nullptr, y);
+    }
+    problem.upper()->AddResidualBlock(new NormalPrior({0.0, 0.0, 0.0}, 1.0), nullptr, y);
+    for (int i = 0; i < 10; ++i) {
+      problem.AddLowerInequality(
+          new Affine(p.rows.row(i), Rows(1, {-0.1}), p.right.segment(i, 1)), y, &x);
+    }
+    Constrained c(&problem, 1e-10);
+    ASSERT_TRUE(c.solver->Solve(c.x, &c.y)) << seed << ": " << c.solver->message();
+    ASSERT_TRUE(c.solver->Differentiate(c.x, c.y)) << seed << ": " << c.solver->message();
+    EXPECT_LT((c.y.value() - best).norm(), 1e-7) << seed;
+    EXPECT_LT((c.solver->dy_dx() - motion).norm(), 1e-6) << seed;
+  }
 }
 
 // Whatever it says to others, CONVERGENCE is at minima of phi, by enumeration around them.
