@@ -22,6 +22,7 @@
 namespace bilevel {
 
 class Program;
+class Ranks;
 
 /// One recording: its own lower and upper ceres::Problem, sharing x with the others.
 class Scenario {
@@ -143,6 +144,13 @@ class Problem {
   Scenario* scenario(int i) { return scenarios_[i].get(); }
   int num_scenarios() const { return static_cast<int>(scenarios_.size()); }
 
+  /// The problem is shared: all ranks add the same scenarios, by name and weight, declare the same
+  /// x, and give residual blocks and terms to those scenarios only that are theirs, each of which
+  /// is on one rank. Solve then is a call of all ranks with the same options; each is left the same
+  /// x and its own scenarios' y. Not owned; nullptr: none.
+  void SetRanks(Ranks* ranks) { ranks_ = ranks; }
+  Ranks* ranks() const { return ranks_; }
+
   /// Declares a block of x. The manifold is owned by this problem; without one, the manifold the
   /// block has in a ceres::Problem (if any) is used.
   void AddUpperParameterBlock(double* values, int size, ceres::Manifold* manifold = nullptr);
@@ -245,6 +253,7 @@ class Problem {
   std::vector<const ceres::Manifold*> own_manifolds_;
   std::vector<std::pair<const ceres::CostFunction*, const ceres::LossFunction*>> adopted_;
   std::vector<std::function<std::string(const Program&)>> checks_;
+  Ranks* ranks_ = nullptr;
   std::string first_error_;  // Of a call that returns nothing; reported by IsValid.
 };
 

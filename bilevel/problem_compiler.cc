@@ -9,6 +9,7 @@
 #include "bilevel/internal/block_geometry.h"
 #include "bilevel/internal/check_against_ceres.h"
 #include "bilevel/internal/check_program.h"
+#include "bilevel/internal/join_ranks.h"
 #include "bilevel/internal/lay_out_constraints.h"
 #include "bilevel/internal/true_jacobian.h"
 #include "bilevel/problem.h"
@@ -28,7 +29,43 @@ class ProblemCompiler {
       : problem_(problem), options_(options), error_(error) {}
 
   std::unique_ptr<Program> Run() {
-    if (!problem_.first_error_.empty()) return Fail(problem_.first_error_);
+    error_->clear();
+    bool is_laid_out = false;
+    const std::string thrown = Thrown([&] { is_laid_out = LayOut(); });
+    if (!thrown.empty()) *error_ = "laying out the problem" + thrown;
+    if (problem_.ranks_) {
+      if (!JoinRanks(problem_.ranks_, DeclaredScenarios(), program_.get(), error_)) return nullptr;
+    } else if (!is_laid_out) {
+      return nullptr;
+    }
+    if (program_->scenarios.empty()) {
+      return Fail("the lower level is empty: it has no residual block and no term");
+    }
+    JoinScenarios();
+    const std::string complaint = program_->exchange.Complaint("checking the problem", Check());
+    if (!complaint.empty()) return Fail(complaint);
+    return std::move(program_);
+  }
+
+ private:
+  std::string Check() const {
+    std::string complaint;
+    const std::string thrown = Thrown([&] {
+      complaint = CheckProgram(*program_, options_.need_f);
+      if (complaint.empty()) complaint = CheckRecordings(*program_, false);
+      // With other losses than the user's the costs differ, and so does what was built on them.
+      if (!options_.lower_losses.empty()) return;
+      if (complaint.empty()) complaint = CheckCosts(*program_);
+      for (const auto& check : problem_.checks_) {
+        if (complaint.empty()) complaint = check(*program_);
+      }
+    });
+    return thrown.empty() ? complaint : "laying out the problem" + thrown;
+  }
+
+  // All that can be said of each scenario by itself. False: *error_ says what is wrong.
+  bool LayOut() {
+    if (!problem_.first_error_.empty()) return Refuse(problem_.first_error_);
     // A callback's evaluations write to the user's x, which the scenarios share.
     const bool callbacks =
         std::any_of(problem_.scenarios_.begin(), problem_.scenarios_.end(), [](const auto& s) {
@@ -36,26 +73,24 @@ class ProblemCompiler {
         });
     program_ = std::make_unique<Program>(callbacks ? 1 : options_.num_threads);
     true_jacobians_.emplace(program_.get());
-    if (!AddUpperBlocks()) return nullptr;
+    if (!AddUpperBlocks()) return false;
     for (const auto& scenario : problem_.scenarios_) {
-      if (!IsLeftOut(*scenario) && !AddScenario(*scenario)) return nullptr;
+      if (!IsLeftOut(*scenario) && !AddScenario(*scenario)) return false;
+      if (!IsLeftOut(*scenario)) {
+        program_->scenarios.back()->index = static_cast<int>(program_->scenarios.size()) - 1;
+      }
     }
-    if (program_->scenarios.empty()) {
-      return Fail("the lower level is empty: it has no residual block and no term");
-    }
-    JoinScenarios();
-    if (!CheckProgram(*program_, options_.need_f, error_)) return nullptr;
-    std::string complaint = CheckRecordings(*program_, false);
-    // With other losses than the user's the costs differ.
-    if (complaint.empty() && options_.lower_losses.empty()) complaint = CheckCosts(*program_);
-    for (const auto& check : problem_.checks_) {
-      if (complaint.empty() && options_.lower_losses.empty()) complaint = check(*program_);
-    }
-    if (!complaint.empty()) return Fail(complaint);
-    return std::move(program_);
+    return true;
   }
 
- private:
+  std::vector<DeclaredScenario> DeclaredScenarios() const {
+    std::vector<DeclaredScenario> all;
+    for (const auto& scenario : problem_.scenarios_) {
+      all.push_back({scenario->name_, scenario->weight_, !IsLeftOut(*scenario)});
+    }
+    return all;
+  }
+
   std::nullptr_t Fail(const std::string& what) {
     *error_ = what;
     return nullptr;

@@ -36,6 +36,7 @@ class Run {
         method_(*options.method),
         summary_(*summary),
         oracle_(prepared->oracle()),
+        exchange_(prepared->program().exchange),
         recorder_(options, &oracle_, summary),
         start_(prepared->Start()) {
     oracle_.SetScenarioGroups(prepared->groups());
@@ -44,6 +45,7 @@ class Run {
   void Solve() {
     std::string complaint = method_.Check(oracle_);
     if (complaint.empty()) complaint = CheckConstraints();
+    if (complaint.empty()) complaint = CheckRanks();
     if (!complaint.empty()) {
       summary_.message = complaint;
       return;
@@ -81,17 +83,29 @@ class Run {
            ": \"auto\", \"levenberg_marquardt\", \"lbfgs\" and \"projected_lbfgs\" do";
   }
 
+  // Which methods take constraints: those that leave y to the lower solver, who has but its own.
+  std::string CheckRanks() const {
+    if (exchange_.is_alone() || method_.TakesLowerConstraints()) return "";
+    return method_.name() +
+           " needs all of y, of which ranks have a part each: \"auto\", \"levenberg_marquardt\", "
+           "\"lbfgs\", \"projected_lbfgs\" and \"adam\" do not";
+  }
+
   // What the method says ended it is in Summary::message.
   Method::Outcome Minimize(State* state) {
     Method::Outcome outcome = Method::Outcome::kFailure;
     LimitTime();
-    const std::string thrown =
+    std::string thrown =
         Thrown([&] { outcome = method_.Minimize(oracle_, *state, &recorder_, &summary_.message); });
-    if (!thrown.empty()) summary_.message = "the solve" + thrown;
+    thrown = exchange_.Complaint(Ranks::kAtItsEnd, thrown);
+    if (!thrown.empty()) {
+      outcome = Method::Outcome::kFailure;
+      summary_.message = "the solve" + thrown;
+    }
     oracle_.UseAllScenarios();
     const bool is_unexplained = recorder_.stop_message().empty();
-    if (outcome != Method::Outcome::kConverged && is_unexplained && oracle_.program().IsLate() &&
-        recorder_.StopLate()) {
+    if (outcome != Method::Outcome::kConverged && is_unexplained &&
+        exchange_.Any(oracle_.program().IsLate()) && recorder_.StopLate()) {
       outcome = Method::Outcome::kNoConvergence;
     }
     *oracle_.program().deadline = Clock::time_point::max();  // What was found is made good.
@@ -198,7 +212,9 @@ class Run {
     if (!oracle_.lower().WhyNoDerivative().empty()) return false;
     const Vector before = y->value();
     bool has_moved = false;  // Where it throws, nothing was to be learned.
-    Thrown([&] { has_moved = oracle_.Differentiate(x, y) && y->value() != before; });
+    Thrown([&] {
+      has_moved = oracle_.Differentiate(x, y) && exchange_.Any(y->value() != before);
+    });
     return has_moved;
   }
 
@@ -318,6 +334,7 @@ class Run {
   Method& method_;
   Summary& summary_;
   Oracle& oracle_;
+  const Exchange& exchange_;
   Recorder recorder_;
   State start_;
   std::string unsolved_;
@@ -332,6 +349,7 @@ void PrepareAndSolve(const Solver::Options& options,
   PreparedProblem::Needs needs;
   needs.scenario_groups = with_x;
   needs.compile.need_x = with_x;
+  needs.ranks = with_x;
   const auto prepared = PreparedProblem::Create(options, needs, problem, &summary->message);
   if (!prepared) return;
   DescribeProblem(options, prepared->program(), summary);

@@ -15,8 +15,8 @@ apt_install() {
   { "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "$@"; } >>build/apt.log 2>&1
 }
 
-# Installs with apt what is missing, and nothing else. LibTorch, 60 MB, comes along with other
-# packages; without it bilevel::torch is not built.
+# Installs with apt what is missing, and nothing else. LibTorch, 60 MB, and Open MPI come along with
+# other packages; without them bilevel::torch and bilevel::mpi are not built.
 install_requirements() {
   local missing=() entry package
   for entry in c++:g++ cmake:cmake ninja:ninja-build gnuplot:gnuplot-nox xz:xz-utils bzcat:bzip2; do
@@ -33,6 +33,7 @@ install_requirements() {
   ((${#missing[@]})) || return 0
   say "Installing with apt: ${missing[*]}."
   apt_install "${missing[@]}" || { tail -20 build/apt.log; fail "apt failed; its output is in build/apt.log."; }
+  apt_install libopenmpi-dev openmpi-bin || say "There is no Open MPI to install: bilevel::mpi is left out."
   apt_install libtorch-dev || say "There is no libtorch-dev to install: bilevel::torch is left out."
 }
 

@@ -36,7 +36,7 @@ install_clang
 find_data
 mkdir -p "build/$preset"
 say "Building in build/$preset/."
-cmake --preset "$preset" -DCMAKE_CXX_COMPILER=clang++ -DBILEVEL_WITH_TORCH=OFF \
+cmake --preset "$preset" -DCMAKE_CXX_COMPILER=clang++ -DBILEVEL_WITH_MPI=OFF -DBILEVEL_WITH_TORCH=OFF \
   >"build/$preset/configure.log" 2>&1 ||
   { tail -20 "build/$preset/configure.log"; fail "Configuring failed; see build/$preset/configure.log."; }
 cmake --build "build/$preset" --target "${targets[@]}" --parallel "$(nproc)" || fail "The build failed."

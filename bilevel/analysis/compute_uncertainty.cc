@@ -13,16 +13,22 @@ namespace {
 
 // The gradients of the scenarios' parts of phi, by dy*/dx.
 std::string AddScores(Oracle& oracle, const Point& x, const Point& y, Uncertainty* uncertainty) {
+  const Program& program = oracle.program();
+  Matrix num_terms(1, program.scenarios.size());
+  for (size_t s = 0; s < program.scenarios.size(); ++s) {
+    const LevelFunction& f = *program.scenarios[s]->f;
+    num_terms(0, s) = f.num_residual_blocks() + f.num_terms();
+  }
+  num_terms = program.exchange.Columns("counting terms", nullptr, num_terms);
   const Matrix& dy_dx = oracle.lower().dy_dx();
-  Matrix scores(x.dim(), oracle.program().scenarios.size());
+  Matrix scores(x.dim(), num_terms.cols());
   int count = 0;
   Vector fx, fy;
   for (int s = 0; s < scores.cols(); ++s) {
-    const LevelFunction& f = *oracle.program().scenarios[s]->f;
-    if (f.num_residual_blocks() + f.num_terms() == 0) continue;
+    if (num_terms(0, s) == 0.0) continue;
     oracle.UseScenario(s);
     oracle.f.Gradient(x, y, &fx, &fy);
-    scores.col(count++) = fx + dy_dx.transpose() * fy;
+    scores.col(count++) = fx + program.PullBack(dy_dx, fy);
   }
   oracle.UseAllScenarios();
   if (!oracle.ok()) return oracle.error();
@@ -40,6 +46,7 @@ std::string Compute(const Solver::Options& options,
   std::string error;
   PreparedProblem::Needs needs;
   needs.derivative = true;
+  needs.ranks = true;
   const auto prepared = PreparedProblem::Create(options, needs, problem, &error);
   if (!prepared) return error;
   Oracle& oracle = prepared->oracle();

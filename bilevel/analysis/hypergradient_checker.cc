@@ -150,9 +150,11 @@ HypergradientChecker::Result HypergradientChecker::Check(Problem* problem, const
   solver.lower_tolerance = std::min(solver.lower_tolerance, 1e-12);
   PreparedProblem::Needs needs;
   needs.derivative = true;
+  needs.ranks = true;
   const auto prepared = PreparedProblem::Create(solver, needs, problem, &error);
   if (!prepared) return fail(error);
-  error = CheckRecordings(prepared->program(), true);
+  const Program& program = prepared->program();
+  error = program.exchange.Complaint("checking the problem", CheckRecordings(program, true));
   if (!error.empty()) return fail(error);
   const State start = prepared->Start();
   const Point& x = start.x;

@@ -30,20 +30,22 @@ std::string CheckOverlap(const Program& program) {
 
 // A block of x nothing depends on cannot be learned, and is often one hidden in a loss.
 std::string CheckUse(const Program& program, bool need_f) {
-  int upper_terms = 0;
+  // By rank: terms of f; and for every block of x whether it is used.
+  const size_t num_blocks = program.x.blocks().size();
+  Vector counts = Vector::Zero(1 + num_blocks);
   for (const auto& s : program.scenarios) {
-    upper_terms += s->f->num_residual_blocks() + s->f->num_terms();
+    counts[0] += s->f->num_residual_blocks() + s->f->num_terms();
+    for (size_t b = 0; b < num_blocks; ++b) {
+      counts[1 + b] += s->f->UsesX(static_cast<int>(b)) || s->g->UsesX(static_cast<int>(b)) ||
+                       (s->constraints && s->constraints->UsesX(static_cast<int>(b)));
+    }
   }
-  if (need_f && upper_terms == 0) {
+  counts = program.exchange.ByRank("checking the problem", nullptr, counts).rowwise().sum();
+  if (need_f && counts[0] == 0.0) {
     return "the upper level is empty: it has no residual block and no term";
   }
-  for (size_t b = 0; b < program.x.blocks().size(); ++b) {
-    bool used = false;
-    for (const auto& s : program.scenarios) {
-      used = used || s->f->UsesX(static_cast<int>(b)) || s->g->UsesX(static_cast<int>(b)) ||
-             (s->constraints && s->constraints->UsesX(static_cast<int>(b)));
-    }
-    if (used) continue;
+  for (size_t b = 0; b < num_blocks; ++b) {
+    if (counts[1 + b] > 0.0) continue;
     return program.x.blocks()[b].name +
            " appears in no residual block, term or learnable loss (inside a "
            "ceres::ScaledLoss or ceres::ComposedLoss a learnable loss cannot be seen: use "
@@ -162,13 +164,12 @@ std::string CheckBlock(const double* values,
   return "";
 }
 
-bool CheckProgram(const Program& program, bool need_f, std::string* error) {
+std::string CheckProgram(const Program& program, bool need_f) {
+  const std::string use = CheckUse(program, need_f);  // At which ranks meet.
   std::string complaint = CheckOverlap(program);
-  if (complaint.empty()) complaint = CheckUse(program, need_f);
+  if (complaint.empty()) complaint = use;
   if (complaint.empty()) complaint = CheckValues(program);
-  if (complaint.empty()) return true;
-  *error = complaint;
-  return false;
+  return complaint;
 }
 
 }  // namespace bilevel

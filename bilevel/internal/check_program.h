@@ -44,8 +44,8 @@ std::string CheckBlock(const double* values,
 
 // What can only be said of the whole: blocks are apart in memory, something stands above (where
 // that is needed), all of x is used, and values and gradients are finite at the start. Evaluates f
-// and g once. False with a sentence in *error where it is not so.
-bool CheckProgram(const Program& program, bool need_f, std::string* error);
+// and g once. Returns what is wrong, in a sentence, or nothing. All ranks call it.
+std::string CheckProgram(const Program& program, bool need_f);
 
 }  // namespace bilevel
 

@@ -28,6 +28,8 @@ class PreparedProblem {
     bool scenario_groups = false;
     /// Why the lower solver has no derivative is an error.
     bool derivative = false;
+    /// Whether the problem may be one that is shared among ranks.
+    bool ranks = false;
   };
 
   /// nullptr: *error says what is wrong with the problem or the options.

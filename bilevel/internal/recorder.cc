@@ -63,25 +63,30 @@ bool Recorder::Report(const State& state, const Progress& progress) {
   if (x.size() <= kMaxKeptSize) it.x.assign(x.data(), x.data() + x.size());
   summary_->iterations.push_back(it);
   it.x.assign(x.data(), x.data() + x.size());
-  if (options_.minimizer_progress_to_stdout) PrintIteration(it);
+  const Exchange& exchange = oracle_->program().exchange;
+  const bool is_first = exchange.is_alone() || exchange.ranks()->rank() == 0;
+  if (options_.minimizer_progress_to_stdout && is_first) PrintIteration(it);
   if (options_.update_state_every_iteration) WriteUser(state);
 
-  for (IterationCallback* callback : options_.callbacks) {
-    switch ((*callback)(it)) {
-      case ceres::SOLVER_CONTINUE:
-        break;
-      case ceres::SOLVER_ABORT:
-        return Stop(ceres::USER_FAILURE, "a user callback aborted the solve");
-      case ceres::SOLVER_TERMINATE_SUCCESSFULLY:
-        return Stop(ceres::USER_SUCCESS, "a user callback ended the solve");
-    }
+  ceres::CallbackReturnType said = ceres::SOLVER_CONTINUE;
+  for (size_t i = 0; i < options_.callbacks.size() && said == ceres::SOLVER_CONTINUE; ++i) {
+    said = (*options_.callbacks[i])(it);
+  }
+  Vector wish(2);
+  wish << said, Seconds() > options_.max_solver_time_in_seconds;
+  wish = exchange.ByRank("after an iteration", nullptr, wish).rowwise().maxCoeff();
+  if (wish[0] == ceres::SOLVER_ABORT) {
+    return Stop(ceres::USER_FAILURE, "a user callback aborted the solve");
+  }
+  if (wish[0] == ceres::SOLVER_TERMINATE_SUCCESSFULLY) {
+    return Stop(ceres::USER_SUCCESS, "a user callback ended the solve");
   }
   if (it.iteration >= options_.max_num_iterations) {
     return Stop(ceres::NO_CONVERGENCE,
                 "the maximum number of iterations (" + std::to_string(options_.max_num_iterations) +
                     ") was reached");
   }
-  if (Seconds() > options_.max_solver_time_in_seconds) {
+  if (wish[1] > 0.0) {
     return Stop(ceres::NO_CONVERGENCE, kTimeLimit);
   }
   return true;
@@ -120,8 +125,8 @@ void Recorder::Judge(const State& answer, const AnswerCheck& verdict) {
 }
 
 const AnswerCheck* Recorder::verdict(const State& answer) const {
-  const bool is_it =
-      verdict_ && judged_.x.value() == answer.x.value() && judged_.y.value() == answer.y.value();
+  if (!verdict_ || judged_.x.value() != answer.x.value()) return nullptr;
+  const bool is_it = oracle_->program().exchange.All(judged_.y.value() == answer.y.value());
   return is_it ? &*verdict_ : nullptr;
 }
 

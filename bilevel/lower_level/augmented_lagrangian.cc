@@ -94,6 +94,7 @@ std::vector<double*> Blocks(const LevelFunction& level, int first, int count) {
 AugmentedLagrangian::AugmentedLagrangian(const Program::Scenario& of, const Space* x)
     : scenario_(std::make_shared<Program::Scenario>()) {
   Program::Scenario& made = *scenario_;
+  made.index = of.index;
   made.name = of.name;
   made.weight = of.weight;
   made.y = of.y;

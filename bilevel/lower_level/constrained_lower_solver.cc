@@ -34,7 +34,7 @@ constexpr double kStepTolerances = 100.0, kStalledTolerances = 1e3;
 }  // namespace
 
 AugmentedProgram::AugmentedProgram(Program* program)
-    : augmented(*program, 0, static_cast<int>(program->scenarios.size())) {
+    : augmented(*program, 0, program->num_scenarios()) {
   for (auto& scenario : augmented.scenarios) {
     lagrangians.push_back(nullptr);
     if (!scenario->constraints) continue;

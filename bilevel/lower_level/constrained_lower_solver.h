@@ -52,7 +52,6 @@ class ConstrainedLowerSolver : private AugmentedProgram, public NewtonLowerSolve
   bool SolveHessian(int scenario, const Matrix& b, Matrix* x) override;
   std::unique_ptr<LowerSolver> Fork() const override;
   bool Remember(Memory* memory) override;
-  std::string weakly_active() const override;
   LowerSolverReport Report() const override;
 
   /// Of a scenario's rows, as they were added, at the last solution: L = g + multipliers' (h, c).
@@ -64,6 +63,7 @@ class ConstrainedLowerSolver : private AugmentedProgram, public NewtonLowerSolve
 
  private:
   struct Constraints;
+  std::string WeaklyActive(const PerScenario& part) const override;
   bool SolvePart(PerScenario* part, const double* x, bool cold) override;
   bool DifferentiatePart(PerScenario* part, const Point& x, const Point& y) override;
   void Predict(PerScenario* part, const double* x);

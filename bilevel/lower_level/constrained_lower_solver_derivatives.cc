@@ -255,41 +255,48 @@ bool ConstrainedLowerSolver::ComputeColumns(int first, int count) {
   dy_dx_.resize(program_->y.tangent_size(), program_->x.tangent_size());
   Matrix dx = Matrix::Zero(program_->x.tangent_size(), count), dy, dmu;
   dx.middleRows(first, count).setIdentity();
-  for (auto& part : parts_) {
-    if (!Move(part.get(), dx, &dy, &dmu)) return FailSystem(*part);
+  return SolveSystems([&](PerScenario* part) {
+    if (!Move(part, dx, &dy, &dmu)) return false;
     dy_dx_.block(part->scenario->tangent_offset, first, dy.rows(), count) = dy;
-  }
-  return true;
+    return true;
+  });
 }
 
 bool ConstrainedLowerSolver::Tangent(const Vector& direction, Vector* motion) {
   motion->resize(program_->y.tangent_size());
   Matrix dy, dmu;
-  for (auto& part : parts_) {
-    if (!Move(part.get(), direction, &dy, &dmu)) return FailSystem(*part);
+  return SolveSystems([&](PerScenario* part) {
+    if (!Move(part, direction, &dy, &dmu)) return false;
     motion->segment(part->scenario->tangent_offset, dy.rows()) = dy;
-  }
-  return true;
+    return true;
+  });
 }
 
 bool ConstrainedLowerSolver::SolveHessian(int scenario, const Matrix& b, Matrix* x) {
   Matrix eta;
   PerScenario* const part = parts_[scenario].get();
-  return SolveKkt(part, b, nullptr, x, &eta) || FailSystem(*part);
+  if (SolveKkt(part, b, nullptr, x, &eta)) return true;
+  message_ = WhyUnsolved(*part);
+  return false;
 }
 
 bool ConstrainedLowerSolver::Adjoint(const Vector& fy, Vector* product) {
   *product = Vector::Zero(program_->x.tangent_size());
-  Matrix z, eta;
-  for (auto& part : parts_) {
+  Matrix z, eta, shares(product->size(), parts_.size());
+  const bool are_solved = SolveSystems([&](PerScenario* part) {
     const Matrix own = fy.segment(part->scenario->tangent_offset, part->scenario->y.tangent_size());
-    if (!SolveKkt(part.get(), own, nullptr, &z, &eta)) return FailSystem(*part);
-    *product -= part->yx.transpose() * z.col(0);
+    if (!SolveKkt(part, own, nullptr, &z, &eta)) return false;
+    auto share = shares.col(part->index);
+    share = part->yx.transpose() * z.col(0);
     const Constraints* const c = constraints_[part->index].get();
     for (size_t k = 0; c && k < c->active.size(); ++k) {
-      *product -= eta(k, 0) * c->b_x.row(c->active[k]).transpose();
+      share += eta(k, 0) * c->b_x.row(c->active[k]).transpose();
     }
-  }
+    return true;
+  });
+  if (!are_solved) return false;
+  const Matrix all = program_->exchange.Columns("pulling back to x", nullptr, shares);
+  for (const auto& share : all.colwise()) *product -= share;
   return true;
 }
 
@@ -320,32 +327,33 @@ long ConstrainedLowerSolver::num_fallbacks() const {
   return sum;
 }
 
-std::string ConstrainedLowerSolver::weakly_active() const {
-  std::string names = NewtonLowerSolver::weakly_active();
-  for (const auto& c : constraints_) {
-    if (!c || c->weakly_active.empty()) continue;
-    names += (names.empty() ? "" : ", ") + c->weakly_active;
-  }
-  return names;
+std::string ConstrainedLowerSolver::WeaklyActive(const PerScenario& part) const {
+  std::string names = NewtonLowerSolver::WeaklyActive(part);
+  const Constraints* const c = constraints_[part.index].get();
+  if (!c || c->weakly_active.empty()) return names;
+  return names + (names.empty() ? "" : ", ") + c->weakly_active;
 }
 
 LowerSolverReport ConstrainedLowerSolver::Report() const {
   LowerSolverReport report = NewtonLowerSolver::Report();
-  size_t num_active = 0, num_rows = 0;
-  int num_differenced = 0;
-  std::string redundant;
-  for (const auto& c : constraints_) {
-    if (!c) continue;
-    num_active += c->active.size();
-    num_rows += c->mu.size();
-    const LevelFunction& all = *c->scenario.constraints;
-    num_differenced += all.num_residual_blocks() - all.num_exact_blocks();
-    if (!c->redundant.empty()) redundant += (redundant.empty() ? "" : ", ") + c->redundant;
+  Matrix counts = Matrix::Zero(3, constraints_.size());
+  std::vector<std::string> names(constraints_.size());
+  for (size_t i = 0; i < constraints_.size(); ++i) {
+    if (!constraints_[i]) continue;
+    const Constraints& c = *constraints_[i];
+    const LevelFunction& all = *c.scenario.constraints;
+    counts.col(i) << static_cast<double>(c.active.size()), static_cast<double>(c.mu.size()),
+        all.num_residual_blocks() - all.num_exact_blocks();
+    names[i] = c.redundant;
   }
-  report.remark += "; " + std::to_string(num_active) + " of " + std::to_string(num_rows) +
-                   " constraints are active";
-  if (num_differenced > 0) {
-    report.remark += ", second derivatives of " + std::to_string(num_differenced) +
+  const Vector sums = program_->exchange.Columns("reporting", nullptr, counts).rowwise().sum();
+  std::string redundant;
+  for (const std::string& own : program_->exchange.Texts("reporting", names)) {
+    if (!own.empty()) redundant += (redundant.empty() ? "" : ", ") + own;
+  }
+  report.remark += "; " + Number(sums[0]) + " of " + Number(sums[1]) + " constraints are active";
+  if (sums[2] > 0.0) {
+    report.remark += ", second derivatives of " + Number(sums[2]) +
                      " of their cost functions being differenced";
   }
   if (!redundant.empty()) report.remark += ", and met with them, redundant: " + redundant;

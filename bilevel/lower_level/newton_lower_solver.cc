@@ -24,6 +24,26 @@ constexpr double kFarAway = 1e3;  // Such a growth of y is no way to a minimum.
 // So many times the iterations that Ceres may have, where Newton's were not enough.
 constexpr int kMoreIterations = 10;
 
+// Puts back what is in the user's memory now.
+class UserMemoryGuard {
+ public:
+  explicit UserMemoryGuard(const Program& program)
+      : program_(program), x_(program.x.size()), y_(program.y.size()) {
+    program_.x.ReadUser(x_.data());
+    program_.y.ReadUser(y_.data());
+  }
+  ~UserMemoryGuard() {
+    program_.x.WriteUser(x_.data());
+    program_.y.WriteUser(y_.data());
+  }
+  UserMemoryGuard(const UserMemoryGuard&) = delete;
+  UserMemoryGuard& operator=(const UserMemoryGuard&) = delete;
+
+ private:
+  const Program& program_;
+  Vector x_, y_;
+};
+
 }  // namespace
 
 NewtonLowerSolver::NewtonLowerSolver(Program* program, const Options& options)
@@ -90,31 +110,24 @@ bool NewtonLowerSolver::Solve(const Point& x, Point* y) {
   const bool cold = options_.use_ceres && !solved_before_ && !options_.first_is_warm;
   ++(cold ? counts_.cold_solves : counts_.warm_solves);
   // ceres::Solve works on the user's memory; all of it is put back.
-  Vector saved_x, saved_y;
+  std::optional<UserMemoryGuard> guard;
   if (options_.use_ceres) {
-    saved_x.resize(program_->x.size());
-    saved_y.resize(program_->y.size());
-    program_->x.ReadUser(saved_x.data());
-    program_->y.ReadUser(saved_y.data());
+    guard.emplace(*program_);
     program_->x.WriteUser(x.value().data());
   }
   for (auto& part : parts_) {
     part->y.value() = y->value().segment(part->scenario->offset, part->scenario->y.size());
     part->start.value() = part->y.value();
   }
-  const PerScenario* failed =
-      ForEachScenario(&program_->pool, parts_, &counts_, [&](PerScenario* part) {
+  const ScenarioFailure failure = ForEachScenarioOfRanks(
+      *program_, "solving", x.value(), parts_, &counts_, [&](PerScenario* part) {
         return SolvePart(part, x.value().data(), cold);
       });
-  if (options_.use_ceres) {
-    program_->x.WriteUser(saved_x.data());
-    program_->y.WriteUser(saved_y.data());
-  }
-  if (failed) {
+  if (failure.has_failed()) {
     message_ =
         "the lower level" +
-        (parts_.size() > 1 ? " of scenario '" + failed->scenario->name + "'" : std::string()) +
-        " was not solved: " + failed->message;
+        (program_->num_scenarios() > 1 ? " of scenario '" + failure.name + "'" : std::string()) +
+        " was not solved: " + failure.message;
     ++counts_.failed_solves;
     return false;
   }

@@ -1,6 +1,7 @@
 #ifndef BILEVEL_LOWER_LEVEL_NEWTON_LOWER_SOLVER_H_
 #define BILEVEL_LOWER_LEVEL_NEWTON_LOWER_SOLVER_H_
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -48,6 +49,7 @@ class NewtonLowerSolver : public LowerSolver {
   bool Solve(const Point& x, Point* y) override;
   void SetTolerance(double tolerance) override;
   bool has_tolerance() const override { return true; }
+  bool takes_ranks() const override { return true; }
   bool Differentiate(const Point& x, const Point& y) override;
   const Matrix& dy_dx() override;
   bool Adjoint(const Vector& fy, Vector* product) override;
@@ -84,7 +86,7 @@ class NewtonLowerSolver : public LowerSolver {
   /// Coordinates of y at a bound, and those of them with a multiplier of about zero, where y* is
   /// only directionally differentiable.
   int num_active_bounds() const;
-  virtual std::string weakly_active() const;
+  std::string weakly_active() const;
 
  protected:
   friend class DampedNewton;
@@ -98,7 +100,11 @@ class NewtonLowerSolver : public LowerSolver {
   bool RunCeres(PerScenario* part, bool tightly = false);
   bool FindActive(PerScenario* part) const;
   bool Evaluate(PerScenario* part, const double* x);
-  bool FailSystem(const PerScenario& part);
+  // body(part) for all scenarios in their order, until a part's linear system has no solution.
+  // False: one of any rank has none; message_ says why.
+  bool SolveSystems(const std::function<bool(PerScenario*)>& body);
+  static std::string WhyUnsolved(const PerScenario& part);
+  virtual std::string WeaklyActive(const PerScenario& part) const;
 
   Program* program_;
   Options options_;

@@ -15,17 +15,26 @@ namespace {
 // In tolerances, relative to y: a Newton step that an older Hessian was wrong to leave out.
 constexpr double kLongStep = 1e3;
 
+// Those that are not empty.
+std::string Join(const std::vector<std::string>& texts, const char* separator) {
+  std::string all;
+  for (const std::string& text : texts) {
+    if (!text.empty()) all += (all.empty() ? "" : separator) + text;
+  }
+  return all;
+}
+
 }  // namespace
 
 bool NewtonLowerSolver::Differentiate(const Point& x, const Point& y) {
   have_dy_dx_ = false;
   message_.clear();
-  const PerScenario* failed =
-      ForEachScenario(&program_->pool, parts_, &counts_, [&](PerScenario* part) {
+  const ScenarioFailure failure = ForEachScenarioOfRanks(
+      *program_, "differentiating", x.value(), parts_, &counts_, [&](PerScenario* part) {
         return DifferentiatePart(part, x, y);
       });
-  if (failed) message_ = failed->message;
-  return !failed;
+  message_ = failure.message;
+  return !failure.has_failed();
 }
 
 bool NewtonLowerSolver::DifferentiatePart(PerScenario* part, const Point& x, const Point& y) {
@@ -49,12 +58,24 @@ bool NewtonLowerSolver::DifferentiatePart(PerScenario* part, const Point& x, con
   return false;
 }
 
-bool NewtonLowerSolver::FailSystem(const PerScenario& part) {
-  message_ = part.system.message();
+// What is wrong with a part's linear system.
+std::string NewtonLowerSolver::WhyUnsolved(const PerScenario& part) {
+  std::string why = part.system.message();
   if (part.system.null_space().cols() > 0) {
-    message_ += BlocksBeyondLosses(*part.scenario->g, part.x.data(), part.y.value().data());
+    why += BlocksBeyondLosses(*part.scenario->g, part.x.data(), part.y.value().data());
   }
-  return false;
+  return why;
+}
+
+bool NewtonLowerSolver::SolveSystems(const std::function<bool(PerScenario*)>& body) {
+  ScenarioFailure failure;
+  for (size_t i = 0; i < parts_.size() && !failure.has_failed(); ++i) {
+    PerScenario* const part = parts_[i].get();
+    if (!body(part)) failure = {part->scenario->index, "", WhyUnsolved(*part)};
+  }
+  failure = JoinFailures(*program_, "solving linear systems", nullptr, failure, nullptr);
+  if (failure.has_failed()) message_ = failure.message;
+  return !failure.has_failed();
 }
 
 bool NewtonLowerSolver::ComputeColumns(int first, int count) {
@@ -62,13 +83,11 @@ bool NewtonLowerSolver::ComputeColumns(int first, int count) {
   // Only now: with a long x, adjoints are what is asked for.
   dy_dx_.resize(program_->y.tangent_size(), program_->x.tangent_size());
   Matrix solution;
-  for (auto& part : parts_) {
-    if (!part->system.Solve(-Matrix(part->yx.middleCols(first, count)), &solution)) {
-      return FailSystem(*part);
-    }
+  return SolveSystems([&](PerScenario* part) {
+    if (!part->system.Solve(-Matrix(part->yx.middleCols(first, count)), &solution)) return false;
     dy_dx_.block(part->scenario->tangent_offset, first, solution.rows(), count) = solution;
-  }
-  return true;
+    return true;
+  });
 }
 
 const Matrix& NewtonLowerSolver::dy_dx() {
@@ -82,19 +101,18 @@ const Matrix& NewtonLowerSolver::dy_dx() {
 bool NewtonLowerSolver::Tangent(const Vector& direction, Vector* motion) {
   motion->resize(program_->y.tangent_size());
   Vector solution;
-  for (auto& part : parts_) {
-    if (!part->system.Solve(Vector(-(part->yx * direction)), &solution)) {
-      return FailSystem(*part);
-    }
+  return SolveSystems([&](PerScenario* part) {
+    if (!part->system.Solve(Vector(-(part->yx * direction)), &solution)) return false;
     motion->segment(part->scenario->tangent_offset, solution.size()) = solution;
-  }
-  return true;
+    return true;
+  });
 }
 
 bool NewtonLowerSolver::SolveHessian(int scenario, const Matrix& b, Matrix* x) {
   HessianSystem& system = parts_[scenario]->system;
   if (system.Solve(b, x)) return true;
-  return FailSystem(*parts_[scenario]);
+  message_ = WhyUnsolved(*parts_[scenario]);
+  return false;
 }
 
 HessianSystem& NewtonLowerSolver::system(int scenario) { return parts_[scenario]->system; }
@@ -122,34 +140,35 @@ std::string NewtonLowerSolver::WhyNoSecondDerivative() const {
 bool NewtonLowerSolver::AdjointVector(const Vector& fy, Vector* z) {
   z->resize(program_->y.tangent_size());
   Vector own, solution;
-  for (auto& part : parts_) {
+  return SolveSystems([&](PerScenario* part) {
     own = fy.segment(part->scenario->tangent_offset, part->scenario->y.tangent_size());
-    if (!part->system.Solve(own, &solution)) {
-      return FailSystem(*part);
-    }
+    if (!part->system.Solve(own, &solution)) return false;
     z->segment(part->scenario->tangent_offset, solution.size()) = solution;
-  }
-  return true;
+    return true;
+  });
 }
 
 bool NewtonLowerSolver::Adjoint(const Vector& fy, Vector* product) {
   *product = Vector::Zero(program_->x.tangent_size());
   if (!AdjointVector(fy, &z_)) return false;
-  for (auto& part : parts_) {
-    *product -= part->yx.transpose() * z_.segment(part->scenario->tangent_offset, part->yx.rows());
+  Matrix shares(product->size(), parts_.size());
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    const PerScenario& part = *parts_[i];
+    shares.col(i) =
+        part.yx.transpose() * z_.segment(part.scenario->tangent_offset, part.yx.rows());
   }
+  const Matrix all = program_->exchange.Columns("pulling back to x", nullptr, shares);
+  for (const auto& share : all.colwise()) *product -= share;
   return true;
 }
 
 bool NewtonLowerSolver::IsDetermined(const Vector& fy) {
   Vector own, z;
-  for (auto& part : parts_) {
-    if (part->system.null_space().cols() == 0) continue;
+  return SolveSystems([&](PerScenario* part) {
+    if (part->system.null_space().cols() == 0) return true;
     own = fy.segment(part->scenario->tangent_offset, part->scenario->y.tangent_size());
-    if (part->system.Solve(own, &z)) continue;
-    return FailSystem(*part);
-  }
-  return true;
+    return part->system.Solve(own, &z);
+  });
 }
 
 bool NewtonLowerSolver::AnyFreeDirection(Vector* direction) {
@@ -161,7 +180,7 @@ bool NewtonLowerSolver::AnyFreeDirection(Vector* direction) {
           std::cos(1.0 + j) * free.col(j);
     }
   }
-  const double norm = direction->norm();
+  const double norm = program_->NormInY(*direction);
   if (norm > 0.0) *direction /= norm;
   return norm > 0.0;
 }
@@ -169,24 +188,41 @@ bool NewtonLowerSolver::AnyFreeDirection(Vector* direction) {
 double NewtonLowerSolver::relative_decrement() const {
   double largest = -1.0;
   for (auto& part : parts_) largest = std::max(largest, part->relative_decrement);
-  return largest;
+  return program_->exchange.Largest(largest);
 }
 
 LowerSolverReport NewtonLowerSolver::Report() const {
-  LowerSolverReport report;
-  report.num_free_directions = num_free_directions();
-  report.free_directions = free_directions();
-  report.num_active_bounds = num_active_bounds();
-  report.weakly_active = weakly_active();
-  report.linear_residual = linear_residual();
-  const auto largest =
-      std::max_element(parts_.begin(), parts_.end(), [](const auto& a, const auto& b) {
-        return a->gradient.size() < b->gradient.size();
-      });
-  if (largest != parts_.end()) {
-    report.remark = "linear systems by " + (*largest)->system.factorization().Describe();
+  enum { kFree, kActive, kResidual, kRounding, kSize, kNumbers };
+  Matrix numbers(kNumbers, parts_.size());
+  std::vector<std::string> free, weak;
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    PerScenario& part = *parts_[i];
+    numbers(kFree, i) = static_cast<double>(part.system.null_space().cols());
+    numbers(kActive, i) = part.num_active_bounds();
+    numbers(kResidual, i) = part.system.residual();
+    numbers(kRounding, i) = part.system.Rounding();
+    numbers(kSize, i) = static_cast<double>(part.gradient.size());
+    free.push_back(part.free_directions());
+    weak.push_back(WeaklyActive(part));
   }
-  if (const double share = rounding(); share > 0.0) {
+  const Exchange& exchange = program_->exchange;
+  numbers = exchange.Columns("reporting", nullptr, numbers);
+  LowerSolverReport report;
+  report.free_directions = Join(exchange.Texts("reporting", free), "; ");
+  report.weakly_active = Join(exchange.Texts("reporting", weak), ", ");
+  if (numbers.cols() == 0) return report;
+  report.num_free_directions = static_cast<int>(numbers.row(kFree).sum());
+  report.num_active_bounds = static_cast<int>(numbers.row(kActive).sum());
+  report.linear_residual = std::max(0.0, numbers.row(kResidual).maxCoeff());
+  int largest;
+  numbers.row(kSize).maxCoeff(&largest);
+  std::string how;
+  for (const auto& part : parts_) {
+    if (part->scenario->index - program_->first_scenario != largest) continue;
+    how = part->system.factorization().Describe();
+  }
+  report.remark = "linear systems by " + exchange.FromOwner(largest, how);
+  if (const double share = numbers.row(kRounding).maxCoeff(); share > 0.0) {
     report.remark += "; the lower level is ill-conditioned: rounding may be a relative " +
                      Scientific(share) + " of its derivatives";
   }
@@ -200,12 +236,9 @@ int NewtonLowerSolver::num_free_directions() const {
 }
 
 std::string NewtonLowerSolver::free_directions() const {
-  std::string names;
-  for (auto& part : parts_) {
-    if (part->system.null_space().cols() == 0) continue;
-    names += (names.empty() ? "" : "; ") + part->system.NullSpaceBlocks();
-  }
-  return names;
+  std::vector<std::string> names;
+  for (auto& part : parts_) names.push_back(part->free_directions());
+  return Join(names, "; ");
 }
 
 double NewtonLowerSolver::rounding() const {
@@ -222,24 +255,24 @@ double NewtonLowerSolver::linear_residual() const {
 
 int NewtonLowerSolver::num_active_bounds() const {
   int count = 0;
-  for (auto& part : parts_) {
-    if (part->any_fixed) {
-      count += static_cast<int>(std::count(part->fixed.begin(), part->fixed.end(), char(1)));
-    }
-  }
+  for (auto& part : parts_) count += part->num_active_bounds();
   return count;
 }
 
 std::string NewtonLowerSolver::weakly_active() const {
-  std::string names;
-  for (auto& part : parts_) {
-    for (int j : part->weakly_active) {
-      const Space::Block& block = part->scenario->y.BlockOf(j);
-      names += (names.empty() ? "" : ", ") + block.name + "[" +
-               std::to_string(part->scenario->y.AmbientIndex(j) - block.offset) + "]";
-    }
+  std::vector<std::string> names;
+  for (auto& part : parts_) names.push_back(WeaklyActive(*part));
+  return Join(names, ", ");
+}
+
+std::string NewtonLowerSolver::WeaklyActive(const PerScenario& part) const {
+  std::vector<std::string> names;
+  for (const int j : part.weakly_active) {
+    const Space::Block& block = part.scenario->y.BlockOf(j);
+    names.push_back(block.name + "[" +
+                    std::to_string(part.scenario->y.AmbientIndex(j) - block.offset) + "]");
   }
-  return names;
+  return Join(names, ", ");
 }
 
 }  // namespace bilevel

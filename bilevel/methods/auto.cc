@@ -166,7 +166,10 @@ Method::Outcome Auto::Minimize(Oracle& oracle,
 
 // Where the lower level leaves directions free, and may: kRefuse wants no choice among solutions.
 Method* Auto::AfterRefusal(Oracle& oracle, const State& state) {
-  if (!oracle.program().FirstConstraint().empty()) return nullptr;  // They know none.
+  // They know no constraints, and need all of y.
+  if (!oracle.program().FirstConstraint().empty() || !oracle.program().exchange.is_alone()) {
+    return nullptr;
+  }
   if (last_ == optimistic_.get()) {
     oracle.SetLower(nullptr);  // The path's own had no solution.
   } else {

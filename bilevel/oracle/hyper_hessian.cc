@@ -65,6 +65,7 @@ class HyperHessian::Implementation {
  public:
   Implementation(Oracle* oracle, const Options& options)
       : oracle_(*oracle),
+        exchange_(oracle->program().exchange),
         options_(options),
         moved_x_(&oracle->program().x),
         moved_y_(&oracle->program().y),
@@ -82,7 +83,7 @@ class HyperHessian::Implementation {
     if (!SetBase()) return false;
     for (int a = 0; a < m; ++a) {
       if (!held.empty() && held[a]) continue;
-      if (oracle_.program().IsLate()) return Fail(Program::kTimeIsOver);
+      if (exchange_.Any(oracle_.program().IsLate())) return Fail(Program::kTimeIsOver);
       if (!DifferentiateAlong(a) || !AddCurvature(a)) return false;
       hessian->col(a) = column_.head(m);
     }
@@ -113,10 +114,13 @@ class HyperHessian::Implementation {
     if (!oracle_.ok()) return Fail(oracle_.error());
     if (!lower.AdjointVector(fy_, &z_)) return Fail(lower.message());
     dy_dx = lower.dy_dx();
-    if (!dy_dx.allFinite()) return Fail(lower.message());
+    if (!exchange_.All(dy_dx.allFinite())) return Fail(lower.message());
     if (!lower.AnyFreeDirection(&free_)) free_.setZero(y_->dim());
+    columns_.resize(y_->dim(), x_->dim() + 1);
+    columns_ << dy_dx, free_;
     if (!x_frames_.SetBase(*x_)) return Fail(x_frames_.message());
-    if (!y_frames_.SetBase(*y_)) return Fail(y_frames_.message());
+    const std::string no_frames = Complaint(y_frames_.SetBase(*y_));
+    if (!no_frames.empty()) return Fail(no_frames);
     step_.setZero(x_->dim());
     if (!GradientOfPsi(0, 0.0, &base_)) return Fail(oracle_.error());
     SetSteps();
@@ -126,19 +130,26 @@ class HyperHessian::Implementation {
   // Of each direction, and what the parts of D psi are along it.
   void SetSteps() {
     const int m = x_->dim();
-    const Vector parts_in_y = fy_.cwiseAbs() + hz_.cwiseAbs();
+    Vector lengths(m + 1);
+    for (int a = 0; a <= m; ++a) lengths[a] = RelativeLength(*y_, columns_.col(a));
+    lengths = exchange_.ByRank("measuring y", nullptr, lengths).rowwise().maxCoeff();
+    const Vector parts_in_y =
+        oracle_.program().PullBack(dy_dx.cwiseAbs(), fy_.cwiseAbs() + hz_.cwiseAbs());
     steps_.setOnes(m + 1);
     parts_ = 0.0;
     for (int a = 0; a < m; ++a) {
       step_[a] = 1.0;
-      const Vector motion = dy_dx.col(a);
-      steps_[a] = kFirstStep / std::max(RelativeLength(*x_, step_), RelativeLength(*y_, motion));
+      steps_[a] = kFirstStep / std::max(RelativeLength(*x_, step_), lengths[a]);
       step_[a] = 0.0;
-      const double part = std::abs(fx_[a]) + std::abs(jz_[a]) + motion.cwiseAbs().dot(parts_in_y);
+      const double part = std::abs(fx_[a]) + std::abs(jz_[a]) + parts_in_y[a];
       parts_ = std::max(parts_, steps_[a] * part);
     }
-    const double length = RelativeLength(*y_, free_);
-    if (length > 0.0) steps_[m] = kFirstStep / length;
+    if (lengths[m] > 0.0) steps_[m] = kFirstStep / lengths[m];
+  }
+
+  // Why a manifold of y, on any rank, has no frame; empty where all have.
+  std::string Complaint(bool have_frames) const {
+    return exchange_.Complaint("at the manifolds of y", have_frames ? "" : y_frames_.message());
   }
 
   // column_ <- the derivative, along the a-th of the columns of [I; Y], of D psi along all of them
@@ -165,7 +176,8 @@ class HyperHessian::Implementation {
     for (const int i : {0, 1}) {
       const double side = i == 0 ? 1.0 : -1.0;
       step_[a] = 1.0;
-      room[i] = std::min(Room(*x_, step_, side), Room(*y_, dy_dx.col(a), side));
+      const double room_in_y = -exchange_.Largest(-Room(*y_, dy_dx.col(a), side));
+      room[i] = std::min(Room(*x_, step_, side), room_in_y);
       step_[a] = 0.0;
     }
     const double both = std::min(room[0], room[1]), one = std::max(room[0], room[1]);
@@ -210,13 +222,14 @@ class HyperHessian::Implementation {
     moved_x_ = *x_;
     moved_y_ = *y_;
     step_[a] = step;
-    const bool moved = moved_x_.Move(step_) && moved_y_.Move(step * dy_dx.col(a));
+    const bool moved =
+        moved_x_.Move(step_) && oracle_.program().MoveY(step * dy_dx.col(a), &moved_y_);
     step_[a] = 0.0;
     if (!moved) oracle_.Fail("x or y cannot move: a manifold failed");
-    for (FrameTransport* frames : {&x_frames_, &y_frames_}) {
-      if (oracle_.ok() && !frames->SetTarget(frames == &x_frames_ ? moved_x_ : moved_y_)) {
-        oracle_.Fail(frames->message());
-      }
+    if (moved && !x_frames_.SetTarget(moved_x_)) oracle_.Fail(x_frames_.message());
+    if (oracle_.ok()) {
+      const std::string no_frames = Complaint(y_frames_.SetTarget(moved_y_));
+      if (!no_frames.empty()) oracle_.Fail(no_frames);
     }
     moved_z_ = z_;
     y_frames_.ToTarget(&moved_z_);
@@ -227,10 +240,8 @@ class HyperHessian::Implementation {
     psi_y_ = fy_ - hz_;
     x_frames_.ToBase(&psi_x_);
     y_frames_.ToBase(&psi_y_);
-    along->resize(x_->dim() + 1);
-    along->head(x_->dim()) = psi_x_;
-    along->head(x_->dim()).noalias() += dy_dx.transpose() * psi_y_;
-    (*along)[x_->dim()] = free_.dot(psi_y_);
+    *along = oracle_.program().PullBack(columns_, psi_y_);
+    along->head(x_->dim()) += psi_x_;
     return true;
   }
 
@@ -275,12 +286,14 @@ class HyperHessian::Implementation {
   }
 
   Oracle& oracle_;
+  const Exchange& exchange_;
   const Options options_;
   const Point* x_ = nullptr;
   const Point* y_ = nullptr;
   Point moved_x_, moved_y_;
   FrameTransport x_frames_, y_frames_;
   Vector z_, moved_z_, free_, step_;
+  Matrix columns_;  // dy_dx, and behind it the free direction.
   Vector fx_, fy_, jz_, hz_, psi_x_, psi_y_;  // Where it was evaluated last.
   Vector base_, there_, opposite_, column_;
   Vector steps_;        // The first ones.

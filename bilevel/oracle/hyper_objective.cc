@@ -43,7 +43,7 @@ void HyperObjective::Predict(const Point& x) {
   const double share = dx_.dot(line_) / line_.squaredNorm();
   if ((dx_ - share * line_).norm() > 1e-6 * length) return;  // Another line.
   // Where the tangent is no guide (a manifold fails, say), y stays.
-  if (!y_.Move(share * motion_)) y_ = accepted_;
+  if (!oracle_->program().MoveY(share * motion_, &y_)) y_ = accepted_;
 }
 
 void HyperObjective::Remember(Memory* memory) {

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <functional>
+#include <optional>
 
 #include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/oracle/internal/per_scenario.h"
@@ -11,7 +13,14 @@
 #include "bilevel/terms/objective.h"
 
 namespace bilevel {
-namespace {}  // namespace
+namespace {
+
+// A scenario's coordinates of a tangent vector of y.
+auto SegmentOf(const Program::Scenario& scenario, Vector* v) {
+  return v->segment(scenario.tangent_offset, scenario.y.tangent_size());
+}
+
+}  // namespace
 
 FunctionCounts& LevelView::counts() { return upper_ ? oracle_->f_counts_ : oracle_->g_counts_; }
 
@@ -19,70 +28,130 @@ const LevelFunction& LevelView::LevelOf(const Program::Scenario& scenario) const
   return upper_ ? *scenario.f : *scenario.g;
 }
 
+// Whether any scenario's level is so.
+template <typename Is>
+bool LevelView::Any(Is is) const {
+  const auto& parts = oracle_->parts_;
+  return oracle_->program_->exchange.Any(std::any_of(
+      parts.begin(), parts.end(), [&](const auto& part) { return is(LevelOf(*part->scenario)); }));
+}
+
 std::vector<int> LevelView::DrawnFrom() const {
-  std::vector<int> sizes;
+  std::vector<std::string> own;
   for (const auto& part : oracle_->parts_) {
-    const std::vector<int> own = LevelOf(*part->scenario).DrawnFrom();
-    sizes.insert(sizes.end(), own.begin(), own.end());
+    const std::vector<int> sizes = LevelOf(*part->scenario).DrawnFrom();
+    own.emplace_back(reinterpret_cast<const char*>(sizes.data()), sizes.size() * sizeof(int));
   }
-  return sizes;
+  std::vector<int> all;
+  for (const std::string& part : oracle_->program_->exchange.Texts("counting terms", own)) {
+    const size_t size = all.size();
+    all.resize(size + part.size() / sizeof(int));
+    std::copy(part.begin(), part.end(), reinterpret_cast<char*>(all.data() + size));
+  }
+  return all;
 }
 
 long LevelView::num_terms() const {
-  long sum = 0;
-  for (const auto& part : oracle_->parts_) sum += LevelOf(*part->scenario).NumSamples(Batch::All());
-  return sum;
+  Matrix own(1, oracle_->parts_.size());
+  for (size_t k = 0; k < oracle_->parts_.size(); ++k) {
+    own(0, k) = static_cast<double>(LevelOf(*oracle_->parts_[k]->scenario).NumSamples(Batch::All()));
+  }
+  return static_cast<long>(
+      oracle_->program_->exchange.Columns("counting terms", nullptr, own).sum());
 }
 
 double LevelView::Epochs(const FunctionCounts& counts) const {
-  const std::vector<int> sums = DrawnFrom();
-  if (std::count(sums.begin(), sums.end(), Objective::kStream) > 0) return kNaN;
-  const long n = num_terms();
-  return n > 0 ? static_cast<double>(counts.samples) / static_cast<double>(n) : 0.0;
+  std::optional<long>& n = oracle_->num_epoch_terms_[upper_];
+  if (!n) {
+    const std::vector<int> sums = DrawnFrom();
+    n = std::count(sums.begin(), sums.end(), Objective::kStream) > 0 ? -1 : num_terms();
+  }
+  if (*n < 0) return kNaN;
+  return *n > 0 ? static_cast<double>(counts.samples) / static_cast<double>(*n) : 0.0;
 }
 
 bool LevelView::has_importance() const {
-  for (const auto& part : oracle_->parts_) {
-    if (LevelOf(*part->scenario).has_importance()) return true;
-  }
-  return false;
+  return Any([](const LevelFunction& level) { return level.has_importance(); });
+}
+
+double LevelView::WeightOf(const Program::Scenario& scenario) const {
+  return upper_ ? oracle_->used_scale_ * scenario.weight : 1.0;
 }
 
 // body(part, evaluator, weight) returns false where the evaluator failed.
 template <typename Body>
 bool LevelView::ForEachPart(Body body) {
-  for (auto& part : oracle_->parts_) {
-    if (!oracle_->ok()) return false;
-    const int place = part->index - oracle_->first_used_;
-    if (oracle_->num_used_ >= 0 && (place < 0 || place >= oracle_->num_used_)) continue;
-    LevelEvaluator& evaluator = upper_ ? part->f : part->g;
-    counts().samples += LevelOf(*part->scenario).NumSamples(batch_);
-    if (!body(*part, evaluator, upper_ ? oracle_->used_scale_ * part->scenario->weight : 1.0)) {
-      oracle_->Fail(evaluator.error());
-    }
+  const auto [first, count] = oracle_->UsedParts();
+  for (int k = first; k < first + count && oracle_->ok(); ++k) {
+    Oracle::PerScenario& part = *oracle_->parts_[k];
+    LevelEvaluator& evaluator = upper_ ? part.f : part.g;
+    counts().samples += LevelOf(*part.scenario).NumSamples(batch_);
+    if (!body(part, evaluator, WeightOf(*part.scenario))) oracle_->Fail(evaluator.error());
   }
   return oracle_->ok();
 }
 
-// evaluate(part, evaluator) for all scenarios on the program's threads, then add(part, weight) in
-// their order. A scenario alone has the threads to itself.
-template <typename Evaluate, typename Add>
-bool LevelView::EvaluateParts(Evaluate evaluate, Add add) {
+// evaluate(part, evaluator) for all scenarios on the program's threads; then their values and
+// gradients in x are added in the order of scenarios, wherever they were evaluated. A scenario alone
+// has the threads to itself. in_x, in_y may be nullptr.
+template <typename Evaluate>
+bool LevelView::Sum(
+    const Point& x, Evaluate evaluate, double* sum, Vector* in_x, Vector* in_y) {
   if (!oracle_->ok()) return false;
-  auto& parts = oracle_->parts_;
-  const bool all = !oracle_->uses_scenario_batch();
-  const int n = all ? static_cast<int>(parts.size()) : oracle_->num_used_;
-  const int first = all ? 0 : oracle_->first_used_;
-  const auto run = [&](int, int i) {
-    Oracle::PerScenario& part = *parts[first + i];
+  const auto [first, count] = oracle_->UsedParts();
+  const auto run = [&, begin = first](int, int i) {
+    Oracle::PerScenario& part = *oracle_->parts_[begin + i];
     part.evaluated = evaluate(part, upper_ ? part.f : part.g);
   };
-  if (n == 1) run(0, 0);
-  if (n > 1) oracle_->program_->pool.ParallelFor(n, 1, std::ref(run));
+  if (count == 1) run(0, 0);
+  if (count > 1) oracle_->program_->pool.ParallelFor(count, 1, std::ref(run));
+  if (!oracle_->program_->exchange.is_alone()) return SumOverRanks(x, sum, in_x, in_y);
   return ForEachPart([&](Oracle::PerScenario& part, LevelEvaluator&, double weight) {
-    if (part.evaluated) add(part, weight);
-    return part.evaluated;
+    if (!part.evaluated) return false;
+    *sum += weight * part.value;
+    if (in_x) *in_x += weight * part.gx;
+    if (in_y && weight != 1.0) SegmentOf(*part.scenario, in_y) *= weight;
+    return true;
   });
+}
+
+// Of the scenario at that place among those in use; empty where it is another rank's.
+std::string LevelView::ErrorOf(int place) const {
+  const int index = place + (oracle_->uses_scenario_batch() ? oracle_->first_used_ : 0);
+  for (const auto& part : oracle_->parts_) {
+    if (part->index == index) {
+      return oracle_->program_->exchange.Signed((upper_ ? part->f : part->g).error());
+    }
+  }
+  return "";
+}
+
+// The same where other ranks have evaluated theirs.
+bool LevelView::SumOverRanks(const Point& x, double* sum, Vector* in_x, Vector* in_y) {
+  constexpr int kInFront = 4;  // Whether it was evaluated, samples, weight, value.
+  const auto [first, count] = oracle_->UsedParts();
+  Matrix own(kInFront + (in_x ? x.dim() : 0), count);
+  for (int k = 0; k < count; ++k) {
+    Oracle::PerScenario& part = *oracle_->parts_[first + k];
+    const double weight = WeightOf(*part.scenario);
+    const long samples = LevelOf(*part.scenario).NumSamples(batch_);
+    own.col(k).head(kInFront) << part.evaluated, static_cast<double>(samples), weight, part.value;
+    if (in_x) own.col(k).tail(x.dim()) = part.gx;
+    if (in_y && weight != 1.0) SegmentOf(*part.scenario, in_y) *= weight;
+  }
+  const Exchange exchange = oracle_->UsedExchange();
+  const Matrix all =
+      exchange.Columns(upper_ ? "at the upper level" : "at the lower level", &x.value(), own);
+  for (int s = 0; s < all.cols(); ++s) {
+    counts().samples += static_cast<long>(all(1, s));
+    if (all(0, s) == 0.0) {
+      oracle_->Fail(exchange.FromOwner(s, ErrorOf(s)));
+      return false;
+    }
+    *sum += all(2, s) * all(3, s);
+    if (in_x) *in_x += all(2, s) * all.col(s).tail(x.dim());
+  }
+  return true;
 }
 
 // Each scenario draws its own.
@@ -95,14 +164,17 @@ Batch LevelView::BatchOf(int scenario) const {
 double LevelView::Value(const Point& x, const Point& y) {
   ++counts().values;
   double sum = 0.0;
-  const bool ok = EvaluateParts(
+  const bool ok = Sum(
+      x,
       [&](Oracle::PerScenario& part, LevelEvaluator& evaluator) {
         return evaluator.Value(x.value().data(),
                                y.value().data() + part.scenario->offset,
                                BatchOf(part.index),
                                &part.value);
       },
-      [&](Oracle::PerScenario& part, double weight) { sum += weight * part.value; });
+      &sum,
+      nullptr,
+      nullptr);
   return ok ? sum : kNaN;
 }
 
@@ -112,7 +184,8 @@ double LevelView::Gradient(const Point& x, const Point& y, Vector* gx, Vector* g
   if (gy) gy->resize(y.dim());
   if (gy && oracle_->uses_scenario_batch()) gy->setZero();
   double sum = 0.0;
-  const bool ok = EvaluateParts(
+  const bool ok = Sum(
+      x,
       [&](Oracle::PerScenario& part, LevelEvaluator& evaluator) {
         return evaluator.Gradient(x.value().data(),
                                   y.value().data() + part.scenario->offset,
@@ -121,13 +194,9 @@ double LevelView::Gradient(const Point& x, const Point& y, Vector* gx, Vector* g
                                   gx ? part.gx.data() : nullptr,
                                   gy ? gy->data() + part.scenario->tangent_offset : nullptr);
       },
-      [&](Oracle::PerScenario& part, double weight) {
-        sum += weight * part.value;
-        if (gx) *gx += weight * part.gx;
-        if (gy && weight != 1.0) {
-          gy->segment(part.scenario->tangent_offset, part.scenario->y.tangent_size()) *= weight;
-        }
-      });
+      &sum,
+      gx,
+      gy);
   return ok ? sum : kNaN;
 }
 
@@ -137,9 +206,12 @@ void LevelView::HessianProduct(
   yy_v->resize(y.dim());
   if (oracle_->uses_scenario_batch()) yy_v->setZero();
   if (xy_v) xy_v->setZero(x.dim());
-  EvaluateParts(
+  double unused = 0.0;
+  Sum(
+      x,
       [&](Oracle::PerScenario& part, LevelEvaluator& evaluator) {
         const int at = part.scenario->tangent_offset;
+        part.value = 0.0;
         return evaluator.HessianProduct(x.value().data(),
                                         y.value().data() + part.scenario->offset,
                                         BatchOf(part.index),
@@ -147,11 +219,9 @@ void LevelView::HessianProduct(
                                         yy_v->data() + at,
                                         xy_v ? part.gx.data() : nullptr);
       },
-      [&](Oracle::PerScenario& part, double weight) {
-        if (xy_v) *xy_v += weight * part.gx;
-        if (weight == 1.0) return;
-        yy_v->segment(part.scenario->tangent_offset, part.scenario->y.tangent_size()) *= weight;
-      });
+      &unused,
+      xy_v,
+      yy_v);
 }
 
 // evaluate(evaluator, batch, x, y, offset, weight's outputs): one scenario's, added at what it
@@ -269,24 +339,15 @@ double LevelView::GradientAndProduct(const Point& x,
 }
 
 bool LevelView::CanLinearize() const {
-  for (const auto& part : oracle_->parts_) {
-    if (!LevelOf(*part->scenario).CanLinearize()) return false;
-  }
-  return true;
+  return !Any([](const LevelFunction& level) { return !level.CanLinearize(); });
 }
 
 bool LevelView::IsLeastSquares() const {
-  for (const auto& part : oracle_->parts_) {
-    if (!LevelOf(*part->scenario).IsLeastSquares()) return false;
-  }
-  return true;
+  return !Any([](const LevelFunction& level) { return !level.IsLeastSquares(); });
 }
 
 bool LevelView::ResidualsUseY() const {
-  for (const auto& part : oracle_->parts_) {
-    if (LevelOf(*part->scenario).ResidualsUseY()) return true;
-  }
-  return false;
+  return Any([](const LevelFunction& level) { return level.ResidualsUseY(); });
 }
 
 double LevelView::Linearize(
@@ -300,29 +361,78 @@ double LevelView::Linearize(
   j->resize(rows, x.dim());
   int row = 0;
   double sum = 0.0;
-  const bool ok =
-      ForEachPart([&](Oracle::PerScenario& part, LevelEvaluator& evaluator, double weight) {
-        double value = 0.0;
-        if (!evaluator.Linearize(x.value().data(),
-                                 y.value().data() + part.scenario->offset,
-                                 &value,
-                                 &part.r,
-                                 &part.jx,
-                                 &part.jy)) {
-          return false;
-        }
-        sum += weight * value;
-        const int size = static_cast<int>(part.r.size());
-        const double root = std::sqrt(weight);
-        r->segment(row, size) = root * part.r;
-        j->middleRows(row, size) = root * part.jx;
-        j->middleRows(row, size) +=
-            root * (part.jy * dy_dx.middleRows(part.scenario->tangent_offset,
-                                               part.scenario->y.tangent_size()));
-        row += size;
-        return true;
-      });
-  return ok ? sum : kNaN;
+  const auto add = [&](Oracle::PerScenario& part, LevelEvaluator& evaluator, double weight) {
+    if (!evaluator.Linearize(x.value().data(),
+                             y.value().data() + part.scenario->offset,
+                             &part.value,
+                             &part.r,
+                             &part.jx,
+                             &part.jy)) {
+      return false;
+    }
+    sum += weight * part.value;
+    const int size = static_cast<int>(part.r.size());
+    const double root = std::sqrt(weight);
+    r->segment(row, size) = root * part.r;
+    j->middleRows(row, size) = root * part.jx;
+    j->middleRows(row, size) +=
+        root * (part.jy * dy_dx.middleRows(part.scenario->tangent_offset,
+                                           part.scenario->y.tangent_size()));
+    row += size;
+    return true;
+  };
+  if (oracle_->program_->exchange.is_alone()) return ForEachPart(add) ? sum : kNaN;
+  if (!oracle_->ok()) return kNaN;
+  for (auto& part : oracle_->parts_) {
+    LevelEvaluator& evaluator = upper_ ? part->f : part->g;
+    part->evaluated = add(*part, evaluator, WeightOf(*part->scenario));
+    if (!part->evaluated) row += LevelOf(*part->scenario).num_residuals();
+  }
+  return JoinRows(&sum, r, j) ? sum : kNaN;
+}
+
+// Of all ranks' scenarios, in their order: their rows, until one of them was not evaluated.
+bool LevelView::JoinRows(double* sum, Vector* r, Matrix* j) {
+  constexpr int kInFront = 4;  // As in SumOverRanks.
+  const int m = static_cast<int>(j->cols());
+  const Exchange& exchange = oracle_->program_->exchange;
+  std::vector<std::string> own;
+  int row = 0;
+  for (const auto& part : oracle_->parts_) {
+    const LevelFunction& level = LevelOf(*part->scenario);
+    const int size = level.num_residuals();
+    Vector share(kInFront + size * (m + 1));
+    share.head(kInFront) << part->evaluated, static_cast<double>(level.NumSamples(batch_)),
+        WeightOf(*part->scenario), part->value;
+    share.segment(kInFront, size) = r->segment(row, size);
+    share.tail(size * m) = j->middleRows(row, size).reshaped();
+    own.emplace_back(reinterpret_cast<const char*>(share.data()), share.size() * sizeof(double));
+    row += size;
+  }
+  const std::vector<std::string> all = exchange.Texts("linearising", own);
+  size_t bytes = 0;
+  for (const std::string& share : all) bytes += share.size();
+  const int num_rows =
+      static_cast<int>((bytes / sizeof(double) - kInFront * all.size()) / (m + 1));
+  r->resize(num_rows);
+  j->resize(num_rows, m);
+  *sum = 0.0;
+  row = 0;
+  for (size_t s = 0; s < all.size(); ++s) {
+    Vector share(all[s].size() / sizeof(double));
+    std::memcpy(share.data(), all[s].data(), all[s].size());
+    counts().samples += static_cast<long>(share[1]);
+    if (share[0] == 0.0) {
+      oracle_->Fail(exchange.FromOwner(static_cast<int>(s), ErrorOf(static_cast<int>(s))));
+      return false;
+    }
+    *sum += share[2] * share[3];
+    const int size = static_cast<int>(share.size() - kInFront) / (m + 1);
+    r->segment(row, size) = share.segment(kInFront, size);
+    j->middleRows(row, size) = share.tail(size * m).reshaped(size, m);
+    row += size;
+  }
+  return true;
 }
 
 // body(scenario, lower triangle of its Gauss-Newton Hessian in y, weight).

@@ -1,6 +1,7 @@
 #ifndef BILEVEL_ORACLE_LEVEL_VIEW_H_
 #define BILEVEL_ORACLE_LEVEL_VIEW_H_
 
+#include <string>
 #include <vector>
 
 #include "bilevel/program/program.h"
@@ -12,7 +13,9 @@ namespace bilevel {
 
 class Oracle;
 
-/// f or g as a method sees it: counted, latching, over everything or over one batch.
+/// f or g as a method sees it: counted, latching, over everything or over one batch. Over ranks
+/// values and all in x are those of all scenarios, what is in y is this rank's; sparse vectors and
+/// Hessian blocks are to be had in a process alone only.
 class LevelView {
  public:
   double Value(const Point& x, const Point& y);
@@ -67,8 +70,14 @@ class LevelView {
   LevelView(Oracle* oracle, bool upper) : oracle_(oracle), upper_(upper) {}
   template <typename Body>
   bool ForEachPart(Body body);
-  template <typename Evaluate, typename Add>
-  bool EvaluateParts(Evaluate evaluate, Add add);
+  template <typename Evaluate>
+  bool Sum(const Point& x, Evaluate evaluate, double* sum, Vector* in_x, Vector* in_y);
+  bool SumOverRanks(const Point& x, double* sum, Vector* in_x, Vector* in_y);
+  bool JoinRows(double* sum, Vector* r, Matrix* j);
+  template <typename Is>
+  bool Any(Is is) const;
+  double WeightOf(const Program::Scenario& scenario) const;
+  std::string ErrorOf(int place) const;
   template <typename Evaluate>
   double ForEachSparsePart(const Point& x,
                            const Point& y,

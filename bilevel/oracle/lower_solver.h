@@ -32,6 +32,10 @@ class LowerSolver {
   /// Whether it honours constraints of the lower level (Scenario::AddLowerEquality).
   virtual bool takes_constraints() const { return false; }
 
+  /// Whether its program's scenarios may be shared among ranks: it then solves its own, and says of
+  /// all that is not in y (failures, products in x, counts, reports) what is so for all of them.
+  virtual bool takes_ranks() const { return false; }
+
   /// Why there is no derivative, for methods that need one; empty where there is.
   virtual std::string WhyNoDerivative() const { return ""; }
 

@@ -35,9 +35,9 @@ Oracle::Oracle(Program* program, LowerSolver* lower, uint64_t seed)
       seed_(seed) {
   for (auto& scenario : program->scenarios) {
     parts_.push_back(std::make_unique<PerScenario>(program, scenario.get()));
+    parts_.back()->index = scenario->index - program->first_scenario;
     if (parts_.size() == 1) continue;
     const PerScenario& before = **(parts_.end() - 2);
-    parts_.back()->index = before.index + 1;
     parts_.back()->first_block =
         before.first_block + static_cast<int>(before.scenario->y.blocks().size());
   }
@@ -86,6 +86,23 @@ void Oracle::UseAllScenarios() {
   first_used_ = 0;
   num_used_ = -1;
   used_scale_ = 1.0;
+}
+
+Oracle::Parts Oracle::UsedParts() const {
+  const int size = static_cast<int>(parts_.size());
+  if (!uses_scenario_batch()) return {0, size};
+  Parts used{0, 0};
+  while (used.first < size && parts_[used.first]->index < first_used_) ++used.first;
+  while (used.first + used.count < size &&
+         parts_[used.first + used.count]->index < first_used_ + num_used_) {
+    ++used.count;
+  }
+  return used;
+}
+
+Exchange Oracle::UsedExchange() const {
+  const Exchange& all = program_->exchange;
+  return uses_scenario_batch() ? all.Part(first_used_, num_used_) : all;
 }
 
 bool Oracle::Solve(const Point& x, Point* y) {
@@ -149,12 +166,17 @@ void Oracle::ForEach(int n, const std::function<void(Oracle& worker, int i)>& bo
   MakeWorkers(num_workers);
   std::vector<std::string> errors(n);
   for (auto& worker : workers_) worker->iteration = iteration;
-  program_->pool.ParallelFor(num_workers, 1, [&](int, int w) {
+  const auto work = [&](int, int w) {
     for (int i = w; i < n; i += num_workers) {
       body(*workers_[w], i);
       errors[i] = workers_[w]->Clear();
     }
-  });
+  };
+  if (program_->exchange.is_alone()) {
+    program_->pool.ParallelFor(num_workers, 1, work);
+  } else {  // Ranks meet at every evaluation: one after the other.
+    for (int w = 0; w < num_workers; ++w) work(0, w);
+  }
   for (auto& worker : workers_) {
     f_counts_ += std::exchange(worker->f_counts_, {});
     g_counts_ += std::exchange(worker->g_counts_, {});

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -98,6 +99,12 @@ class Oracle {
   friend class LevelView;
   struct PerScenario;
   void MakeWorkers(int num_workers);
+  // This rank's of the scenarios in use, by their place in parts_; and where all of them are.
+  struct Parts {
+    int first, count;
+  };
+  Parts UsedParts() const;
+  Exchange UsedExchange() const;
 
   Program* program_;
   LowerSolver* lower_;
@@ -111,6 +118,7 @@ class Oracle {
   ScenarioGroups* groups_ = nullptr;
   int first_used_ = 0, num_used_ = -1;  // Scenarios; -1: all.
   double used_scale_ = 1.0;             // Of f.
+  std::optional<long> num_epoch_terms_[2];  // Of g and of f, once asked for; -1: one is a stream.
   std::string error_, message_;
 };
 

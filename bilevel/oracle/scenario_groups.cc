@@ -8,7 +8,7 @@ namespace bilevel {
 
 ScenarioGroups::ScenarioGroups(Program* program, int group_size, const Factory& make)
     : program_(program), group_size_(group_size) {
-  const int num_scenarios = static_cast<int>(program->scenarios.size());
+  const int num_scenarios = program->num_scenarios();
   for (int first = 0; first < num_scenarios; first += group_size) {
     Group group;
     group.program =
@@ -19,7 +19,7 @@ ScenarioGroups::ScenarioGroups(Program* program, int group_size, const Factory& 
 }
 
 int ScenarioGroups::num_scenarios(int group) const {
-  return static_cast<int>(groups_[group].program->scenarios.size());
+  return groups_[group].program->num_scenarios();
 }
 
 template <typename Body>

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bilevel/base/thread_pool.h"
+#include "bilevel/program/exchange.h"
 #include "bilevel/program/level_function.h"
 #include "bilevel/program/space.h"
 #include "ceres/cost_function.h"
@@ -21,6 +22,7 @@ class Program {
  public:
   struct Scenario {
     std::string name;
+    int index = 0;  ///< Among those of all ranks.
     double weight = 1.0;
     Space y;
     int offset = 0, tangent_offset = 0;                 ///< Of its y within the joint one.
@@ -33,20 +35,33 @@ class Program {
   };
 
   explicit Program(int num_threads);
-  /// Some of a program's scenarios, shared with it: points keep all scenarios' y. The whole must
-  /// outlive the part.
+  /// Some of a program's scenarios, shared with it: points keep all scenarios' y. first, count: of
+  /// those of all ranks. The whole must outlive the part.
   Program(const Program& whole, int first, int count);
   ~Program();
 
   /// The first constraint's name; empty: the lower level has none.
   std::string FirstConstraint() const;
 
+  /// Of all ranks.
+  int num_scenarios() const;
+  /// Moves a point of y along a tangent vector; where that fails on any rank, it stays on all. False
+  /// as Point::Move.
+  bool MoveY(const Vector& delta, Point* point) const;
+  /// The norm of a tangent vector of y, or of a point, summed scenario by scenario.
+  double NormInY(const Vector& v) const;
+  /// (dy/dx)' v: y down and x across, v in y's tangent space, summed likewise.
+  Vector PullBack(const Matrix& dy_dx, const Vector& v) const;
+
   /// Whether the run's time is over: what solves a lower level then gives up, and says kTimeIsOver.
   bool IsLate() const { return std::chrono::steady_clock::now() > *deadline; }
   static constexpr char kTimeIsOver[] = "max_solver_time_in_seconds were over";
 
   Space x, y;
-  std::vector<std::shared_ptr<Scenario>> scenarios;
+  std::vector<std::shared_ptr<Scenario>> scenarios;  ///< Of this rank.
+  int first_scenario = 0;                            ///< Index of the first of any rank.
+  Exchange exchange;
+  std::string constraint_of_ranks;  ///< FirstConstraint, where there are ranks.
   std::shared_ptr<std::chrono::steady_clock::time_point> deadline;  ///< Never null.
   // Made for the blocks' own, in their place.
   std::vector<std::unique_ptr<ceres::Manifold>> own_manifolds;

@@ -9,7 +9,7 @@ endforeach()
 file(COPY "${CMAKE_CURRENT_LIST_DIR}/CMakeLists.txt" "${CMAKE_CURRENT_LIST_DIR}/main.cc"
   DESTINATION "${work}/source")
 file(GLOB_RECURSE headers RELATIVE "${work}/prefix/include" "${work}/prefix/include/*.h")
-list(FILTER headers EXCLUDE REGEX "^bilevel/torch/")
+list(FILTER headers EXCLUDE REGEX "^bilevel/(mpi|torch)/")
 set(includes "")
 foreach(header IN LISTS headers)
   string(APPEND includes "#include \"${header}\"\n")
@@ -25,15 +25,25 @@ function(build_and_test)
 endfunction()
 build_and_test()
 
-# The same with the component torch, where it was built.
-if(NOT EXISTS "${work}/prefix/include/bilevel/torch")
-  return()
-endif()
-file(READ "${work}/source/CMakeLists.txt" list)
-string(REPLACE "0.1 REQUIRED" "0.1 REQUIRED COMPONENTS torch" list "${list}")
-string(REPLACE "bilevel::bilevel" "bilevel::torch" list "${list}")
-file(WRITE "${work}/source/CMakeLists.txt" "${list}")
-file(WRITE "${work}/source/main.cc" "#include \"bilevel/torch/torch_objective.h\"
+# The same with each component that was built.
+file(READ "${work}/source/CMakeLists.txt" core)
+function(build_and_test_component name main)
+  if(NOT EXISTS "${work}/prefix/include/bilevel/${name}")
+    return()
+  endif()
+  string(REPLACE "0.1 REQUIRED" "0.1 REQUIRED COMPONENTS ${name}" list "${core}")
+  string(REPLACE "bilevel::bilevel" "bilevel::${name}" list "${list}")
+  file(WRITE "${work}/source/CMakeLists.txt" "${list}")
+  file(WRITE "${work}/source/main.cc" "${main}")
+  build_and_test()
+endfunction()
+build_and_test_component(mpi "#include \"bilevel/mpi/ranks.h\"
+int main(int argc, char** argv) {
+  bilevel::mpi::Ranks ranks(&argc, &argv);  // Of one process that no mpirun has started.
+  return ranks.size() == 1 && ranks.IsMine(7) ? 0 : 1;
+}
+")
+build_and_test_component(torch "#include \"bilevel/torch/torch_objective.h\"
 int main() {
   const bilevel::TorchObjective square(
       bilevel::TorchBlocks{{2}},
@@ -44,4 +54,3 @@ int main() {
          gradient[1] == 8.0 ? 0 : 1;
 }
 ")
-build_and_test()

@@ -103,6 +103,12 @@ struct NewtonLowerSolver::PerScenario {
     const double y_size = scenario->g->num_terms() > 0 ? rounding / kRoundingOfPoint : 0.0;
     return std::abs(value) + y_size * y_size;
   }
+  int num_active_bounds() const {
+    return any_fixed ? static_cast<int>(std::count(fixed.begin(), fixed.end(), char(1))) : 0;
+  }
+  std::string free_directions() {
+    return system.null_space().cols() > 0 ? system.NullSpaceBlocks() : "";
+  }
   // The Hessian at x and y as a system. False: the message says why.
   bool PrepareSystem(SingularHandling handling, bool is_factorized) {
     const auto jacobian = [this]() -> const RowSparseMatrix* {

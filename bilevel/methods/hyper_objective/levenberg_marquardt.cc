@@ -219,7 +219,7 @@ class LevenbergMarquardt::Run {
   bool Follow() {
     Trial& t = trial_;
     t.y = state_.y;
-    t.is_solved = t.y.Move(dy_dx_ * dx_) && oracle_.Solve(t.x, &t.y);
+    t.is_solved = oracle_.program().MoveY(dy_dx_ * dx_, &t.y) && oracle_.Solve(t.x, &t.y);
     t.phi = t.is_solved ? oracle_.f.Value(t.x, t.y) : Progress::kUnknown;
     if (!t.is_solved || !oracle_.ok()) {
       progress_.note = oracle_.ok() ? oracle_.message() : oracle_.Clear();

@@ -199,7 +199,7 @@ class Newton::Run {
       };
       // Where phi curves down without a slope, the other side will do.
       if (!take(full) && !take(-full)) continue;
-      y.Move(dy_dx_ * step);
+      oracle_.program().MoveY(dy_dx_ * step, &y);
       double value;
       Vector gradient;
       if (!phi_.Evaluate(x, &value, &gradient, &y.value())) {

@@ -189,7 +189,8 @@ void Surroundings::LookAtOtherSolutions() {
   for (const double way : {kNearWay, kFarWay}) {
     State there = answer_;
     const auto solve = [&] { return oracle_.Solve(there.x, &there.y); };
-    if (there.y.Move(way * (1.0 + there.y.value().norm()) * direction) && solve()) {
+    const double size = 1.0 + oracle_.program().NormInY(there.y.value());
+    if (oracle_.program().MoveY(way * size * direction, &there.y) && solve()) {
       Vector fx, fy;
       double value = oracle_.f.Gradient(there.x, there.y, &fx, &fy);
       if (oracle_.ok()) Keep(there, value);

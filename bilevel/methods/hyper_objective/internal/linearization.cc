@@ -19,7 +19,7 @@ bool Linearize(Oracle* oracle, const Point& x, Point* y, Linearization* at, std:
   }
   const Matrix& dy_dx = lower.dy_dx();
   oracle->f.Linearize(x, *y, dy_dx, &at->r, &at->j);
-  at->gradient.noalias() += dy_dx.transpose() * fy;
+  at->gradient += oracle->program().PullBack(dy_dx, fy);
   if (oracle->ok() && at->j.allFinite() && at->gradient.allFinite()) return true;
   *why = !oracle->ok()              ? oracle->error()
          : !lower.message().empty() ? lower.message()

@@ -1,5 +1,7 @@
 #include "bilevel/methods/hyper_objective/internal/variable_projection.h"
 
+#include <algorithm>
+
 #include "bilevel/base/internal/decompositions.h"
 
 namespace bilevel {
@@ -10,11 +12,11 @@ constexpr int kMaxSteps = 5;
 constexpr double kEnough = 1e-6;
 
 bool LowerLevelHas(const Program& program, int block_of_x) {
-  for (const auto& scenario : program.scenarios) {
-    if (scenario->g->UsesX(block_of_x)) return true;
-    if (scenario->constraints && scenario->constraints->UsesX(block_of_x)) return true;
-  }
-  return false;
+  const auto& all = program.scenarios;
+  return program.exchange.Any(std::any_of(all.begin(), all.end(), [&](const auto& scenario) {
+    return scenario->g->UsesX(block_of_x) ||
+           (scenario->constraints && scenario->constraints->UsesX(block_of_x));
+  }));
 }
 
 }  // namespace
