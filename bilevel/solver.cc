@@ -212,9 +212,7 @@ class Run {
     if (!oracle_.lower().WhyNoDerivative().empty()) return false;
     const Vector before = y->value();
     bool has_moved = false;  // Where it throws, nothing was to be learned.
-    Thrown([&] {
-      has_moved = oracle_.Differentiate(x, y) && exchange_.Any(y->value() != before);
-    });
+    Thrown([&] { has_moved = oracle_.Differentiate(x, y) && exchange_.Any(y->value() != before); });
     return has_moved;
   }
 

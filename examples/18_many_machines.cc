@@ -106,7 +106,8 @@ int main(int argc, char** argv) {
   const double ratio = std::exp(x[0] - x[1]), true_ratio = kTrueOdometry / kTrueFix;
   if (ranks.rank() == 0) {
     std::puts(summary.FullReport().c_str());
-    std::printf("odometry's factor over that of fixes: learned %.17g, true %g\n", ratio, true_ratio);
+    std::printf(
+        "odometry's factor over that of fixes: learned %.17g, true %g\n", ratio, true_ratio);
     std::printf("%d processes, %.3f s, %ld bytes handed on by each\n",
                 ranks.size(),
                 summary.total_time_in_seconds,

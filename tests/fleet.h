@@ -31,7 +31,8 @@ struct Fleet {
     bool operator()(const T* log_weights, const T* v, T* r) const {
       using std::exp;
       using std::sin;
-      for (int i = 0; i < 3; ++i) r[i] = exp(log_weights[0]) * (v[i] - value - 0.1 * i + 0.1 * sin(v[i]));
+      for (int i = 0; i < 3; ++i)
+        r[i] = exp(log_weights[0]) * (v[i] - value - 0.1 * i + 0.1 * sin(v[i]));
       return true;
     }
     double value;
@@ -117,7 +118,8 @@ struct Fleet {
             new AutoDiffCostFunction<Truth, 3, 3>(new Truth{truth(k)}), nullptr, v);
       }
     }
-    if (kind == kOnSpheres) scenario->lower()->SetManifold(own.data(), new ceres::SphereManifold<3>);
+    if (kind == kOnSpheres)
+      scenario->lower()->SetManifold(own.data(), new ceres::SphereManifold<3>);
     if (kind == kBounded) scenario->lower()->SetParameterUpperBound(own.data(), 0, 0.55);
     if (kind == kConstrained && s % 2 == 0) {
       scenario->AddLowerInequality(new AutoDiffCostFunction<BelowOne, 1, 3>(new BelowOne),

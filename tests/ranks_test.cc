@@ -37,7 +37,9 @@ Answer Alone(Fleet::Kind kind, const Solver::Options& options) {
 }
 
 // On so many ranks, which must all tell the same.
-Answer OnRanks(int num_ranks, Fleet::Kind kind, Solver::Options (*make)(const std::string&),
+Answer OnRanks(int num_ranks,
+               Fleet::Kind kind,
+               Solver::Options (*make)(const std::string&),
                const std::string& name) {
   Answer answer;
   answer.y.resize(kRecordings);
@@ -233,10 +235,9 @@ TEST(Ranks, WhatDiffersIsNamedOnAllOfThem) {
                   options->method = CreateMethod("aid_cg");
                 }),
                 "aid_cg needs all of y");
-  ExpectFailure(OnThreeRanks([](Ranks*, Fleet*, Solver::Options* options) {
-                  options->lower_starts = 2;
-                }),
-                "wants a lower solver that knows of them");
+  ExpectFailure(
+      OnThreeRanks([](Ranks*, Fleet*, Solver::Options* options) { options->lower_starts = 2; }),
+      "wants a lower solver that knows of them");
 }
 
 struct Throwing : IterationCallback {
@@ -258,8 +259,7 @@ TEST(Ranks, ACallbackOfOneRankEndsTheSolveOnAll) {
                 }),
                 "no space left");
   Ending ending;
-  for (const Message& message :
-       OnThreeRanks([&](Ranks* ranks, Fleet*, Solver::Options* options) {
+  for (const Message& message : OnThreeRanks([&](Ranks*ranks, Fleet*, Solver::Options*options) {
          if (ranks->rank() == 2) options->callbacks.push_back(&ending);
        })) {
     EXPECT_EQ(message.type, ceres::USER_SUCCESS) << message.text;
@@ -270,7 +270,8 @@ TEST(Ranks, WhoLeavesIsNamed) {
   std::vector<std::string> messages(3);
   ThreadRanks::Run(3, [&](Ranks* ranks) {
     if (ranks->rank() == 1) return;
-    messages[ranks->rank()] = Fleet(Fleet::kPlain, kRecordings, ranks).Solve(Short("lbfgs")).message;
+    messages[ranks->rank()] =
+        Fleet(Fleet::kPlain, kRecordings, ranks).Solve(Short("lbfgs")).message;
   });
   EXPECT_THAT(messages[0], HasSubstr("rank 1 stands where it leaves, and rank 0 checking options"));
   EXPECT_EQ(messages[2], messages[0]);
@@ -295,10 +296,9 @@ TEST(Ranks, HandOnTheBytesOfTheFormula) {
         ++num_scenarios;
         num_rows += 3 * (3 + s % 4);
       }
-      const long formula =
-          method == "adam"
-              ? 512 + 8 * (4 + 2 * m) * num_scenarios
-              : 736 + (104 + 16 * m) * num_scenarios + 8 * (m + 1) * num_rows;
+      const long formula = method == "adam"
+                               ? 512 + 8 * (4 + 2 * m) * num_scenarios
+                               : 736 + (104 + 16 * m) * num_scenarios + 8 * (m + 1) * num_rows;
       Counting counting;
       counting.ranks = ranks;
       Solver::Options options = Short(method);
@@ -324,7 +324,8 @@ TEST(Ranks, UncertaintyAndTheCheckOfGradientsAreThoseOfAProcessAlone) {
       EXPECT_TRUE(ComputeUncertaintyAcrossScenarios(
           Short("auto"), kind, &fleet.problem, &uncertainty, &message))
           << message;
-      for (const double entry : uncertainty.covariance().reshaped()) all += Exactly(entry);
+      const Matrix& covariance = uncertainty.covariance();
+      for (int i = 0; i < covariance.size(); ++i) all += Exactly(covariance.data()[i]);
     }
     const auto result = HypergradientChecker().Check(&fleet.problem, {});
     EXPECT_TRUE(result.ok) << result.message;

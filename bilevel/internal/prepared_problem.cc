@@ -64,8 +64,9 @@ std::string CheckRanks(const Solver::Options& options,
                        Ranks* ranks) {
   const std::string first = Exchange(ranks, {}).Complaint("checking options", complaint);
   if (!first.empty()) return first;
-  if (!needs.ranks) return "a problem that is shared among ranks is for Solve, ComputeUncertainty and "
-                          "HypergradientChecker only";
+  if (!needs.ranks)
+    return "a problem that is shared among ranks is for Solve, ComputeUncertainty and "
+           "HypergradientChecker only";
   if (!options.checkpoint.file.empty() && ranks->size() > 1) {
     return "options.checkpoint: ranks that share a problem write no checkpoints";
   }
@@ -110,8 +111,9 @@ std::unique_ptr<PreparedProblem> PreparedProblem::Create(const Solver::Options& 
   if (what = lower->CheckOptions(); !what.empty()) return fail(what);
   const std::string constraint = prepared->program_->FirstConstraint();
   if (!prepared->program_->exchange.is_alone() && !lower->takes_ranks()) {
-    return fail("a problem that is shared among ranks wants a lower solver that knows of them: "
-                "NewtonLowerSolver and ConstrainedLowerSolver do, from one start (lower_starts)");
+    return fail(
+        "a problem that is shared among ranks wants a lower solver that knows of them: "
+        "NewtonLowerSolver and ConstrainedLowerSolver do, from one start (lower_starts)");
   }
   if (!constraint.empty() && !lower->takes_constraints()) {
     return fail("the lower level has constraints, as is " + constraint +
@@ -129,8 +131,7 @@ void PreparedProblem::Restart() {
   groups_ = nullptr;
   const auto make_lower = [this](Program* of) { return MakeLowerSolver(options_, of); };
   const int per_iteration = options_.num_scenarios_per_iteration;
-  if (in_groups_ && per_iteration > 0 &&
-      per_iteration < program_->num_scenarios()) {
+  if (in_groups_ && per_iteration > 0 && per_iteration < program_->num_scenarios()) {
     auto groups = std::make_unique<ScenarioGroups>(program_.get(), per_iteration, make_lower);
     groups_ = groups.get();
     lower_ = std::move(groups);

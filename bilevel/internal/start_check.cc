@@ -70,8 +70,8 @@ double PhiFromStart(const Solver::Options& options,
   // Within ceres::Solve the values that an evaluation callback has seen are Ceres'; and with
   // constraints its cost is not g.
   const bool may_arrive = program.FirstConstraint().empty() && program.num_scenarios() == 1 &&
-                          program.exchange.is_alone() && !program.scenarios[0]->g->callback() && options.lower_starts == 1 &&
-                          !oracle->lower_is_the_methods();
+                          program.exchange.is_alone() && !program.scenarios[0]->g->callback() &&
+                          options.lower_starts == 1 && !oracle->lower_is_the_methods();
   if (may_arrive) {
     cold.lower_solver_options.callbacks.push_back(&arrival);
     cold.lower_solver_options.update_state_every_iteration = true;

@@ -353,8 +353,8 @@ LowerSolverReport ConstrainedLowerSolver::Report() const {
   }
   report.remark += "; " + Number(sums[0]) + " of " + Number(sums[1]) + " constraints are active";
   if (sums[2] > 0.0) {
-    report.remark += ", second derivatives of " + Number(sums[2]) +
-                     " of their cost functions being differenced";
+    report.remark +=
+        ", second derivatives of " + Number(sums[2]) + " of their cost functions being differenced";
   }
   if (!redundant.empty()) report.remark += ", and met with them, redundant: " + redundant;
   return report;

@@ -154,8 +154,7 @@ bool NewtonLowerSolver::Adjoint(const Vector& fy, Vector* product) {
   Matrix shares(product->size(), parts_.size());
   for (size_t i = 0; i < parts_.size(); ++i) {
     const PerScenario& part = *parts_[i];
-    shares.col(i) =
-        part.yx.transpose() * z_.segment(part.scenario->tangent_offset, part.yx.rows());
+    shares.col(i) = part.yx.transpose() * z_.segment(part.scenario->tangent_offset, part.yx.rows());
   }
   const Matrix all = program_->exchange.Columns("pulling back to x", nullptr, shares);
   for (const auto& share : all.colwise()) *product -= share;

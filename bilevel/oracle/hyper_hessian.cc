@@ -293,7 +293,7 @@ class HyperHessian::Implementation {
   Point moved_x_, moved_y_;
   FrameTransport x_frames_, y_frames_;
   Vector z_, moved_z_, free_, step_;
-  Matrix columns_;  // dy_dx, and behind it the free direction.
+  Matrix columns_;                            // dy_dx, and behind it the free direction.
   Vector fx_, fy_, jz_, hz_, psi_x_, psi_y_;  // Where it was evaluated last.
   Vector base_, there_, opposite_, column_;
   Vector steps_;        // The first ones.

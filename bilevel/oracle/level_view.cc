@@ -54,7 +54,8 @@ std::vector<int> LevelView::DrawnFrom() const {
 long LevelView::num_terms() const {
   Matrix own(1, oracle_->parts_.size());
   for (size_t k = 0; k < oracle_->parts_.size(); ++k) {
-    own(0, k) = static_cast<double>(LevelOf(*oracle_->parts_[k]->scenario).NumSamples(Batch::All()));
+    own(0, k) =
+        static_cast<double>(LevelOf(*oracle_->parts_[k]->scenario).NumSamples(Batch::All()));
   }
   return static_cast<long>(
       oracle_->program_->exchange.Columns("counting terms", nullptr, own).sum());
@@ -92,11 +93,10 @@ bool LevelView::ForEachPart(Body body) {
 }
 
 // evaluate(part, evaluator) for all scenarios on the program's threads; then their values and
-// gradients in x are added in the order of scenarios, wherever they were evaluated. A scenario alone
-// has the threads to itself. in_x, in_y may be nullptr.
+// gradients in x are added in the order of scenarios, wherever they were evaluated. A scenario
+// alone has the threads to itself. in_x, in_y may be nullptr.
 template <typename Evaluate>
-bool LevelView::Sum(
-    const Point& x, Evaluate evaluate, double* sum, Vector* in_x, Vector* in_y) {
+bool LevelView::Sum(const Point& x, Evaluate evaluate, double* sum, Vector* in_x, Vector* in_y) {
   if (!oracle_->ok()) return false;
   const auto [first, count] = oracle_->UsedParts();
   const auto run = [&, begin = first](int, int i) {
@@ -376,8 +376,8 @@ double LevelView::Linearize(
     r->segment(row, size) = root * part.r;
     j->middleRows(row, size) = root * part.jx;
     j->middleRows(row, size) +=
-        root * (part.jy * dy_dx.middleRows(part.scenario->tangent_offset,
-                                           part.scenario->y.tangent_size()));
+        root * (part.jy *
+                dy_dx.middleRows(part.scenario->tangent_offset, part.scenario->y.tangent_size()));
     row += size;
     return true;
   };
@@ -412,8 +412,7 @@ bool LevelView::JoinRows(double* sum, Vector* r, Matrix* j) {
   const std::vector<std::string> all = exchange.Texts("linearising", own);
   size_t bytes = 0;
   for (const std::string& share : all) bytes += share.size();
-  const int num_rows =
-      static_cast<int>((bytes / sizeof(double) - kInFront * all.size()) / (m + 1));
+  const int num_rows = static_cast<int>((bytes / sizeof(double) - kInFront * all.size()) / (m + 1));
   r->resize(num_rows);
   j->resize(num_rows, m);
   *sum = 0.0;

@@ -56,10 +56,9 @@ double Program::NormInY(const Vector& v) const {
                               : v.segment(s.tangent_offset, s.y.tangent_size()))
                         .squaredNorm();
   }
+  squares = exchange.Columns("measuring y", nullptr, squares);
   double sum = 0.0;
-  for (const double square : exchange.Columns("measuring y", nullptr, squares).reshaped()) {
-    sum += square;
-  }
+  for (int s = 0; s < squares.cols(); ++s) sum += squares(0, s);
   return std::sqrt(sum);
 }
 
@@ -67,8 +66,7 @@ Vector Program::PullBack(const Matrix& dy_dx, const Vector& v) const {
   Matrix shares(dy_dx.cols(), scenarios.size());
   for (size_t k = 0; k < scenarios.size(); ++k) {
     const int first = scenarios[k]->tangent_offset, size = scenarios[k]->y.tangent_size();
-    shares.col(k).noalias() =
-        dy_dx.middleRows(first, size).transpose() * v.segment(first, size);
+    shares.col(k).noalias() = dy_dx.middleRows(first, size).transpose() * v.segment(first, size);
   }
   Vector sum = Vector::Zero(dy_dx.cols());
   const Matrix all = exchange.Columns("pulling back to x", nullptr, shares);

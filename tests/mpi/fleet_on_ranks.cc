@@ -31,7 +31,7 @@ class Faulty final : public ceres::SizedCostFunction<1, 3> {
  public:
   explicit Faulty(std::function<bool()> fail) : fail_(std::move(fail)) {}
   bool Evaluate(double const* const* v, double* r, double** jacobians) const override {
-    if (++num_evaluations_ > 200 && !fail_()) return false;
+    if (++num_evaluations_ > 30 && !fail_()) return false;
     r[0] = 0.01 * v[0][0];
     if (jacobians && jacobians[0]) {
       jacobians[0][0] = 0.01;
