@@ -47,8 +47,15 @@ void Say(const char* format, ...) {
   std::fputs(text.c_str(), stdout);
 }
 
-void SayVerdict(const bilevel::Verdict& verdict) {
+void SayVerdict(bilevel::Verdict verdict) {
   ClearLine();
+  const bool is_unchanged = verdict.low == 0.0 && verdict.high == 0.0;
+  if (FLAGS_safe && is_unchanged && verdict.kind != bilevel::Verdict::kUseLearned &&
+      verdict.trouble.empty()) {
+    verdict.trouble =
+        "the data show no change that is sure not to lose, so nothing was changed; more recordings "
+        "may show one, and --nosafe learns by the score alone";
+  }
   std::printf("VERDICT. %s\n\n", verdict.ToString().c_str());
   EndReport();
   verdict_is_said = true;

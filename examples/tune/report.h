@@ -15,7 +15,7 @@ namespace examples {
 /// printf to the report on standard output. It begins with the verdict: what is said before that is
 /// known waits for it.
 void Say(const char* format, ...) __attribute__((format(printf, 1, 2)));
-void SayVerdict(const bilevel::Verdict& verdict);
+void SayVerdict(bilevel::Verdict verdict);
 /// Prints what still waits, after a failure.
 void EndReport();
 /// "bilevel-tune: SENTENCE." on standard error. False.
