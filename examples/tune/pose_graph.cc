@@ -101,7 +101,6 @@ bilevel::Solver::Options SolverOptions(bool has_truth, int num_threads) {
   options.lower_solver_options.logging_type = ceres::SILENT;
   options.num_threads = num_threads;
   options.function_tolerance = has_truth ? 1e-4 : 1e-3;  // Held-out errors tell no more.
-  options.callbacks = {examples::ShowIterations()};
   return options;
 }
 
@@ -263,6 +262,7 @@ bool Job<Graph>::LearnSafely() {
   auto& levels = train_->levels;
   bilevel::SafeLearningOptions options;
   options.solver = SolverOptions(has_truth(), FLAGS_num_threads);
+  options.solver.callbacks = {examples::ShowIterations()};
   if (has_truth()) {
     levels.AddTruth();
     options.fitted_blocks = {levels.alignment};
@@ -382,6 +382,7 @@ bool Job<Graph>::LearnFrom(const Vector& start) {
   std::fill(std::begin(levels.alignment), std::end(levels.alignment), 0.0);
   bilevel::Solver::Options options = SolverOptions(has_truth(), FLAGS_num_threads);
   options.method = method_;
+  options.callbacks = {examples::ShowIterations()};
   bilevel::Solver::Summary summary;
   examples::Solve(options, &levels.problem, &summary);
   counts = summary.lower_solver;
