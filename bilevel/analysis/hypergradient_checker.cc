@@ -11,6 +11,7 @@
 #include "bilevel/base/internal/thrown.h"
 #include "bilevel/internal/check_against_ceres.h"
 #include "bilevel/internal/prepared_problem.h"
+#include "bilevel/lower_level/internal/find_wrong_row.h"
 #include "bilevel/oracle/hyper_objective.h"
 #include "bilevel/program/space.h"
 
@@ -135,6 +136,17 @@ std::string CheckDirections(const HypergradientChecker::Options& options,
   return error;
 }
 
+// A constraint of the lower level whose derivatives are wrong; nothing, if none is.
+std::string FindWrongRow(const Program& program, const Point& x, const Point& y) {
+  for (const auto& scenario : program.scenarios) {
+    if (!scenario->constraints) continue;
+    const double* const own = y.value().data() + scenario->offset;
+    std::string wrong = FindWrongRow(program.x, *scenario, x.value().data(), own);
+    if (!wrong.empty()) return wrong;
+  }
+  return "";
+}
+
 }  // namespace
 
 HypergradientChecker::Result HypergradientChecker::Check(Problem* problem, const Options& options) {
@@ -166,8 +178,10 @@ HypergradientChecker::Result HypergradientChecker::Check(Problem* problem, const
       Thrown([&] { error = CheckDirections(options, x, prepared->lower(), &phi, &weak, &result); });
   if (!thrown.empty()) error = "the check" + thrown;
   if (!error.empty()) return fail(error);
+  const std::string wrong = FindWrongRow(prepared->program(), x, phi.y());
   result.ok = true;
-  result.message = weak.empty()
+  result.message = !wrong.empty() ? wrong
+                   : weak.empty()
                        ? "checked"
                        : "checked at a kink, of which the gradient sees one side: " + weak +
                              " is only weakly active";

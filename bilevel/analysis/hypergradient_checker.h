@@ -16,6 +16,7 @@ namespace bilevel {
 ///     against h on a log-log scale is 2 for the right gradient, 1 for a wrong one;
 ///   - central differences with Richardson extrapolation, the relative error of dphi'd.
 ///
+/// A constraint of the lower level whose own derivatives are wrong is named in the message.
 /// Nothing of the user's is changed.
 class HypergradientChecker {
  public:

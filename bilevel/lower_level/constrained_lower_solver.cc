@@ -8,6 +8,7 @@
 #include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/base/internal/rounding.h"
 #include "bilevel/lower_level/internal/constrained_lower_solver_scenario.h"
+#include "bilevel/lower_level/internal/find_wrong_row.h"
 #include "bilevel/lower_level/internal/schur_of_rows.h"
 
 namespace bilevel {
@@ -96,8 +97,12 @@ bool ConstrainedLowerSolver::SolvePart(PerScenario* part, const double* x, bool 
     c->mu.setZero();
     is_solved = Approach(part, x, options_.use_ceres);
   }
-  if (!is_solved) c->mu = last_mu;
-  return is_solved;
+  if (is_solved) return true;
+  c->mu = last_mu;
+  if (program_->IsLate()) return false;
+  const std::string wrong = FindWrongRow(program_->x, c->scenario, x, start.value().data());
+  if (!wrong.empty()) part->message = wrong;
+  return false;
 }
 
 // The multipliers, moved along d mu/dx from where it was known last. And y, where the start is
@@ -336,6 +341,19 @@ double ConstrainedLowerSolver::Constraints::UpdateMultipliers(int* worst, double
   return violation;
 }
 
+// Those that the others leave out of K at y, as the end of a sentence.
+std::string ConstrainedLowerSolver::DependentEqualities(PerScenario* part, const double* x) {
+  Constraints* const c = constraints_[part->index].get();
+  if (!PrepareKkt(part, x)) return "";
+  for (int i = 0; i < c->num_rows(); ++i) {
+    if (c->is_inequality(i) || std::count(c->active.begin(), c->active.end(), i) > 0) continue;
+    return "; the derivative of " + c->scenario.row_names[i] +
+           " by y is made up of those of others, to 6 digits: they contradict each other, or are "
+           "too nearly dependent to be told apart";
+  }
+  return "";
+}
+
 // The method of multipliers; Newton's steps on K end it.
 bool ConstrainedLowerSolver::Approach(PerScenario* part, const double* x, bool cold) {
   Constraints* const c = constraints_[part->index].get();
@@ -385,12 +403,14 @@ bool ConstrainedLowerSolver::Approach(PerScenario* part, const double* x, bool c
     previous = violation;
   }
   const std::string& name = c->scenario.row_names[worst];
-  part->message = !(fall <= kUnmoved)
-                      ? "its constraints cannot all be met: " + name + " is violated by " +
-                            Number(violated_by) + " where the violations are least nearby"
-                      : "the multiplier of " + name + " grows without bound, to " +
-                            Scientific(c->mu[worst]) +
-                            ": where it is met its derivative vanishes, or opposes those of others";
+  const double multiplier = c->mu[worst];
+  const std::string dependent = DependentEqualities(part, x);
+  part->message =
+      !(fall <= kUnmoved)
+          ? "its constraints cannot all be met: " + name + " is violated by " +
+                Number(violated_by) + " where the violations are least nearby" + dependent
+          : "the multiplier of " + name + " grows without bound, to " + Scientific(multiplier) +
+                ": where it is met its derivative vanishes, or opposes those of others" + dependent;
   return false;
 }
 

@@ -13,6 +13,7 @@
 #include "constrained_problems.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "test_problems.h"
 
 namespace bilevel {
 namespace {
@@ -91,6 +92,83 @@ TEST(ConstrainedBadInput, MultipliersThatDivergeAreNamed) {
   EXPECT_THAT(p.Message(),
               AllOf(HasSubstr("the multiplier of inequality 0"), HasSubstr("grows without bound")));
   EXPECT_FALSE(p.is_usable);
+}
+
+// Equalities at an angle of 1e-8, and such that contradict each other: Cholesky's factors cannot
+// tell.
+TEST(ConstrainedBadInput, NearlyDependentEqualitiesAreNamed) {
+  for (const double angle : {0.0, 1e-8}) {
+    Plain p;
+    p.AddRows(false, {1, 1, 1, 1 + angle}, {-1, -1}, {0.0, 0.3});
+    EXPECT_THAT(p.Message(),
+                AllOf(HasSubstr("of equality 0 of the lower problem"),
+                      HasSubstr("by y is made up of those of others, to 6 digits")));
+    EXPECT_FALSE(p.is_usable);
+  }
+}
+
+// y0^2 - x with the derivative by y or by x multiplied by a factor.
+ceres::CostFunction* Parabola(double by_y, double by_x) {
+  return new FunctionCost(1, {2, 1}, [=](double const* const* p, double* c, double** j) {
+    c[0] = p[0][0] * p[0][0] - p[1][0];
+    if (j && j[0]) j[0][0] = by_y * 2.0 * p[0][0];
+    if (j && j[0]) j[0][1] = 0.0;
+    if (j && j[1]) j[1][0] = -by_x;
+    return true;
+  });
+}
+
+TEST(ConstrainedBadInput, WrongDerivativesAreNamed) {
+  for (const double factor : {-1.0, 0.0, 1.01, 2.0}) {
+    for (const bool is_y : {true, false}) {
+      Plain p;
+      p.problem.AddLowerInequality(is_y ? Parabola(factor, 1.0) : Parabola(1.0, factor), p.y, &p.x);
+      const HypergradientChecker::Result result = HypergradientChecker::Check(&p.problem);
+      EXPECT_THAT(
+          result.message,
+          HasSubstr(std::string("the derivatives of inequality 0 of the lower problem (over "
+                                "'y') by ") +
+                    (is_y ? "y" : "x") + " are not those of its values"))
+          << factor << " " << is_y;
+    }
+  }
+  // A solve that fails for them says so, in the place of advice.
+  Plain p;
+  p.problem.AddLowerInequality(Parabola(-1.0, 1.0), p.y, &p.x);
+  EXPECT_THAT(p.Message(), HasSubstr("are not those of its values"));
+  // And right ones are none, at a bound of y and with large values too.
+  Plain right;
+  right.problem.lower()->SetParameterLowerBound(right.y, 0, right.y[0]);
+  right.problem.AddLowerInequality(Parabola(1.0, 1.0), right.y, &right.x);
+  right.AddRows(true, {1, 1}, {-1}, {1e9});
+  EXPECT_EQ(HypergradientChecker::Check(&right.problem).message, "checked");
+}
+
+// y0 + y1 = x, y >= 0, y near (3, 1 + x): it lies on y1 = 0 up to x = 2, and with f the least phi
+// is at x = 0, beyond which there is no y at all. What improves on the start is usable.
+TEST(ConstrainedBadInput, AnswersAtTheEdgeOfFeasibilityAreUsable) {
+  for (const char* method : {"auto", "levenberg_marquardt", "lbfgs", "projected_lbfgs"}) {
+    double x = 1.0, y[2] = {0.5, 0.5};
+    Problem problem;
+    problem.AddUpperParameterBlock(&x, 1);
+    problem.lower()->AddResidualBlock(
+        new Affine(Matrix::Identity(2, 2), Rows(1, {0, -1}), Entries({3, 1})), nullptr, y, &x);
+    problem.upper()->AddResidualBlock(
+        new Affine(Rows(2, {1, 0, 0, 1, 0, 0}), Rows(1, {0, 0, 0.3}), Entries({-1, 0.5, 0})),
+        nullptr,
+        y,
+        &x);
+    problem.AddLowerEquality(new Affine(Rows(2, {1, 1}), Rows(1, {-1}), Entries({0})), y, &x);
+    for (const int i : {0, 1}) problem.lower()->SetParameterLowerBound(y, i, 0.0);
+    Solver::Options options;
+    options.method = CreateMethod(method);
+    Solver::Summary summary;
+    Solve(options, &problem, &summary);
+    EXPECT_EQ(summary.termination_type, ceres::NO_CONVERGENCE) << method << summary.message;
+    EXPECT_TRUE(summary.IsSolutionUsable()) << method << summary.message;
+    EXPECT_NEAR(summary.final_objective, 0.5 * (1.0 + 0.25), 1e-6) << method;
+    EXPECT_NEAR(x, 0.0, 1e-6) << method;
+  }
 }
 
 TEST(ConstrainedBadInput, AnInfeasibleStartIsNone) {

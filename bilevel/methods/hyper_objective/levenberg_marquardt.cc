@@ -333,7 +333,10 @@ class LevenbergMarquardt::Run {
               Scientific(hope) + " only");
     } else if (is_enough) {
       answer_.is_stuck = trial_.is_solved;
-      End(Outcome::kFailure,
+      // At the edge of where the lower level has a solution x is no worse for that.
+      Point y = state_.y;
+      const bool is_at_edge = !trial_.is_solved && oracle_.Solve(state_.x, &y);
+      End(is_at_edge ? Outcome::kNoConvergence : Outcome::kFailure,
           "no step decreases the objective; the last was rejected because " + progress_.note);
     }
   }
