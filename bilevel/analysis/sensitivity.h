@@ -78,7 +78,8 @@ class Sensitivity {
   bool Pullback(const std::vector<BlockVector>& lower_gradients,
                 const double* upper,
                 double* gradient) const;
-  /// The motion of one lower block (tangent) when x moves along the given directions (tangent).
+  /// The motion of one lower block (tangent) when x moves along the given directions (tangent). At
+  /// a kink of constraints (weakly_active) it is the one-sided derivative along these.
   bool Directional(const std::vector<BlockVector>& upper_directions,
                    const double* lower,
                    double* motion) const;

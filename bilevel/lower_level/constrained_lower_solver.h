@@ -35,7 +35,12 @@ struct AugmentedProgram {
 ///
 /// Rows that depend on others are left out, with a multiplier of 0; where they move otherwise with
 /// x than those say, and where a multiplier or a distance is about zero, y* has one-sided
-/// derivatives only, and weakly_active() names the constraint. Bounds of y hold beside constraints.
+/// derivatives only, and weakly_active() names the constraint. Tangent(d) is the one-sided motion
+/// along d there, but for rows that depend on others; dy_dx and Adjoint are of one side. Bounds of
+/// y hold beside constraints.
+///
+/// Where g curves so little that its own minimum is far beyond the constraints, as in linear
+/// programs, the augmented Lagrangian is minimised near y only: the proximal method of multipliers.
 class ConstrainedLowerSolver : private AugmentedProgram, public NewtonLowerSolver {
  public:
   /// The program is not owned. Of the options ceres and tolerance are those of all stages.
@@ -79,6 +84,7 @@ class ConstrainedLowerSolver : private AugmentedProgram, public NewtonLowerSolve
   bool FindDependent(PerScenario* part);
   bool SolveKkt(PerScenario* part, const Matrix& a, const Matrix* b, Matrix* z, Matrix* eta);
   bool Move(PerScenario* part, const Matrix& dx, Matrix* dy, Matrix* dmu);
+  bool MoveToOneSide(PerScenario* part, const Vector& dx, Matrix* dy);
 
   Program* original_;
   std::vector<std::unique_ptr<Constraints>> constraints_;  // By scenario; nullptr: it has none.

@@ -1,5 +1,6 @@
 // Constraints of the lower level behind the other doors: Sensitivity, ArgminCostFunction,
 // scenarios, bounds, manifolds, checkpoints.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <memory>
@@ -93,6 +94,26 @@ TEST(SensitivityWithConstraints, TheCheckerNamesAKink) {
   ASSERT_TRUE(check.ok) << check.message;
   EXPECT_THAT(check.Report(), HasSubstr("inequality 0 of the lower problem"));
   EXPECT_THAT(check.Report(), HasSubstr("one side"));
+}
+
+// y = min(x, 0.3) at x = 0.3.
+TEST(SensitivityWithConstraints, DirectionsAtAKinkAreOneSided) {
+  double x = 0.3, y = 0.0;
+  Problem problem;
+  problem.AddUpperParameterBlock(&x, 1);
+  problem.lower()->AddResidualBlock(
+      new Affine(Rows(1, {1.0}), Rows(1, {-1.0}), Entries({0.0})), nullptr, &y, &x);
+  problem.AddLowerInequality(new NormalPrior({0.3}, 1.0), &y);
+  Sensitivity::Options options;
+  options.polish = true;
+  Sensitivity sensitivity(options);
+  ASSERT_TRUE(sensitivity.Compute(&problem, {&x})) << sensitivity.message();
+  EXPECT_THAT(sensitivity.weakly_active(), HasSubstr("inequality 0 of the lower problem"));
+  for (const double way : {-2.0, 1.0}) {
+    double motion;
+    ASSERT_TRUE(sensitivity.Directional({{&x, &way}}, &y, &motion));
+    EXPECT_NEAR(motion, std::min(way, 0.0), 1e-9);
+  }
 }
 
 TEST(SensitivityWithConstraints, HasItsDerivativesInClosedForm) {

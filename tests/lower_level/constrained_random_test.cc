@@ -212,6 +212,43 @@ TEST(ConstrainedRandomTest, LinearProgramsAreSolvedAtTheirBestVertex) {
   }
 }
 
+// At a kink the tangent is the one-sided derivative: rows through y*(0), some with multipliers and
+// some without, moved by x, against y*(t d) by enumeration.
+TEST(ConstrainedRandomTest, TangentsAtKinksAreOneSided) {
+  int num_kinks = 0;
+  for (int seed = 0; seed < 200; ++seed) {
+    Random random(seed);
+    Quadratic p = RandomQuadratic(&random);
+    const int n = static_cast<int>(p.q.size()), m = 2, k = p.num_equalities;
+    const int rows = random.Int(k, n);  // So many are met with equality, most likely independent.
+    const Vector at = random.Normal(n, 1);
+    p.e = p.c * at;
+    Vector pull = Vector::Zero(p.e.size());
+    for (int i = 0; i < p.e.size(); ++i) {
+      if (i >= rows) p.e[i] += 0.5 + std::abs(random.Normal());
+      if (i < rows && (i < k || random.Int(0, 1) == 1)) pull[i] = 0.5 + std::abs(random.Normal());
+    }
+    p.q = p.q_matrix * at + p.c.transpose() * pull;
+    Instance instance(p);
+    std::fill(instance.x.begin(), instance.x.end(), 0.0);
+    Constrained c(&instance.problem, 1e-13);
+    ASSERT_TRUE(c.solver->Solve(c.x, &c.y)) << seed << ": " << c.solver->message();
+    ASSERT_LT((c.y.value() - at).norm(), 1e-8) << seed;
+    ASSERT_TRUE(c.solver->Differentiate(c.x, c.y)) << seed << ": " << c.solver->message();
+    num_kinks += !c.solver->weakly_active().empty();
+    for (int trial = 0; trial < 4; ++trial) {
+      const Vector d = random.Normal(m, 1);
+      Vector motion, beside;
+      Matrix unused;
+      double margin;
+      ASSERT_TRUE(c.solver->Tangent(d, &motion));
+      ASSERT_TRUE(instance.Enumerate(1e-4 * d, &beside, &unused, &margin));
+      EXPECT_LT(((beside - at) / 1e-4 - motion).norm(), 1e-4 * (1.0 + motion.norm())) << seed;
+    }
+  }
+  EXPECT_GT(num_kinks, 60);
+}
+
 // Whatever it says to others, CONVERGENCE is at minima of phi, by enumeration around them.
 TEST(ConstrainedRandomTest, AutoConvergesToMinimaAlone) {
   int num_converged = 0, num_kinks = 0;

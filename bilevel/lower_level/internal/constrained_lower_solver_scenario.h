@@ -55,6 +55,7 @@ struct ConstrainedLowerSolver::Constraints {
   // Rows met with equality that are out of K; those of them (by place) that depend on its rows, and
   // by which shares of these (down).
   std::vector<int> touching, dependent;
+  std::vector<int> weak;  // Rows at which the active set changes, independent of each other.
   Matrix shares;
   std::string weakly_active, redundant;  // Names.
   Vector size_of_y;                      // By coordinate; never zero.
