@@ -5,6 +5,7 @@
 
 #include "bilevel/analysis/argmin_cost_function.h"
 #include "bilevel/analysis/hypergradient_checker.h"
+#include "bilevel/analysis/optimality.h"
 #include "bilevel/analysis/sensitivity.h"
 #include "bilevel/base/memory.h"
 #include "bilevel/derivatives/auto_diff_cost_function.h"
@@ -19,6 +20,7 @@
 #include "bilevel/search/multi_start.h"
 #include "bilevel/search/step_search.h"
 #include "bilevel/solver.h"
+#include "bilevel/terms/convex_set.h"
 #include "bilevel/upper_level/cross_validation.h"
 #include "bilevel/upper_level/holdout.h"
 #include "bilevel/upper_level/marginal_likelihood.h"

@@ -79,6 +79,13 @@ void Scenario::AddLowerInequality(ceres::CostFunction* c, const std::vector<doub
   lower_constraints_.push_back({c, blocks, true});
 }
 
+void Scenario::SetLowerSet(double* y, std::unique_ptr<ConvexSet> set) {
+  const auto at = std::find_if(
+      lower_sets_.begin(), lower_sets_.end(), [y](const auto& own) { return own.first == y; });
+  if (at != lower_sets_.end()) lower_sets_.erase(at);
+  if (set) lower_sets_.emplace_back(y, std::move(set));
+}
+
 void Scenario::SetEvaluationCallback(Level level, ceres::EvaluationCallback* callback) {
   (level == Level::kUpper ? upper_callback_ : lower_callback_) = callback;
 }

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "bilevel/terms/convex_set.h"
 #include "bilevel/terms/objective.h"
 #include "bilevel/types.h"
 #include "ceres/cost_function.h"
@@ -71,7 +72,15 @@ class Scenario {
   void AddLowerInequality(ceres::CostFunction* c, double* block, Blocks*... blocks) {
     AddLowerInequality(c, std::vector<double*>{block, blocks...});
   }
-  int num_lower_constraints() const { return static_cast<int>(lower_constraints_.size()); }
+  /// A closed convex set that a block of y, without manifold and bounds, is to lie in. The methods
+  /// that project do so after each of their steps; for all others it is the constraints of
+  /// ConvexSet::NewConstraints. A start outside is moved to the nearest point. A later call for the
+  /// block replaces an earlier one, nullptr takes the set away.
+  void SetLowerSet(double* y, std::unique_ptr<ConvexSet> set);
+  /// Sets counted with them.
+  int num_lower_constraints() const {
+    return static_cast<int>(lower_constraints_.size() + lower_sets_.size());
+  }
 
   /// Ceres 2.1 cannot be asked for a problem's callback: name it here too. Evaluation of that
   /// level is then serial and writes through to the user's memory, which is restored afterwards.
@@ -104,6 +113,7 @@ class Scenario {
   };
   std::vector<Term> upper_terms_, lower_terms_;
   std::vector<Constraint> lower_constraints_;
+  std::vector<std::pair<double*, std::unique_ptr<ConvexSet>>> lower_sets_;
   std::unordered_map<ceres::ResidualBlockId, double> sampling_weights_;
   ceres::EvaluationCallback* upper_callback_ = nullptr;
   ceres::EvaluationCallback* lower_callback_ = nullptr;
@@ -180,6 +190,11 @@ class Problem {
   template <typename... Blocks>
   void AddLowerInequality(ceres::CostFunction* c, double* block, Blocks*... blocks) {
     scenarios_[0]->AddLowerInequality(c, block, blocks...);
+  }
+
+  /// Of the first scenario; see Scenario.
+  void SetLowerSet(double* y, std::unique_ptr<ConvexSet> set) {
+    scenarios_[0]->SetLowerSet(y, std::move(set));
   }
 
   /// Of the first scenario; see Scenario.

@@ -178,7 +178,7 @@ class ProblemCompiler {
                     "; it must be positive, or 0 to leave the scenario out");
     }
     if (!AddLowerBlocks(&draft) || !AddLowerBlocksOfTerms(&draft) ||
-        !AddLowerBlocksOfConstraints(&draft)) {
+        !AddLowerBlocksOfConstraints(&draft) || !AddLowerSets(&draft)) {
       return false;
     }
     if (made.y.blocks().empty()) {
@@ -256,6 +256,32 @@ class ProblemCompiler {
       for (size_t i = 0; i < c.blocks.size(); ++i) {
         const int size = c.cost->parameter_block_sizes()[i];
         if (!AddLowerBlock({c.blocks[i], size}, name, draft)) return false;
+      }
+    }
+    return true;
+  }
+
+  // Each is the projection of its block, and constraints.
+  bool AddLowerSets(Draft* draft) {
+    Space& y = draft->made->y;
+    for (const auto& own : draft->s.lower_sets_) {
+      double* const values = own.first;
+      const ConvexSet& set = *own.second;
+      const int index = y.Find(values);
+      if (index < 0) {
+        return Refuse("a convex set is of a block that is no variable one of the lower problem" +
+                      draft->suffix);
+      }
+      if (!SetConvexSet(&y, index, set, error_)) return false;
+      const Space::Block& block = y.blocks()[index];
+      const std::string name = "the convex set of " + block.name;
+      std::vector<ConvexSet::Constraint> constraints;
+      const std::string thrown = Thrown([&] { constraints = set.NewConstraints(block.size); });
+      if (!thrown.empty()) return Refuse(name + thrown);
+      if (constraints.empty()) draft->made->projected_only = name;
+      for (ConvexSet::Constraint& c : constraints) {
+        draft->constraints.push_back({c.cost.get(), {values}, c.is_inequality, name, true});
+        program_->own_costs.push_back(std::move(c.cost));
       }
     }
     return true;

@@ -79,7 +79,10 @@ class Run {
   std::string CheckConstraints() const {
     const std::string first = oracle_.program().FirstConstraint();
     if (first.empty() || method_.TakesLowerConstraints()) return "";
-    return method_.name() + " knows no constraints of the lower level, as is " + first +
+    const std::string beside = oracle_.program().FirstConstraintBesideSets();
+    if (method_.ProjectsY() && beside.empty()) return "";
+    return method_.name() + " knows no constraints of the lower level, as is " +
+           (beside.empty() ? first : beside) +
            ": \"auto\", \"levenberg_marquardt\", \"lbfgs\" and \"projected_lbfgs\" do";
   }
 

@@ -6,6 +6,7 @@
 #include <typeinfo>
 
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/internal/thrown.h"
 #include "bilevel/internal/inverted_manifold.h"
 #include "ceres/version.h"
 
@@ -110,10 +111,37 @@ bool SetBounds(Space* space, int index, const ceres::Problem& problem, std::stri
   return true;
 }
 
+bool SetConvexSet(Space* space, int index, const ConvexSet& set, std::string* error) {
+  const Space::Block& block = space->blocks()[index];
+  const std::string name = "the convex set of " + block.name;
+  if (block.manifold) return Refuse(name + " goes with no manifold, which it has", error);
+  for (int j = block.tangent_offset; j < block.tangent_offset + block.tangent_size; ++j) {
+    if (std::isfinite(space->LowerBound(j)) || std::isfinite(space->UpperBound(j))) {
+      return Refuse(name + " goes with no bounds, which it has: a polyhedron has both", error);
+    }
+  }
+  std::vector<double> start(block.user, block.user + block.size);
+  std::string wrong;
+  const std::string thrown = Thrown([&] {
+    wrong = set.Check(block.size);
+    if (wrong.empty()) set.Project(start.data(), block.size);
+  });
+  if (!thrown.empty()) return Refuse(name + thrown, error);
+  if (!wrong.empty()) {
+    return Refuse(name + ", of " + std::to_string(block.size) + " values, is " + wrong, error);
+  }
+  for (const double value : start) {
+    if (!std::isfinite(value)) return Refuse(name + " projects its start to infinity", error);
+  }
+  space->SetConvexSet(index, &set);
+  return true;
+}
+
 void Append(const Space& part, Space* whole) {
   const int first = whole->tangent_size();
   for (const Space::Block& block : part.blocks()) {
-    whole->Add(block.user, block.size, block.manifold, block.name);
+    const int index = whole->Add(block.user, block.size, block.manifold, block.name);
+    if (block.set) whole->SetConvexSet(index, block.set);
   }
   for (int j = 0; part.has_bounds() && j < part.tangent_size(); ++j) {
     whole->SetBounds(first + j, part.LowerBound(j), part.UpperBound(j));

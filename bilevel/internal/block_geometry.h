@@ -34,7 +34,10 @@ bool SetBound(
 // Those that the ceres::Problem has for the block.
 bool SetBounds(Space* space, int block, const ceres::Problem& problem, std::string* error);
 
-// A part's blocks, with their bounds, behind those of the whole.
+// Its convex set, where the block has neither a manifold nor bounds and the set is one.
+bool SetConvexSet(Space* space, int block, const ConvexSet& set, std::string* error);
+
+// A part's blocks, with their bounds and sets, behind those of the whole.
 void Append(const Space& part, Space* whole);
 
 }  // namespace bilevel

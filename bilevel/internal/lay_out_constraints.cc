@@ -45,11 +45,13 @@ std::string LayOutConstraints(std::vector<LowerConstraint> constraints,
       return constraint.name +
              " depends on no variable block of the lower level: it constrains nothing there";
     }
-    const std::string name = constraint.name + " (over " + names + ")";
+    const std::string name =
+        constraint.is_set ? constraint.name : constraint.name + " (over " + names + ")";
     const std::string complaint = true_jacobians->OfCost(constraint.blocks, &constraint.cost);
     if (!complaint.empty()) return constraint.name.append(" ").append(complaint);
     scenario->constraints->AddResidual(constraint.cost, nullptr, constraint.blocks);
     const int num_rows = constraint.cost->num_residuals();
+    if (!constraint.is_set) scenario->num_own_rows += num_rows;
     for (int i = 0; i < num_rows; ++i) {
       scenario->is_inequality.push_back(constraint.is_inequality);
       scenario->row_names.push_back(num_rows == 1 ? name : RowName(i, name));

@@ -15,7 +15,8 @@ struct LowerConstraint {
   const ceres::CostFunction* cost;
   std::vector<double*> blocks;
   bool is_inequality;
-  std::string name;  // "inequality 3 of the lower problem".
+  std::string name;     // "inequality 3 of the lower problem".
+  bool is_set = false;  // Made of a block's convex set; after all others.
 };
 
 // What is wrong with it by itself, in a sentence, or nothing.

@@ -115,7 +115,15 @@ std::unique_ptr<PreparedProblem> PreparedProblem::Create(const Solver::Options& 
         "a problem that is shared among ranks wants a lower solver that knows of them: "
         "NewtonLowerSolver and ConstrainedLowerSolver do, from one start (lower_starts)");
   }
-  if (!constraint.empty() && !lower->takes_constraints()) {
+  const std::string projected = prepared->program_->FirstProjectedOnly();
+  if (!projected.empty() && !lower->projects()) {
+    return fail("of " + projected +
+                " only the projection is known, and the lower solver does not project: Sgm in "
+                "options.lower_solver does");
+  }
+  const bool projects =
+      lower->projects() && prepared->program_->FirstConstraintBesideSets().empty();
+  if (!constraint.empty() && !lower->takes_constraints() && !projects) {
     return fail("the lower level has constraints, as is " + constraint +
                 ", of which its lower solver knows nothing: ConstrainedLowerSolver does, the "
                 "default but where a general term is too long for a matrix");
@@ -151,6 +159,7 @@ State PreparedProblem::Start() const {
   state.y = Point(&program_->y);
   program_->x.ReadUser(state.x.value().data());
   program_->y.ReadUser(state.y.value().data());
+  state.y.ProjectOnSets();
   return state;
 }
 

@@ -34,6 +34,7 @@ class ManyStartsLowerSolver : public LowerSolver {
 
   std::string CheckOptions() const override;
   bool takes_constraints() const override { return main_->takes_constraints(); }
+  bool projects() const override { return main_->projects(); }
   std::string WhyNoDerivative() const override { return main_->WhyNoDerivative(); }
   std::string WhyNoSecondDerivative() const override { return main_->WhyNoSecondDerivative(); }
   bool Solve(const Point& x, Point* y) override;

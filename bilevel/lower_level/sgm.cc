@@ -10,32 +10,6 @@
 
 namespace bilevel {
 
-Projection ProjectionOnBall(std::vector<double> centre, double radius) {
-  return [centre = std::move(centre), radius](double* values, int size) {
-    Eigen::Map<Vector> v(values, size);
-    const Eigen::Map<const Vector> c(centre.data(), size);
-    const double distance = (v - c).norm();
-    if (distance > radius) v = c + radius / distance * (v - c);
-  };
-}
-
-// Held, Wolfe and Crowder (1974): the threshold t with sum of max(0, v_i - t) = sum, found on the
-// sorted values.
-Projection ProjectionOnSimplex(double sum) {
-  return [sum](double* values, int size) {
-    std::vector<double> sorted(values, values + size);
-    std::sort(sorted.begin(), sorted.end(), std::greater<double>());
-    double total = 0.0, threshold = 0.0;
-    for (int k = 0; k < size; ++k) {
-      total += sorted[k];
-      const double candidate = (total - sum) / (k + 1);
-      if (sorted[k] <= candidate) break;
-      threshold = candidate;
-    }
-    for (int i = 0; i < size; ++i) values[i] = std::max(0.0, values[i] - threshold);
-  };
-}
-
 bool Sgm::ByTheorem(const Constants& constants,
                     double zeta_f,
                     double zeta_g,
@@ -95,19 +69,7 @@ std::string Sgm::CheckOptions() const {
   if (options_.jacobi) {
     const std::string complaint = BlockJacobi::Check(*program_, "sgm.jacobi");
     if (!complaint.empty()) return complaint;
-    if (!options_.projections.empty()) return "sgm.jacobi does not go with sgm.projections";
-  }
-  for (const auto& [user, projection] : options_.projections) {
-    const int index = program_->y.Find(user);
-    if (index < 0) return "sgm.projections names a block that is not of the lower level";
-    const Space::Block& block = program_->y.blocks()[index];
-    if (!projection) return "sgm.projections has an empty function for " + block.name;
-    if (block.manifold) return "sgm.projections names " + block.name + ", which has a manifold";
-    for (int j = block.tangent_offset; j < block.tangent_offset + block.tangent_size; ++j) {
-      if (std::isfinite(program_->y.LowerBound(j)) || std::isfinite(program_->y.UpperBound(j))) {
-        return "sgm.projections names " + block.name + ", which has bounds: it takes one of both";
-      }
-    }
+    if (program_->y.has_sets()) return "sgm.jacobi does not go with convex sets of y";
   }
   return "";
 }
@@ -147,15 +109,11 @@ bool Sgm::Move(double step, const Vector& gradient, Point* y) {
     message_ = oracle_.error();
     return false;
   }
-  if (!y->Move(-step * gradient)) {
+  if (!y->MoveWithin(-step * gradient)) {
     message_ =
         "the switching gradient method's y is no longer finite, or its manifold failed: its steps "
         "may be too long";
     return false;
-  }
-  for (const auto& [user, projection] : options_.projections) {
-    const Space::Block& block = program_->y.blocks()[program_->y.Find(user)];
-    projection(y->value().data() + block.offset, block.size);
   }
   return true;
 }

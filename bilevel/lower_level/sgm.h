@@ -1,11 +1,8 @@
 #ifndef BILEVEL_LOWER_LEVEL_SGM_H_
 #define BILEVEL_LOWER_LEVEL_SGM_H_
 
-#include <functional>
 #include <memory>
 #include <string>
-#include <utility>
-#include <vector>
 
 #include "bilevel/lower_level/block_jacobi.h"
 #include "bilevel/oracle/lower_solver.h"
@@ -14,17 +11,10 @@
 
 namespace bilevel {
 
-/// Moves a block's values to the nearest point of a convex set. Must be thread-safe.
-using Projection = std::function<void(double* values, int size)>;
-/// Onto |values - centre| <= radius.
-Projection ProjectionOnBall(std::vector<double> centre, double radius);
-/// Onto values >= 0, sum of values = sum.
-Projection ProjectionOnSimplex(double sum = 1.0);
-
 /// The switching gradient method (Chen, Xu and Zhang, "Bilevel optimization without lower-level
 /// strong convexity from the hyper-objective perspective", 2023, Algorithm 1; after Polyak, 1967):
 /// a y that minimises f(x, .) over argmin g(x, .), both convex in y and neither strongly nor
-/// smoothly so. With P the projection on Y:
+/// smoothly so. With P the projection on Y, the bounds and convex sets of its blocks:
 ///
 ///   g* ~ least g over K0 steps   y <- P(y - lower_step g_y)          from the given start
 ///   K steps, again from there:   y <- P(y - step f_y)  where g(x, y) - g* <= 2 theta   (set I)
@@ -55,9 +45,6 @@ class Sgm : public LowerSolver {
     /// the start of each solve; lower_step is then about 1. Steps along f stay as they are.
     bool jacobi = false;
     Output output = kAverage;
-    /// By block of y, the user's pointer. Bounds are projected onto without being asked; a block
-    /// has one or the other.
-    std::vector<std::pair<const double*, Projection>> projections;
   };
 
   /// What theorem 6.1 asks to know, of f and g within the lower level's set.
@@ -84,6 +71,7 @@ class Sgm : public LowerSolver {
   ~Sgm() override;
 
   std::string CheckOptions() const override;
+  bool projects() const override { return true; }
   std::string WhyNoDerivative() const override;
   bool Solve(const Point& x, Point* y) override;
   /// False: there is no derivative.

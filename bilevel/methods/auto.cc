@@ -106,7 +106,9 @@ std::string Auto::Check(const Oracle& oracle) {
   if (oracle.program().x.has_bounds()) first_ = &projected_lbfgs_;
   if (takes_lm) first_ = &lm_;
   if (oracle.program().x.tangent_size() == 0) {
-    const std::string first = oracle.program().FirstConstraint();
+    const std::string first = oracle.lower().projects()
+                                  ? oracle.program().FirstConstraintBesideSets()
+                                  : oracle.program().FirstConstraint();
     if (!first.empty()) {
       return "without x no constraints of the lower level are taken, as is " + first;
     }

@@ -130,6 +130,8 @@ class Method {
   /// Whether it honours constraints of the lower level, as what asks the lower solver alone for y
   /// and its derivatives does.
   virtual bool TakesLowerConstraints() const { return false; }
+  /// Whether it projects its y onto the convex sets of y's blocks after every step.
+  virtual bool ProjectsY() const { return false; }
 
   /// Whether it takes problems without x, min { f(y) : y in argmin g }; see SolveSimpleBilevel.
   virtual bool WorksWithoutX() const { return false; }

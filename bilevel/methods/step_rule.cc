@@ -33,24 +33,24 @@ double StepRule::Apply(const Vector& d,
   const int n = static_cast<int>(d.size());
   switch (kind) {
     case kGradient:
-      return point->Move(-eta * d) ? eta * Norm(d) : -1.0;
+      return point->MoveWithin(-eta * d) ? eta * Norm(d) : -1.0;
     case kMomentum: {
       Vector& m = state->Get(memory + ".momentum", n);
       m = momentum * m + d;
-      return point->Move(-eta * m) ? eta * Norm(m) : -1.0;
+      return point->MoveWithin(-eta * m) ? eta * Norm(m) : -1.0;
     }
     case kNormalized: {
       Vector& m = state->Get(memory + ".momentum", n);
       m = momentum * m + (1.0 - momentum) * d;
       const double norm = Norm(m);
       if (norm == 0.0) return 0.0;
-      return point->Move(-(eta / norm) * m) ? eta : -1.0;
+      return point->MoveWithin(-(eta / norm) * m) ? eta : -1.0;
     }
     case kOptimistic: {
       Vector& before = state->vectors.try_emplace(memory + ".before", d).first->second;
       before = 2.0 * d - before;
       const double length = eta * Norm(before);
-      const bool moved = point->Move(-eta * before);
+      const bool moved = point->MoveWithin(-eta * before);
       before = d;
       return moved ? length : -1.0;
     }
@@ -63,7 +63,7 @@ double StepRule::Apply(const Vector& d,
       v = kBeta2 * v + (1.0 - kBeta2) * d.cwiseAbs2();
       const double c1 = 1.0 - std::pow(kBeta1, k + 1.0), c2 = 1.0 - std::pow(kBeta2, k + 1.0);
       change = (m / c1).array() / ((v / c2).array().sqrt() + kEpsilon);
-      return point->Move(-eta * change) ? eta * Norm(change) : -1.0;
+      return point->MoveWithin(-eta * change) ? eta * Norm(change) : -1.0;
     }
   }
   return -1.0;

@@ -28,7 +28,7 @@ struct Schedule {
 ///   kAdam        Kingma and Ba, ICLR 2015, with (0.9, 0.999, 1e-8)
 ///
 /// On manifolds the step is a retraction, and the memories stay in the tangent coordinates they
-/// were formed in; bounds are projected onto after the step.
+/// were formed in; bounds and convex sets are projected onto after the step.
 struct StepRule : Schedule {
   enum Kind { kGradient, kMomentum, kNormalized, kOptimistic, kAdam };
   Kind kind = kGradient;

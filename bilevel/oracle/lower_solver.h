@@ -31,6 +31,8 @@ class LowerSolver {
 
   /// Whether it honours constraints of the lower level (Scenario::AddLowerEquality).
   virtual bool takes_constraints() const { return false; }
+  /// Whether it projects y onto the convex sets of its blocks (Scenario::SetLowerSet).
+  virtual bool projects() const { return false; }
 
   /// Whether its program's scenarios may be shared among ranks: it then solves its own, and says of
   /// all that is not in y (failures, products in x, counts, reports) what is so for all of them.

@@ -31,6 +31,7 @@ class ScenarioGroups : public LowerSolver {
   std::string CheckOptions() const override;
   bool takes_constraints() const override { return groups_[0].solver->takes_constraints(); }
   bool takes_ranks() const override { return groups_[0].solver->takes_ranks(); }
+  bool projects() const override { return groups_[0].solver->projects(); }
   std::string WhyNoDerivative() const override;
   void SetTolerance(double tolerance) override;
   bool has_tolerance() const override;

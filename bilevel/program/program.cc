@@ -32,6 +32,20 @@ std::string Program::FirstConstraint() const {
   for (const auto& s : scenarios) {
     if (s->constraints) return s->row_names[0];
   }
+  return FirstProjectedOnly();
+}
+
+std::string Program::FirstConstraintBesideSets() const {
+  for (const auto& s : scenarios) {
+    if (s->num_own_rows > 0) return s->row_names[0];
+  }
+  return "";
+}
+
+std::string Program::FirstProjectedOnly() const {
+  for (const auto& s : scenarios) {
+    if (!s->projected_only.empty()) return s->projected_only;
+  }
   return "";
 }
 

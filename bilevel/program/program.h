@@ -32,6 +32,9 @@ class Program {
     std::unique_ptr<LevelFunction> constraints;
     std::vector<char> is_inequality;     ///< By row.
     std::vector<std::string> row_names;  ///< For messages.
+    int num_own_rows = 0;                ///< Those after them are of the blocks' convex sets.
+    /// A set of which only the projection is known, for messages; empty: there is none.
+    std::string projected_only;
   };
 
   explicit Program(int num_threads);
@@ -40,8 +43,13 @@ class Program {
   Program(const Program& whole, int first, int count);
   ~Program();
 
-  /// The first constraint's name; empty: the lower level has none.
+  /// The first constraint's name, the blocks' convex sets among them; empty: the lower level has
+  /// none.
   std::string FirstConstraint() const;
+  /// Of those that are no block's set.
+  std::string FirstConstraintBesideSets() const;
+  /// The first set of which only the projection is known.
+  std::string FirstProjectedOnly() const;
 
   /// Of all ranks.
   int num_scenarios() const;

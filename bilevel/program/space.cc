@@ -55,6 +55,16 @@ void Space::SetBounds(int tangent_coordinate, double lower, double upper) {
   has_bounds_ = has_bounds_ || std::isfinite(lower) || std::isfinite(upper);
 }
 
+void Space::SetConvexSet(int block, const ConvexSet* set) {
+  blocks_[block].set = set;
+  has_sets_ = has_sets_ || set;
+}
+
+void Space::ProjectBlock(int block, double* p) const {
+  const Block& b = blocks_[block];
+  if (b.set) b.set->Project(p + b.offset, b.size);
+}
+
 int Space::TangentIndex(int block, int coordinate) const {
   const Block& b = blocks_[block];
   const auto begin = ambient_index_.begin() + b.tangent_offset, end = begin + b.tangent_size;
@@ -242,6 +252,25 @@ bool Point::Move(double scale, const SparseVector& delta) {
     std::copy_n(moved_.data() + block.offset, block.size, value_.data() + block.offset);
   }
   return true;
+}
+
+bool Point::MoveWithin(double scale, const SparseVector& delta) {
+  if (!Move(scale, delta)) return false;
+  if (!space_->has_sets()) return true;
+  for (const SparseVector::Range& r : delta.blocks()) {
+    const Space::Block& block = space_->blocks()[r.block];
+    space_->ProjectBlock(r.block, value_.data());
+    if (!AllFinite(value_.data() + block.offset, block.size)) return false;
+  }
+  return true;
+}
+
+bool Point::ProjectOnSets() {
+  if (!space_->has_sets()) return true;
+  for (size_t b = 0; b < space_->blocks().size(); ++b) {
+    space_->ProjectBlock(static_cast<int>(b), value_.data());
+  }
+  return AllFinite(value_.data(), static_cast<int>(value_.size()));
 }
 
 void Point::Remember(const std::string& name, const Space& space, Memory* memory) {

@@ -7,6 +7,7 @@
 
 #include "Eigen/Core"
 #include "bilevel/derivatives/manifold_hessian.h"
+#include "bilevel/terms/convex_set.h"
 #include "ceres/manifold.h"
 
 namespace bilevel {
@@ -29,6 +30,7 @@ class Space {
     int offset = 0;  ///< Into a point.
     int tangent_offset = 0;
     const ceres::Manifold* manifold = nullptr;  ///< nullptr: Euclidean. Not owned.
+    const ConvexSet* set = nullptr;             ///< nullptr: all of it. Not owned.
     std::string name;                           ///< For messages.
   };
 
@@ -37,6 +39,13 @@ class Space {
 
   /// Of a coordinate of a flat block that its manifold does not hold.
   void SetBounds(int tangent_coordinate, double lower, double upper);
+
+  /// Of a Euclidean block without bounds. Plus knows nothing of it: ProjectBlock and
+  /// Point::MoveWithin do.
+  void SetConvexSet(int block, const ConvexSet* set);
+  bool has_sets() const { return has_sets_; }
+  /// A block of p <- the nearest point of its set, if it has one.
+  void ProjectBlock(int block, double* p) const;
 
   const std::vector<Block>& blocks() const { return blocks_; }
   const ManifoldCurvature& curvature(int block) const { return curvatures_[block]; }
@@ -84,7 +93,7 @@ class Space {
   std::vector<double> lower_, upper_;  // By tangent coordinate.
   std::vector<int> ambient_index_;     // By tangent coordinate; -1 on curved blocks.
   int size_ = 0, tangent_size_ = 0;
-  bool has_bounds_ = false;
+  bool has_bounds_ = false, has_sets_ = false;
 };
 
 /// A tangent vector of which all but some blocks, or parts of them, are zero, such as a minibatch's
@@ -157,6 +166,15 @@ class Point {
   }
   /// Moves along scale * delta, at the cost of the blocks delta touches.
   bool Move(double scale, const SparseVector& delta);
+
+  /// The same, then onto the nearest point of the blocks' convex sets: for methods that project.
+  /// False also where that is not finite.
+  template <typename Derived>
+  bool MoveWithin(const Eigen::MatrixBase<Derived>& delta) {
+    return Move(delta) && ProjectOnSets();
+  }
+  bool MoveWithin(double scale, const SparseVector& delta);
+  bool ProjectOnSets();
 
   /// For checkpoints: its values, in the space it then is of.
   void Remember(const std::string& name, const Space& space, Memory* memory);

@@ -211,47 +211,10 @@ TEST(Sgm, OnAManifold) {
   }
 }
 
-// The projection p of v is the point of the set with (v - p)'(q - p) <= 0 for all q of it.
-void ExpectProjection(const Projection& project,
-                      const std::function<void(Vector*)>& random_member,
-                      int size) {
-  std::srand(7);
-  for (int trial = 0; trial < 200; ++trial) {
-    const Vector v = 2.0 * Vector::Random(size);
-    Vector p = v, again, q(size);
-    project(p.data(), size);
-    again = p;
-    project(again.data(), size);
-    EXPECT_LT((again - p).norm(), 1e-14);
-    for (int k = 0; k < 20; ++k) {
-      random_member(&q);
-      EXPECT_LT((v - p).dot(q - p), 1e-12);
-    }
-  }
-}
-
-TEST(Sgm, ProjectionsAreNearestPoints) {
-  const Vector centre = (Vector(4) << 0.3, -0.2, 0.5, 0.0).finished();
-  ExpectProjection(
-      ProjectionOnBall({0.3, -0.2, 0.5, 0.0}, 0.7),
-      [&](Vector* q) { *q = centre + 0.7 * Vector::Random(4).normalized(); },
-      4);
-  ExpectProjection(
-      ProjectionOnSimplex(1.5),
-      [](Vector* q) {
-        *q = Vector::Random(5).array().abs();
-        *q *= 1.5 / q->sum();
-      },
-      5);
-  Vector p = (Vector(3) << 0.9, 5.0, -3.0).finished();
-  ProjectionOnSimplex()(p.data(), 3);
-  EXPECT_NEAR(p.sum(), 1.0, 1e-15);
-}
-
 // f = y0 + 2 y1 on the simplex with g = 0 picks the vertex of the least coefficient; in a ball it
 // goes to the end of the radius against the gradient; a user's set is a function.
 TEST(Sgm, HonoursProjections) {
-  const auto solve = [](const Projection& projection) {
+  const auto solve = [](std::unique_ptr<ConvexSet> set) {
     double x = 0.0, y[3] = {0.2, 0.3, 0.5};
     Problem problem;
     problem.AddUpperParameterBlock(&x, 1);
@@ -274,17 +237,17 @@ TEST(Sgm, HonoursProjections) {
     options.num_lower_steps = 1;
     options.num_steps = 1000;
     options.output = Sgm::kBest;
-    options.projections = {{y, projection}};
+    problem.SetLowerSet(y, std::move(set));
     return LowerSolve(&problem, options).y();
   };
   const auto expect_near = [](const Vector& y, double a, double b, double c) {
     EXPECT_LT((y - Vector(Eigen::Vector3d(a, b, c))).norm(), 1e-7) << y.transpose();
   };
-  expect_near(solve(ProjectionOnSimplex()), 1.0, 0.0, 0.0);
-  expect_near(solve(ProjectionOnBall({0, 0, 0}, 0.6)), -0.2, -0.4, -0.4);
-  expect_near(solve([](double* v, int size) {
+  expect_near(solve(NewSimplex()), 1.0, 0.0, 0.0);
+  expect_near(solve(NewBall({0, 0, 0}, 0.6)), -0.2, -0.4, -0.4);
+  expect_near(solve(NewConvexSet([](double* v, int size) {
                 for (int i = 0; i < size; ++i) v[i] = std::max(v[i], 0.1 * i);
-              }),
+              })),
               0.0,
               0.1,
               0.2);
@@ -325,23 +288,10 @@ TEST(Sgm, SolvesByOptionAndNamesNonsense) {
   EXPECT_THAT(message([](auto* o, auto*) { o->num_steps = 0; }), HasSubstr("sgm.num_steps"));
   EXPECT_THAT(message([](auto* o, auto*) { o->num_lower_steps = 0; }),
               HasSubstr("sgm.num_lower_steps"));
-  EXPECT_THAT(message([](auto* o, Line* l) {
-                o->projections = {{l->y, ProjectionOnSimplex()}};
+  EXPECT_THAT(message([](auto*, Line* l) {
+                l->problem.SetLowerSet(l->y, NewBall({0, 0}, 1.0));
               }),
-              HasSubstr("which has bounds"));
-  EXPECT_THAT(message([](auto* o, Line* l) {
-                o->projections = {{&l->x, ProjectionOnSimplex()}};
-              }),
-              HasSubstr("not of the lower level"));
-  EXPECT_THAT(message([](auto* o, Line* l) {
-                o->projections = {{l->y, Projection()}};
-              }),
-              HasSubstr("empty function"));
-  EXPECT_THAT(message([](auto* o, Line* l) {
-                o->projections = {{l->y, ProjectionOnSimplex()}};
-                o->jacobi = true;
-              }),
-              HasSubstr("sgm.jacobi does not go with"));
+              HasSubstr("goes with no bounds"));
 }
 
 // f = -y, g = |y|^p / p within |y| <= 1: phi - f(y) falls like theta^(1/p) and no faster, which is

@@ -24,6 +24,8 @@ class HypergradientEstimator {
   virtual bool needs_derivative() const { return false; }
   /// Whether the lower solver alone knows y and its derivatives: it may honour constraints then.
   virtual bool takes_constraints() const { return false; }
+  /// As Method::ProjectsY.
+  virtual bool projects_y() const { return false; }
   /// How exact the last estimate was, in a sentence, where that is a matter of its options.
   virtual std::string Remark() const { return ""; }
   /// Returns f(x, y) at the y used. What fails latches in the oracle.
@@ -103,6 +105,7 @@ class UnrolledHypergradient : public HypergradientEstimator {
   };
   explicit UnrolledHypergradient(const Options& options) : options_(options), unroll_(options) {}
   bool is_biased() const override { return true; }
+  bool projects_y() const override { return true; }
   std::string Check(const Oracle& oracle) const override;
   double Estimate(Oracle& oracle, State& state, Vector* gradient) override;
   bool Remember(Oracle& /*oracle*/, Memory* /*memory*/) override { return true; }

@@ -88,6 +88,17 @@ void ClearHeld(const Space& space, const Vector& from, const Vector& s, Vector* 
   }
 }
 
+// The projection onto the convex sets of flat blocks, after the step s from `from`.
+void PullBackThroughSets(const Space& space, const Vector& from, const Vector& s, Vector* a) {
+  if (!space.has_sets()) return;
+  for (const Space::Block& block : space.blocks()) {
+    if (!block.set) continue;
+    const Vector to = from.segment(block.offset, block.size) +
+                      s.segment(block.tangent_offset, block.tangent_size);
+    block.set->ProjectDerivative(to.data(), block.size, a->data() + block.tangent_offset);
+  }
+}
+
 }  // namespace
 
 std::string LowerSteps::Check(const Oracle& oracle, const std::string& name) const {
@@ -124,7 +135,7 @@ bool Unroll::Run(Oracle& o, const Point& x, int num_kept, Point* y) {
       path_[k] = *y;
       moves_[k] = -step;
     }
-    if (!y->Move(-step)) {
+    if (!y->MoveWithin(-step)) {
       o.Fail(
           "the lower level's iterates are no longer finite, or a manifold failed: lower_step may "
           "be too long");
@@ -156,6 +167,7 @@ bool Unroll::Reverse(Oracle& o, const Point& x, int last, Vector* a, Vector* gx)
   for (int k = last - 1; k >= 0 && o.ok(); --k) {
     const Space& space = path_[k].space();
     ClearHeld(space, path_[k].value(), moves_[k], a);
+    PullBackThroughSets(space, path_[k].value(), moves_[k], a);
     PullBackThroughStep(space, path_[k].value(), path_[k + 1].value(), moves_[k], a, &c_);
     // The covectors of v_{k+1} and of d_k, from that of the move -v_{k+1} or -d_k - mu v_{k+1}.
     a_v_ -= (steps_.nesterov ? mu : 1.0) * c_;

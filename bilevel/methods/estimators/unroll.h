@@ -33,7 +33,8 @@ struct LowerSteps {
 ///   v_{k+1})
 ///
 /// The metric M is the identity, or BlockJacobi at y_0 and taken as constant in derivatives. The
-/// share of f is 0 but for BDA. P projects onto the bounds: its derivative is 0 where it acts.
+/// share of f is 0 but for BDA. P projects onto the bounds, with a derivative of 0 where it
+/// acts, and onto convex sets, with ConvexSet::ProjectDerivative.
 /// On manifolds the derivatives of the retraction and of the moving frame are differenced.
 class Unroll {
  public:

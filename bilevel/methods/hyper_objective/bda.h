@@ -30,6 +30,7 @@ class BdaHypergradient : public HypergradientEstimator {
   explicit BdaHypergradient(const Options& options = {})
       : options_(options), unroll_(options, options.share, options.upper_step) {}
   bool is_biased() const override { return true; }
+  bool projects_y() const override { return true; }
   std::string Check(const Oracle& oracle) const override;
   double Estimate(Oracle& oracle, State& state, Vector* gradient) override;
   bool Remember(Oracle& /*oracle*/, Memory* /*memory*/) override { return true; }

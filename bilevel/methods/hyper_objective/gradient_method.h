@@ -27,6 +27,7 @@ class GradientMethod : public Method {
   std::string Check(const Oracle& oracle) override;
   bool TakesScenarioBatches() const override { return true; }
   bool TakesLowerConstraints() const override { return estimator_->takes_constraints(); }
+  bool ProjectsY() const override { return estimator_->projects_y(); }
   void Finish(Oracle& oracle, const State& state, Assessment* assessment) override;
   bool Remember(Oracle& oracle, Memory* memory) override;
 

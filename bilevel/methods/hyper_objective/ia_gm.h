@@ -40,6 +40,7 @@ class IaGm : public Method {
     return options_.truncate_pessimistically ? "iaptt_gm" : "ia_gm";
   }
   std::string Check(const Oracle& oracle) override;
+  bool ProjectsY() const override { return true; }
   bool Remember(Oracle& oracle, Memory* memory) override;
   void Finish(Oracle& oracle, const State& state, Assessment* assessment) override;
 

@@ -85,7 +85,7 @@ void F2sa::FollowLowerLevel(Oracle& o, State& s) {
       continue;
     }
     if (metric()) metric()->Apply(&d_y_);
-    if (!node.y.Move(node.j == 0 ? -gamma : -alpha, d_y_)) {
+    if (!node.y.MoveWithin(node.j == 0 ? -gamma : -alpha, d_y_)) {
       return o.Fail("what follows the lower level is no longer finite, or its manifold failed");
     }
   }
@@ -136,7 +136,7 @@ void F2sa::IterateWithMomentum(Oracle& o, State& s) {
     const Vector& g_y = storm(&g_y_storm_, o.g(Lower(o, kY)), s.y, false);
     if (!o.ok()) return;
     if (metric()) metric()->Apply(&direction_);
-    if (!w.Move(-gamma * direction_))
+    if (!w.MoveWithin(-gamma * direction_))
       return o.Fail("w is no longer finite, or its manifold failed");
     direction_ = f_y + lambda * g_y;
     MoveY(o, s, alpha, direction_);

@@ -56,6 +56,7 @@ class F2sa : public StochasticMethod {
 
  protected:
   std::string CheckOptions(const Oracle& oracle) const override;
+  bool ProjectsY() const override { return true; }
   void FillOptions(Defaults* defaults) override;
   double LongestLowerStep() const override { return options_.gamma.step; }
   bool is_biased() const override { return true; }

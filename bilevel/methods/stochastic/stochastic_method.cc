@@ -303,14 +303,14 @@ std::string StochasticMethod::WhyDiverged(Oracle& o) {
 void StochasticMethod::MoveY(Oracle& o, State& s, double step, SparseVector* d) {
   if (!o.ok()) return;
   if (metric_) metric_->Apply(d);
-  if (!s.y.Move(-step, *d)) o.Fail("y is no longer finite, or its manifold failed");
+  if (!s.y.MoveWithin(-step, *d)) o.Fail("y is no longer finite, or its manifold failed");
 }
 
 void StochasticMethod::MoveY(Oracle& o, State& s, double step, const Vector& d) {
   if (!o.ok()) return;
   dense_ = d;
   if (metric_) metric_->Apply(&dense_);
-  if (!s.y.Move(-step * dense_)) o.Fail("y is no longer finite, or its manifold failed");
+  if (!s.y.MoveWithin(-step * dense_)) o.Fail("y is no longer finite, or its manifold failed");
 }
 
 void StochasticMethod::MoveZ(double step, SparseVector* d, SparseVector* e, Vector* v) {

@@ -6,33 +6,28 @@
 #include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/base/memory.h"
 #include "bilevel/methods/estimators/bias.h"
+#include "bilevel/methods/estimators/internal/active_bounds.h"
 
 namespace bilevel {
 namespace {
 
-// Sums over the coordinates whose part of q can be lowered: one at a bound that -grad q crosses
-// is feasible as it stands, and must not weigh in lambda.
+// Of the part of q that can be lowered: what a bound or a set holds is feasible as it stands, and
+// must not weigh in lambda.
 void AddProducts(const Point& p, const Vector& f, const Vector& q, double* qq, double* fq) {
-  if (!p.space().has_bounds()) {
+  if (!p.space().has_bounds() && !p.space().has_sets()) {
     *qq += q.squaredNorm();
     *fq += f.dot(q);
     return;
   }
-  for (int j = 0; j < p.dim(); ++j) {
-    if (p.space().IsHeld(p.value().data(), j, q[j])) continue;
-    *qq += q[j] * q[j];
-    *fq += f[j] * q[j];
-  }
+  const Vector feasible = FeasibleGradient(p, q);
+  *qq += feasible.squaredNorm();
+  *fq += f.dot(feasible);
 }
 
 double ProjectedSquaredNorm(const Point& p, const Vector& f, double lambda, const Vector& q) {
-  if (!p.space().has_bounds()) return (f + lambda * q).squaredNorm();
-  double sum = 0.0;
-  for (int j = 0; j < p.dim(); ++j) {
-    const double d = f[j] + lambda * q[j];
-    if (!p.space().IsHeld(p.value().data(), j, d)) sum += d * d;
-  }
-  return sum;
+  const Vector d = f + lambda * q;
+  return p.space().has_bounds() || p.space().has_sets() ? FeasibleGradient(p, d).squaredNorm()
+                                                        : d.squaredNorm();
 }
 
 }  // namespace
@@ -146,7 +141,7 @@ void Bome::Finish(Oracle& oracle, const State& state, Assessment* assessment) {
   if (const std::string jump = steepest_.FindJump(oracle); !jump.empty()) {
     assessment->notes.push_back(jump);
   }
-  if (!solve_ && state.x.dim() > 0) {
+  if (!solve_ && state.x.dim() > 0 && !state.y.space().has_sets()) {
     assessment->x_bias = EstimateBias(oracle, state, [&](const State& s, Vector* d) {
       return BiasedHypergradient(oracle, s, d);
     });

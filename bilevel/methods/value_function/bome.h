@@ -60,6 +60,7 @@ class Bome : public Method {
 
   std::string name() const override { return "bome"; }
   std::string Check(const Oracle& oracle) override;
+  bool ProjectsY() const override { return true; }
   bool Remember(Oracle& oracle, Memory* memory) override;
   bool WorksWithoutX() const override { return true; }
   void Finish(Oracle& oracle, const State& state, Assessment* assessment) override;
