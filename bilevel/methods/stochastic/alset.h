@@ -7,8 +7,10 @@ namespace bilevel {
 
 /// ALSET (Chen, Sun and Yin, "Closing the gap: tighter analysis of alternating stochastic gradient
 /// methods for bilevel problems", NeurIPS 2021): the loop of NeumannMethod with the randomised
-/// series, x and y on one time scale: alpha_k and beta_k proportional to k^-1/2, T = 1 (or of the
-/// order of the condition number), N growing like log k.
+/// series, x and y on one time scale. The paper's run of K iterations has steps of the order of
+/// K^-1/2, T any number of lower steps, and N of the order of kappa log K; T = 1, the default here,
+/// makes it a single loop, at more samples in kappa than T of the order of kappa. Here K is not
+/// known: alpha_k and beta_k fall like k^-1/2 and N grows like log k.
 class Alset : public NeumannMethod {
  public:
   struct Options : NeumannMethod::Options {
