@@ -23,9 +23,7 @@ class Ranks {
   /// What all ranks hand in, by rank; all call it, at the same `step` and, where it belongs to a
   /// point, with the same `key` of that. Throws a std::runtime_error, from then on always, where
   /// they do not: its sentence names a rank and where it stands.
-  std::vector<std::string> Gather(const std::string& step,
-                                  uint64_t key,
-                                  const std::string& own);
+  std::vector<std::string> Gather(const std::string& step, uint64_t key, const std::string& own);
   /// Whether they have done so: nothing is to be had of the others any more.
   bool are_apart() const { return !apart_.empty(); }
   /// Calls of Gather so far, and the bytes that this rank has handed in, kHeaderSize a call

@@ -116,8 +116,8 @@ class Oracle {
   FunctionCounts f_counts_, g_counts_;
   LowerSolverCounts retired_counts_;  // Of solvers that SetLower replaced.
   ScenarioGroups* groups_ = nullptr;
-  int first_used_ = 0, num_used_ = -1;  // Scenarios; -1: all.
-  double used_scale_ = 1.0;             // Of f.
+  int first_used_ = 0, num_used_ = -1;      // Scenarios; -1: all.
+  double used_scale_ = 1.0;                 // Of f.
   std::optional<long> num_epoch_terms_[2];  // Of g and of f, once asked for; -1: one is a stream.
   std::string error_, message_;
 };

@@ -53,8 +53,8 @@ class Program {
 
   /// Of all ranks.
   int num_scenarios() const;
-  /// Moves a point of y along a tangent vector; where that fails on any rank, it stays on all. False
-  /// as Point::Move.
+  /// Moves a point of y along a tangent vector; where that fails on any rank, it stays on all.
+  /// False as Point::Move.
   bool MoveY(const Vector& delta, Point* point) const;
   /// The norm of a tangent vector of y, or of a point, summed scenario by scenario.
   double NormInY(const Vector& v) const;

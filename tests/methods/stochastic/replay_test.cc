@@ -14,11 +14,8 @@
 #include "bilevel/methods/stochastic/bo_rep.h"
 #include "bilevel/methods/stochastic/bsa.h"
 #include "bilevel/methods/stochastic/f2sa.h"
-#include "bilevel/methods/stochastic/ma_soba.h"
-#include "bilevel/methods/stochastic/saba.h"
+#include "bilevel/methods/stochastic/pnpbo.h"
 #include "bilevel/methods/stochastic/slip.h"
-#include "bilevel/methods/stochastic/soba.h"
-#include "bilevel/methods/stochastic/srba.h"
 #include "bilevel/methods/stochastic/stocbio.h"
 #include "bilevel/methods/stochastic/sustain.h"
 #include "bilevel/methods/stochastic/ttsa.h"
@@ -208,8 +205,10 @@ TEST(Replay, Amigo) {
 
 TEST(Replay, MaSoba) {
   MaSoba::Options options;
-  options.x = {0.05, 0.5, 100.0};
-  options.y = options.z = options.average = {0.1, 0.5, 100.0};
+  options.x.step = 0.05;
+  options.x.decay_time = 100.0;
+  options.lower = {0.1, 0.5, 100.0};
+  options.average = options.lower;
   ExpectSameAsReplay<MaSoba>(
       options,
       [](int k, Replay* r) {
