@@ -71,7 +71,10 @@ bool NewtonLowerSolver::SolveSystems(const std::function<bool(PerScenario*)>& bo
   ScenarioFailure failure;
   for (size_t i = 0; i < parts_.size() && !failure.has_failed(); ++i) {
     PerScenario* const part = parts_[i].get();
-    if (!body(part)) failure = {part->scenario->index, "", WhyUnsolved(*part)};
+    if (body(part)) continue;
+    failure = {part->scenario->index,
+               "",
+               part->system.message().empty() ? part->message : WhyUnsolved(*part)};
   }
   failure = JoinFailures(*program_, "solving linear systems", nullptr, failure, nullptr);
   if (failure.has_failed()) message_ = failure.message;
