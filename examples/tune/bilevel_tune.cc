@@ -13,7 +13,7 @@
 #include "examples/tune/report.h"
 
 DEFINE_string(json, "", "write the verdict, the learned values with intervals and the scores");
-DEFINE_string(output, "", "write back, tuned, where the verdict is to use what was learned:");
+DEFINE_string(output, "", "");  // Each command says what.
 DEFINE_string(test, "", "another one, to test on");
 DEFINE_bool(simulate, false, "instead of files: simulated ones, for a look");
 DEFINE_bool(safe, true, "learn by the rule that does not lose; --nosafe: by the score alone");
@@ -69,7 +69,7 @@ std::string Describe(const Strings& flags) {
     const auto info = gflags::GetCommandLineFlagInfoOrDie(NameOf(flag).c_str());
     std::string description = info.description;
     const size_t equals = flag.find('=');
-    if (NameOf(flag) == "output") description += " " + flag.substr(equals + 1);
+    if (NameOf(flag) == "output") description = flag.substr(equals + 1);
     const bool is_number = info.type != "string" && info.type != "bool";
     if (is_number || (info.type == "string" && !info.default_value.empty())) {
       description += " (default " + info.default_value + ")";

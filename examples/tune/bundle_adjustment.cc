@@ -1043,7 +1043,8 @@ const examples::Command examples::kBundleAdjustment = {
     "  bilevel-tune bundle-adjustment problem_01.bin --per_camera --share=20\n",
     {"per_camera",
      "share=N",
-     "output=the scene, adjusted with all observations under the learned loss, as BAL"},
+     "output=where the verdict is to use what was learned, write the scene, adjusted with all "
+     "observations under the learned loss, as BAL"},
     {"holdout=KIND", "camera_prior=SIGMA", "safe", "baselines", "start_scale=PIXELS", "seed=N"},
     "",
     Run};

@@ -452,7 +452,7 @@ class Study {
   void PrintLines() const;
   std::vector<examples::Learned> Values() const;
   void Write(double seconds);
-  bool WriteOpenCv() const;
+  bool WriteOpenCv();
   examples::Panel ErrorsByView() const;
   examples::Panel RadialDistortion() const;
   examples::Panel Sizes() const;
@@ -753,8 +753,13 @@ void Study::PrintLines() const {
   }
 }
 
-// The kept terms alone, in the units of the board's squares.
-bool Study::WriteOpenCv() const {
+// As the verdict has it: the kept terms alone, or the usual choice; T in squares of the board.
+bool Study::WriteOpenCv() {
+  const bool use = verdict_.kind == bilevel::Verdict::kUseLearned;
+  Calibration c = paste_;
+  if (!use && !Calibrate(data_, all_, nullptr, &choices_.back().free, &c)) {
+    return Fail("The usual calibration failed");
+  }
   std::string text = "%YAML:1.0\n---\n";
   const auto add = [&](const std::string& name, int rows, const std::vector<double>& values) {
     const int columns = static_cast<int>(values.size()) / rows;
@@ -766,17 +771,20 @@ bool Study::WriteOpenCv() const {
     text += " ]\n";
   };
   for (int side = 0; side < 2; ++side) {
-    const Intrinsics& k = paste_.k[side];
-    const Distortion& d = paste_.d[side];
+    const Intrinsics& k = c.k[side];
+    const Distortion& d = c.d[side];
     const std::string number = std::to_string(side + 1);
     add("M" + number, 3, {k[0], 0.0, k[2], 0.0, k[1], k[3], 0.0, 0.0, 1.0});
     add("D" + number, 1, {d.begin(), d.end()});
   }
   Eigen::Matrix3d rotation;  // Column by column, the transpose of OpenCV's order.
-  ceres::AngleAxisToRotationMatrix(paste_.right_from_left.data(), rotation.data());
+  ceres::AngleAxisToRotationMatrix(c.right_from_left.data(), rotation.data());
   const Eigen::Matrix3d transpose = rotation.transpose();
   add("R", 3, {transpose.data(), transpose.data() + 9});
-  add("T", 3, {paste_.right_from_left.begin() + 3, paste_.right_from_left.end()});
+  add("T", 3, {c.right_from_left.begin() + 3, c.right_from_left.end()});
+  Say("\n%s has the calibration with %s.\n",
+      FLAGS_output.c_str(),
+      use ? "the terms to keep" : choices_.back().name.c_str());
   return examples::WriteFile(FLAGS_output, text);
 }
 
@@ -809,7 +817,7 @@ void Study::Write(double seconds) {
       .AddRaw("summary", learned_.summary.Json());
   ok_ = examples::WriteFile(FLAGS_json, json.ToString()) && ok_;
   ok_ = examples::WriteFile(FLAGS_trace_csv, learned_.summary.Csv()) && ok_;
-  if (examples::IsOutputDue(verdict_)) ok_ = WriteOpenCv() && ok_;
+  if (!FLAGS_output.empty()) ok_ = WriteOpenCv() && ok_;
   if (FLAGS_plot.empty()) return;
   ok_ = examples::Plot(FLAGS_plot,
                        "Which distortion terms to keep",
@@ -886,7 +894,8 @@ const examples::Command examples::kCalibration = {
     "board: a header, then side,view,corner,col,row,u,v a line, side left or right,\n"
     "col and row on the board in squares, u and v in pixels.\n\n"
     "  bilevel-tune calibration corners.csv --output=stereo.yml\n",
-    {"output=both cameras and their relative pose, as OpenCV's YAML (M1 D1 M2 D2 R T)"},
+    {"output=write both cameras and their relative pose, as OpenCV's YAML (M1 D1 M2 D2 R T): with "
+     "the terms to keep, or, where the verdict is to keep what you have, with all of them"},
     {"folds=N", "partitions=N", "start_size=PIXELS", "seed=N", "simulate"},
     "",
     Run};

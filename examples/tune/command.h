@@ -23,8 +23,8 @@ struct Command {
   const char* summary;             ///< Half a line.
   std::vector<std::string> words;  ///< Its files, {"HAND", "EYE"}; none with --simulate.
   const char* help;                ///< What it learns, from what; then examples, indented.
-  /// "truth=FILE", "quick": what it takes beside the flags that all commands take. The first ones
-  /// are those that a newcomer asks for.
+  /// "truth=FILE", "quick": what it takes beside the flags that all commands take; of --output,
+  /// what it writes there. The first ones are those that a newcomer asks for.
   std::vector<std::string> flags, more_flags;
   /// Why there is no --output; empty where there is one.
   const char* no_output;

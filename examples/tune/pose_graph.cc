@@ -880,9 +880,8 @@ const examples::Command examples::kPoseGraph = {
      "test=GRAPH",
      "test_truth=FILE",
      "loss=LOSS",
-     "output=the graph, solved and with the learned information, as g2o, or as TORO where FILE "
-     "ends "
-     "in .graph"},
+     "output=where the verdict is to use what was learned, write the graph, solved and with the "
+     "learned information, as g2o, or as TORO where FILE ends in .graph"},
     {"per_axis",
      "split=SHARE",
      "safe",

@@ -18,6 +18,12 @@ std::string Calibrate(const std::string& corners) {
   return ReadText(out);
 }
 
+// Entry i of a matrix.
+double YamlEntry(const std::string& yaml, const std::string& name, int i) {
+  const std::string matrix = yaml.substr(yaml.find("\n" + name + ": !!opencv-matrix"));
+  return JsonEntry("\"data\": " + matrix.substr(matrix.find('[')), "data", i);
+}
+
 // Than the best of the usual choices in hindsight; one partition tells no more than its standard
 // error.
 void ExpectNotWorse(const std::string& json) {
@@ -30,12 +36,23 @@ void ExpectNotWorse(const std::string& json) {
 // The simulated cameras have k1, k2, p1 and p2, and no k3.
 TEST(TuneCalibration, KeepsTheTermsThatTheSimulatedCamerasHave) {
   if (ExamplePath("bilevel-tune").empty()) GTEST_SKIP() << "the examples were not built";
-  const std::string json = Calibrate("--simulate");
+  const std::string yaml = testing::TempDir() + "stereo.yml";
+  const std::string json = Calibrate("--simulate --output='" + yaml + "'");
   for (const char* term : {"k1", "k2", "p1, p2"}) EXPECT_EQ(JsonNumber(json, term, "keep"), 1);
   EXPECT_EQ(JsonNumber(json, "k3", "keep"), 0);
   ExpectNotWorse(json);
   EXPECT_NEAR(JsonNumber(json, "", "left_focal"), 536.0, 3.0);
   EXPECT_NEAR(JsonNumber(json, "", "left_k1"), -0.28, 0.02);
+  // As OpenCV reads it, row by row.
+  const std::string text = ReadText(yaml);
+  EXPECT_NEAR(YamlEntry(text, "M1", 0), 536.0, 3.0);
+  EXPECT_NEAR(YamlEntry(text, "M1", 5), 235.0, 3.0);
+  EXPECT_NEAR(YamlEntry(text, "M2", 2), 327.0, 3.0);
+  EXPECT_NEAR(YamlEntry(text, "D1", 0), -0.28, 0.02);
+  EXPECT_NEAR(YamlEntry(text, "T", 0), -3.3, 0.02);
+  // A small turn w is 1 + [w]x.
+  EXPECT_NEAR(YamlEntry(text, "R", 3), -0.004, 0.003);
+  EXPECT_NEAR(YamlEntry(text, "R", 1), 0.004, 0.003);
 }
 
 TEST(TuneCalibration, OnRealCornersNotWorseThanTheUsualChoices) {
