@@ -341,17 +341,25 @@ double ConstrainedLowerSolver::Constraints::UpdateMultipliers(int* worst, double
   return violation;
 }
 
-// Those that the others leave out of K at y, as the end of a sentence.
-std::string ConstrainedLowerSolver::DependentEqualities(PerScenario* part, const double* x) {
+// Of the row that is met least, `fall` being what the last penalties have left of its violation.
+std::string ConstrainedLowerSolver::WhyUnmet(
+    PerScenario* part, const double* x, int worst, double violated_by, double fall) {
   Constraints* const c = constraints_[part->index].get();
-  if (!PrepareKkt(part, x)) return "";
+  const std::string& name = c->scenario.row_names[worst];
+  std::string why =
+      !(fall <= kUnmoved)
+          ? "its constraints cannot all be met: " + name + " is violated by " +
+                Number(violated_by) + " where the violations are least nearby"
+          : "the multiplier of " + name + " grows without bound, to " + Scientific(c->mu[worst]) +
+                ": where it is met its derivative vanishes, or opposes those of others";
+  if (!PrepareKkt(part, x)) return why;
   for (int i = 0; i < c->num_rows(); ++i) {
     if (c->is_inequality(i) || std::count(c->active.begin(), c->active.end(), i) > 0) continue;
-    return "; the derivative of " + c->scenario.row_names[i] +
+    return why + "; the derivative of " + c->scenario.row_names[i] +
            " by y is made up of those of others, to 6 digits: they contradict each other, or are "
            "too nearly dependent to be told apart";
   }
-  return "";
+  return why;
 }
 
 // The method of multipliers; Newton's steps on K end it.
@@ -366,6 +374,7 @@ bool ConstrainedLowerSolver::Approach(PerScenario* part, const double* x, bool c
   double growth = 1.0, previous = kInfinity, fall = 0.0, violated_by = 0.0;
   int num_failures = 0, worst = 0;
   bool is_near = false;
+  std::string why_near;
   Point best = part->y;
   for (int round = 0; round < kMostRounds && growth <= kMostRho; ++round) {
     c->SetRho(growth);
@@ -375,6 +384,7 @@ bool ConstrainedLowerSolver::Approach(PerScenario* part, const double* x, bool c
     part->start = part->y = best;
     if (!is_near && !NewtonLowerSolver::SolvePart(part, x, cold)) {
       is_near = true;
+      why_near = part->message;
       part->y = best;
     }
     if (is_near && !MinimizeNear(part, x)) {
@@ -395,22 +405,18 @@ bool ConstrainedLowerSolver::Approach(PerScenario* part, const double* x, bool c
     if (violation <= kMet) {
       const Vector mu = c->mu;
       if (Follow(part, x, true)) return true;
-      if (violation <= kMetAtBest) return false;
+      if (violation <= kMetAtBest && !is_near) return false;  // There y may still be on its way.
       c->mu = mu;
     }
     fall = violation / previous;
     if (!(fall <= kShare)) growth *= kGrowth;  // Of a row that has become flat it is no number.
     previous = violation;
   }
-  const std::string& name = c->scenario.row_names[worst];
-  const double multiplier = c->mu[worst];
-  const std::string dependent = DependentEqualities(part, x);
-  part->message =
-      !(fall <= kUnmoved)
-          ? "its constraints cannot all be met: " + name + " is violated by " +
-                Number(violated_by) + " where the violations are least nearby" + dependent
-          : "the multiplier of " + name + " grows without bound, to " + Scientific(multiplier) +
-                ": where it is met its derivative vanishes, or opposes those of others" + dependent;
+  if (is_near && previous <= kMet) {
+    part->message = why_near;
+    return false;
+  }
+  part->message = WhyUnmet(part, x, worst, violated_by, fall);
   return false;
 }
 

@@ -76,7 +76,8 @@ class ConstrainedLowerSolver : private AugmentedProgram, public NewtonLowerSolve
   bool MinimizeNear(PerScenario* part, const double* x);
   bool Follow(PerScenario* part, const double* x, bool may_keep_kkt);
   bool FollowByChords(PerScenario* part, const double* x);
-  std::string DependentEqualities(PerScenario* part, const double* x);
+  std::string WhyUnmet(
+      PerScenario* part, const double* x, int worst, double violated_by, double fall);
   bool PrepareKkt(PerScenario* part, const double* x);
   bool FindScales(PerScenario* part, const double* x);
   void Step(PerScenario* part);

@@ -107,6 +107,31 @@ TEST(ConstrainedBadInput, NearlyDependentEqualitiesAreNamed) {
   }
 }
 
+struct Down {
+  template <typename T>
+  bool operator()(const T* y, T* g) const {
+    g[0] = -slope * y[0];
+    return true;
+  }
+  double slope;
+};
+
+TEST(ConstrainedBadInput, ALinearProgramWithoutEndSaysSo) {
+  for (const double slope : {1e-4, 1.0, 1e4}) {
+    double x = 0.3, y = 0.5;
+    Problem problem;
+    problem.AddUpperParameterBlock(&x, 1);
+    problem.AddTerm(
+        Level::kLower, std::make_unique<AutoDiffObjective<Down, 1>>(Down{slope}), {{&y, 1}});
+    problem.upper()->AddResidualBlock(new NormalPrior({1.0}, 1.0), nullptr, &y);
+    problem.AddLowerInequality(
+        new Affine(Rows(1, {-1.0}), Rows(1, {1.0}), Entries({0.0})), &y, &x);  // y >= x
+    Solver::Summary summary;
+    Solve({}, &problem, &summary);
+    EXPECT_THAT(summary.message, HasSubstr("seems unbounded below")) << slope;
+  }
+}
+
 // y0^2 - x with the derivative by y or by x multiplied by a factor.
 ceres::CostFunction* Parabola(double by_y, double by_x) {
   return new FunctionCost(1, {2, 1}, [=](double const* const* p, double* c, double** j) {
