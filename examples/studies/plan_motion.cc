@@ -571,8 +571,8 @@ struct Score {
   int other_class = 0;
   double clearance = 0.0;  // m, mean of the least.
   double violation = 0.0;  // m, the worst.
-  std::vector<Trajectory> plans;
-  std::vector<double> errors;  // Of each scene, m.
+  std::vector<Trajectory> plans = {};
+  std::vector<double> errors = {};  // Of each scene, m.
 };
 
 Score Test(const std::string& name, const Parameters& x, const std::vector<Scene>& scenes) {
