@@ -121,10 +121,10 @@ bool InverseHessian::Solve(int block) {
 
 bool InverseHessian::GetBlock(int row_block, int column_block, Matrix* block) {
   const Space::Block &rows = y_.blocks()[row_block], &columns = y_.blocks()[column_block];
-  for (const int block : {row_block, column_block}) {
-    if (undetermined_.count(block) == 0) continue;
+  for (const int asked : {row_block, column_block}) {
+    if (undetermined_.count(asked) == 0) continue;
     message_ =
-        y_.blocks()[block].name +
+        y_.blocks()[asked].name +
         " is not determined: a direction that is free moves it alone, so that its covariance "
         "is infinite; hold it, measure it, or ask for the pseudo-inverse by "
         "SingularHandling::kMinimumNorm";
