@@ -31,7 +31,9 @@ Ended Shell(const std::string& command) {
 }
 
 Ended OnRanks(int num_ranks, const std::string& arguments) {
-  return Shell(BILEVEL_MPIEXEC " --oversubscribe --allow-run-as-root -n " +
+  // Containers forbid what Open MPI would copy by, of which it tells in the midst of the output.
+  return Shell("env OMPI_MCA_btl_vader_single_copy_mechanism=none " BILEVEL_MPIEXEC
+               " --oversubscribe --allow-run-as-root -n " +
                std::to_string(num_ranks) + " " BILEVEL_FLEET_ON_RANKS " " + arguments);
 }
 
