@@ -156,8 +156,8 @@ class Problem {
 
   /// The problem is shared: all ranks add the same scenarios, by name and weight, declare the same
   /// x, and give residual blocks and terms to those scenarios only that are theirs, each of which
-  /// is on one rank. Solve then is a call of all ranks with the same options; each is left the same
-  /// x and its own scenarios' y. Not owned; nullptr: none.
+  /// is on one rank. Solve, IsValid and Compile then are calls of all ranks with the same options;
+  /// each is left the same x and its own scenarios' y. Not owned; nullptr: none.
   void SetRanks(Ranks* ranks) { ranks_ = ranks; }
   Ranks* ranks() const { return ranks_; }
 

@@ -64,9 +64,10 @@ std::string CheckRanks(const Solver::Options& options,
                        Ranks* ranks) {
   const std::string first = Exchange(ranks, {}).Complaint("checking options", complaint);
   if (!first.empty()) return first;
-  if (!needs.ranks)
+  if (!needs.ranks) {
     return "a problem that is shared among ranks is for Solve, ComputeUncertainty and "
            "HypergradientChecker only";
+  }
   if (!options.checkpoint.file.empty() && ranks->size() > 1) {
     return "options.checkpoint: ranks that share a problem write no checkpoints";
   }

@@ -128,7 +128,7 @@ class Method {
   virtual bool TakesScenarioBatches() const { return false; }
 
   /// Whether it honours constraints of the lower level, as what asks the lower solver alone for y
-  /// and its derivatives does.
+  /// and its derivatives does; and takes scenarios of many ranks, each of which has its own's y.
   virtual bool TakesLowerConstraints() const { return false; }
   /// Whether it projects its y onto the convex sets of y's blocks after every step.
   virtual bool ProjectsY() const { return false; }
