@@ -576,7 +576,7 @@ struct Score {
 };
 
 Score Test(const std::string& name, const Parameters& x, const std::vector<Scene>& scenes) {
-  Score score{name, x};
+  Score score{name, x, 0.0, 0.0, 0, 0.0, 0.0, {}, {}};
   double sum = 0.0, sum_in_class = 0.0;
   for (const Scene& scene : scenes) {
     score.plans.push_back(PlanFromScratch(scene, x));
