@@ -147,6 +147,27 @@ TEST(ConvexSets, ExactMethods) {
   }
 }
 
+// What a start on the boundary is away from its constraint is rounding, of which nothing is told.
+TEST(ConvexSets, AStartOnTheBoundary) {
+  for (const auto& [name, make] : Sets()) {
+    for (int k = 0; k < 20; ++k) {
+      OnASet p(make);
+      for (int i = 0; i < kSize; ++i) {
+        p.x[i] = 2.0 * std::sin(1.0 + 3 * k + i);
+        p.y[i] = k % 4 == i ? 0.0 : 2.0 * std::cos(2.0 * k + i);
+      }
+      make()->Project(p.y, kSize);
+      Sensitivity::Options options;
+      options.polish = true;
+      Sensitivity sensitivity(options);
+      ASSERT_TRUE(sensitivity.Compute(&p.problem, {p.x})) << name << k << sensitivity.message();
+      std::vector<double> y(p.x, p.x + kSize);
+      make()->Project(y.data(), kSize);
+      for (int i = 0; i < kSize; ++i) EXPECT_NEAR(p.y[i], y[i], 1e-9) << name << k;
+    }
+  }
+}
+
 std::shared_ptr<Method> MakeProjecting(const std::string& method) {
   if (method.substr(0, 4) == "bome") {
     Bome::Options bome;

@@ -222,7 +222,8 @@ bool ConstrainedLowerSolver::FindScales(PerScenario* part, const double* x) {
   Constraints* const c = constraints_[part->index].get();
   c->rows.mode.assign(c->num_rows(), Constraints::Rows::kOut);
   if (!Evaluate(part, x)) return false;
-  c->curvature = part->yy.diagonal().cwiseAbs().cwiseMax(c->LeastCurvature(part->gradient));
+  c->curvature =
+      part->yy.diagonal().cwiseAbs().cwiseMax(c->LeastCurvature(part->gradient, part->y.value()));
   const double largest = c->curvature.maxCoeff() > 0.0 ? c->curvature.maxCoeff() : 1.0;
   for (double& curvature : c->curvature) {
     if (curvature == 0.0) curvature = largest;
@@ -235,12 +236,19 @@ bool ConstrainedLowerSolver::FindScales(PerScenario* part, const double* x) {
 }
 
 // By coordinate, that by which g's slope would lead kFarthest times as far as its constraints are
-// away. Curvature that is less does not tell how long y is: they do.
-Vector ConstrainedLowerSolver::Constraints::LeastCurvature(const Vector& slope) const {
+// away, or, from a start that meets them, as y's part of them is long. Curvature that is less does
+// not tell how long y is: they do.
+Vector ConstrainedLowerSolver::Constraints::LeastCurvature(const Vector& slope,
+                                                           const Vector& y) const {
   Vector distance = Vector::Zero(slope.size());
   for (int i = 0; i < num_rows(); ++i) {
+    double size = std::abs(value[i]);
     for (RowSparseMatrix::InnerIterator it(b_y, i); it; ++it) {
-      const double own = std::abs(value[i] / it.value());
+      const int k = scenario.y.AmbientIndex(static_cast<int>(it.col()));
+      if (k >= 0) size += std::abs(it.value() * y[k]);
+    }
+    for (RowSparseMatrix::InnerIterator it(b_y, i); it; ++it) {
+      const double own = size / std::abs(it.value());
       if (std::isfinite(own)) distance[it.col()] = std::max(distance[it.col()], own);
     }
   }

@@ -104,7 +104,7 @@ struct ConstrainedLowerSolver::Constraints {
   void FactorizeSchur(const Matrix& s);
   double UpdateMultipliers(int* worst, double* violated_by);
   void MeasureY(const Vector& y);
-  Vector LeastCurvature(const Vector& slope) const;
+  Vector LeastCurvature(const Vector& slope, const Vector& y) const;
   void ScaleRows();
   // How far y is from meeting row i, relative to its size.
   double Distance(int i, double violation) const;
