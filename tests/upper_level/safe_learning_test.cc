@@ -268,7 +268,10 @@ TEST(SafeLearning, FittedBlocksFollow) {
     s->upper()->GetResidualBlocks(&ids);
     job.problem.AddUpperParameterBlock(&shifts[i], 1);
     options.fitted_blocks.push_back(&shifts[i]);
-    for (const ceres::ResidualBlockId id : ids) s->upper()->RemoveResidualBlock(id);
+    for (const ceres::ResidualBlockId id : ids) {
+      job.problem.Adopt(s->upper()->GetCostFunctionForResidualBlock(id), nullptr);
+      s->upper()->RemoveResidualBlock(id);
+    }
     for (int t = 0; t < kLength; ++t) {
       s->upper()->AddResidualBlock(
           new AutoDiffCostFunction<Step, 1, 1, 1>(new Step{track.truth[t] + 1000.0}),
