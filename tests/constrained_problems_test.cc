@@ -253,7 +253,9 @@ TEST(ConstrainedProblems, AutoSolvesThemFromTheGivenStart) {
   for (const Quadratic& p : Problems()) {
     Instance instance(p);
     const double best = instance.Global();
-    if (!std::isnan(p.known)) EXPECT_NEAR(best, p.known, 1e-4 * (1.0 + best)) << p.name;
+    if (!std::isnan(p.known)) {
+      EXPECT_NEAR(best, p.known, 1e-4 * (1.0 + best)) << p.name;
+    }
     Solver::Options options;
     options.max_num_iterations = 300;
     Solver::Summary summary;
@@ -264,7 +266,9 @@ TEST(ConstrainedProblems, AutoSolvesThemFromTheGivenStart) {
     const double nearby = instance.Least(x, 1e-3, 41, &at);
     const bool is_global = summary.final_objective <= best + 1e-6 * (1.0 + best);
     EXPECT_NEAR(summary.final_objective, phi, 1e-7 * (1.0 + phi)) << p.name;
-    if (p.name == "kink at the optimum") EXPECT_EQ(summary.answer, AnswerKind::kKink);
+    if (p.name == "kink at the optimum") {
+      EXPECT_EQ(summary.answer, AnswerKind::kKink);
+    }
     ++num_problems;
     num_global += is_global;
     EXPECT_TRUE(is_global || p.name == "local minimum at a bound" || p.name == "plants")

@@ -415,7 +415,9 @@ TEST(ConstrainedLowerSolver, IsWhatBoundsAre) {
     }
     solutions[by_bounds] = solution.value();
     derivatives[by_bounds] = solver->dy_dx().col(0);
-    if (by_bounds) EXPECT_GT(solver->num_active_bounds(), 50);
+    if (by_bounds) {
+      EXPECT_GT(solver->num_active_bounds(), 50);
+    }
   }
   EXPECT_LT((solutions[0] - solutions[1]).norm(), 1e-9);
   EXPECT_LT((derivatives[0] - derivatives[1]).norm(), 1e-9 * derivatives[0].norm());
