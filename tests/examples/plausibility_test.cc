@@ -120,7 +120,9 @@ TEST(Plausibility, TheShareIsThatOfTheExtent) {
     const double x = i == 1 || i == 2, y = i > 1;
     recording.graph.vertices.push_back({i, {{10 * x, 10 * y, 0}}});
     recording.truth.push_back({{{10 * x, 10 * y, 0}}});
-    if (i > 0) recording.graph.edges.push_back({i - 1, i, {{10, 0, 0}}, {}});
+    if (i == 0) continue;
+    const auto information = PoseGraph2::Information::Identity();
+    recording.graph.edges.push_back({i - 1, i, {{10, 0, 0}}, information});
   }
   EXPECT_EQ(
       CompareWithTruth(recording),
