@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <functional>
 #include <optional>
 
@@ -13,15 +12,6 @@
 #include "bilevel/terms/objective.h"
 
 namespace bilevel {
-namespace {
-
-// A scenario's coordinates of a tangent vector of y.
-auto SegmentOf(const Program::Scenario& scenario, Vector* v) {
-  return v->segment(scenario.tangent_offset, scenario.y.tangent_size());
-}
-
-}  // namespace
-
 FunctionCounts& LevelView::counts() { return upper_ ? oracle_->f_counts_ : oracle_->g_counts_; }
 
 const LevelFunction& LevelView::LevelOf(const Program::Scenario& scenario) const {
@@ -110,48 +100,11 @@ bool LevelView::Sum(const Point& x, Evaluate evaluate, double* sum, Vector* in_x
     if (!part.evaluated) return false;
     *sum += weight * part.value;
     if (in_x) *in_x += weight * part.gx;
-    if (in_y && weight != 1.0) SegmentOf(*part.scenario, in_y) *= weight;
+    if (in_y && weight != 1.0) {
+      in_y->segment(part.scenario->tangent_offset, part.scenario->y.tangent_size()) *= weight;
+    }
     return true;
   });
-}
-
-// Of the scenario at that place among those in use; empty where it is another rank's.
-std::string LevelView::ErrorOf(int place) const {
-  const int index = place + (oracle_->uses_scenario_batch() ? oracle_->first_used_ : 0);
-  for (const auto& part : oracle_->parts_) {
-    if (part->index == index) {
-      return oracle_->program_->exchange.Signed((upper_ ? part->f : part->g).error());
-    }
-  }
-  return "";
-}
-
-// The same where other ranks have evaluated theirs.
-bool LevelView::SumOverRanks(const Point& x, double* sum, Vector* in_x, Vector* in_y) {
-  constexpr int kInFront = 4;  // Whether it was evaluated, samples, weight, value.
-  const auto [first, count] = oracle_->UsedParts();
-  Matrix own(kInFront + (in_x ? x.dim() : 0), count);
-  for (int k = 0; k < count; ++k) {
-    Oracle::PerScenario& part = *oracle_->parts_[first + k];
-    const double weight = WeightOf(*part.scenario);
-    const long samples = LevelOf(*part.scenario).NumSamples(batch_);
-    own.col(k).head(kInFront) << part.evaluated, static_cast<double>(samples), weight, part.value;
-    if (in_x) own.col(k).tail(x.dim()) = part.gx;
-    if (in_y && weight != 1.0) SegmentOf(*part.scenario, in_y) *= weight;
-  }
-  const Exchange exchange = oracle_->UsedExchange();
-  const Matrix all =
-      exchange.Columns(upper_ ? "at the upper level" : "at the lower level", &x.value(), own);
-  for (int s = 0; s < all.cols(); ++s) {
-    counts().samples += static_cast<long>(all(1, s));
-    if (all(0, s) == 0.0) {
-      oracle_->Fail(exchange.FromOwner(s, ErrorOf(s)));
-      return false;
-    }
-    *sum += all(2, s) * all(3, s);
-    if (in_x) *in_x += all(2, s) * all.col(s).tail(x.dim());
-  }
-  return true;
 }
 
 // Each scenario draws its own.
@@ -389,49 +342,6 @@ double LevelView::Linearize(
     if (!part->evaluated) row += LevelOf(*part->scenario).num_residuals();
   }
   return JoinRows(&sum, r, j) ? sum : kNaN;
-}
-
-// Of all ranks' scenarios, in their order: their rows, until one of them was not evaluated.
-bool LevelView::JoinRows(double* sum, Vector* r, Matrix* j) {
-  constexpr int kInFront = 4;  // As in SumOverRanks.
-  const int m = static_cast<int>(j->cols());
-  const Exchange& exchange = oracle_->program_->exchange;
-  std::vector<std::string> own;
-  int row = 0;
-  for (const auto& part : oracle_->parts_) {
-    const LevelFunction& level = LevelOf(*part->scenario);
-    const int size = level.num_residuals();
-    Vector share(kInFront + size * (m + 1));
-    share.head(kInFront) << part->evaluated, static_cast<double>(level.NumSamples(batch_)),
-        WeightOf(*part->scenario), part->value;
-    share.segment(kInFront, size) = r->segment(row, size);
-    share.tail(size * m) = j->middleRows(row, size).reshaped();
-    own.emplace_back(reinterpret_cast<const char*>(share.data()), share.size() * sizeof(double));
-    row += size;
-  }
-  const std::vector<std::string> all = exchange.Texts("linearising", own);
-  size_t bytes = 0;
-  for (const std::string& share : all) bytes += share.size();
-  const int num_rows = static_cast<int>((bytes / sizeof(double) - kInFront * all.size()) / (m + 1));
-  r->resize(num_rows);
-  j->resize(num_rows, m);
-  *sum = 0.0;
-  row = 0;
-  for (size_t s = 0; s < all.size(); ++s) {
-    Vector share(all[s].size() / sizeof(double));
-    std::memcpy(share.data(), all[s].data(), all[s].size());
-    counts().samples += static_cast<long>(share[1]);
-    if (share[0] == 0.0) {
-      oracle_->Fail(exchange.FromOwner(static_cast<int>(s), ErrorOf(static_cast<int>(s))));
-      return false;
-    }
-    *sum += share[2] * share[3];
-    const int size = static_cast<int>(share.size() - kInFront) / (m + 1);
-    r->segment(row, size) = share.segment(kInFront, size);
-    j->middleRows(row, size) = share.tail(size * m).reshaped(size, m);
-    row += size;
-  }
-  return true;
 }
 
 // body(scenario, lower triangle of its Gauss-Newton Hessian in y, weight).

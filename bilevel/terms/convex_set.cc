@@ -5,7 +5,7 @@
 
 #include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/base/internal/decompositions.h"
-#include "bilevel/derivatives/dynamic_auto_diff_cost_function.h"
+#include "bilevel/terms/second_order_cost_function.h"
 
 namespace bilevel {
 namespace {
@@ -15,43 +15,79 @@ using Eigen::VectorXd;
 using Values = Eigen::Map<VectorXd>;
 using ConstValues = Eigen::Map<const VectorXd>;
 
-template <typename Functor>
-ConvexSet::Constraint NewConstraint(Functor functor, int size, int num_rows, bool is_inequality) {
-  auto cost = std::make_unique<DynamicAutoDiffCostFunction<Functor>>(new Functor(functor));
-  cost->AddParameterBlock(size);
-  cost->SetNumResiduals(num_rows);
-  return {std::move(cost), is_inequality};
-}
+// Rows over one block whose curvature is a multiple of the identity.
+class Rows : public SecondOrderCostFunction {
+ public:
+  Rows(int size, int num_rows) {
+    mutable_parameter_block_sizes()->push_back(size);
+    set_num_residuals(num_rows);
+  }
+  bool EvaluateHessian(double const* const* /*parameters*/,
+                       const double* weights,
+                       double* hessian) const override {
+    const int size = parameter_block_sizes()[0];
+    Eigen::Map<MatrixXd>(hessian, size, size) =
+        curvature() * weights[0] * MatrixXd::Identity(size, size);
+    return true;
+  }
+  bool EvaluateHessianProduct(double const* const* /*parameters*/,
+                              const double* weights,
+                              const double* direction,
+                              double* product) const override {
+    const int size = parameter_block_sizes()[0];
+    Values(product, size) = curvature() * weights[0] * ConstValues(direction, size);
+    return true;
+  }
+
+ private:
+  virtual double curvature() const { return 0.0; }  // Of the first.
+};
 
 // a values - b.
-struct LinearRows {
-  template <typename T>
-  bool operator()(T const* const* values, T* rows) const {
-    for (int i = 0; i < a.rows(); ++i) {
-      rows[i] = T(-b[i]);
-      for (int j = 0; j < a.cols(); ++j) {
-        if (a(i, j) != 0.0) rows[i] += a(i, j) * values[0][j];
-      }
+class LinearRows : public Rows {
+ public:
+  LinearRows(MatrixXd a, VectorXd b)
+      : Rows(static_cast<int>(a.cols()), static_cast<int>(a.rows())),
+        a_(std::move(a)),
+        b_(std::move(b)) {}
+  bool Evaluate(double const* const* parameters,
+                double* residuals,
+                double** jacobians) const override {
+    Values(residuals, a_.rows()) = a_ * ConstValues(parameters[0], a_.cols()) - b_;
+    if (jacobians && jacobians[0]) {
+      Eigen::Map<MatrixXd>(jacobians[0], a_.cols(), a_.rows()) = a_.transpose();  // By rows.
     }
     return true;
   }
-  MatrixXd a;
-  VectorXd b;
+
+ private:
+  const MatrixXd a_;
+  const VectorXd b_;
 };
 
 // Half the squared distance to the centre, less half the squared radius, in units of the latter's.
-struct WithinBall {
-  template <typename T>
-  bool operator()(T const* const* values, T* row) const {
-    T sum(-radius * radius);
-    for (size_t i = 0; i < centre.size(); ++i) {
-      sum += (values[0][i] - centre[i]) * (values[0][i] - centre[i]);
+class WithinBall : public Rows {
+ public:
+  WithinBall(const std::vector<double>& centre, double radius)
+      : Rows(static_cast<int>(centre.size()), 1),
+        centre_(ConstValues(centre.data(), centre.size())),
+        radius_(radius) {}
+  bool Evaluate(double const* const* parameters,
+                double* residuals,
+                double** jacobians) const override {
+    const ConstValues values(parameters[0], centre_.size());
+    residuals[0] = 0.5 / radius_ * ((values - centre_).squaredNorm() - radius_ * radius_);
+    if (jacobians && jacobians[0]) {
+      Values(jacobians[0], centre_.size()) = (values - centre_) / radius_;
     }
-    row[0] = sum * (0.5 / radius);
     return true;
   }
-  std::vector<double> centre;
-  double radius;
+
+ private:
+  double curvature() const override { return 1.0 / radius_; }
+
+  const VectorXd centre_;
+  const double radius_;
 };
 
 class Ball : public ConvexSet {
@@ -78,9 +114,9 @@ class Ball : public ConvexSet {
     normal /= distance;
     d = radius_ / distance * (d - normal * normal.dot(d)).eval();
   }
-  std::vector<Constraint> NewConstraints(int size) const override {
+  std::vector<Constraint> NewConstraints(int /*size*/) const override {
     std::vector<Constraint> constraints;
-    constraints.push_back(NewConstraint(WithinBall{centre_, radius_}, size, 1, true));
+    constraints.push_back({std::make_unique<WithinBall>(centre_, radius_), true});
     return constraints;
   }
 
@@ -116,10 +152,12 @@ class Simplex : public ConvexSet {
   }
   std::vector<Constraint> NewConstraints(int size) const override {
     std::vector<Constraint> constraints;
-    constraints.push_back(NewConstraint(
-        LinearRows{MatrixXd::Ones(1, size), VectorXd::Constant(1, sum_)}, size, 1, false));
-    constraints.push_back(NewConstraint(
-        LinearRows{-MatrixXd::Identity(size, size), VectorXd::Zero(size)}, size, size, true));
+    constraints.push_back(
+        {std::make_unique<LinearRows>(MatrixXd::Ones(1, size), VectorXd::Constant(1, sum_)),
+         false});
+    constraints.push_back(
+        {std::make_unique<LinearRows>(-MatrixXd::Identity(size, size), VectorXd::Zero(size)),
+         true});
     return constraints;
   }
 
@@ -170,10 +208,9 @@ class AffineSet : public ConvexSet {
     Values d(direction, size);
     d -= inverse_ * (a_ * d);
   }
-  std::vector<Constraint> NewConstraints(int size) const override {
+  std::vector<Constraint> NewConstraints(int /*size*/) const override {
     std::vector<Constraint> constraints;
-    constraints.push_back(
-        NewConstraint(LinearRows{a_, b_}, size, static_cast<int>(a_.rows()), false));
+    constraints.push_back({std::make_unique<LinearRows>(a_, b_), false});
     return constraints;
   }
 
@@ -219,10 +256,9 @@ class Polyhedron : public ConvexSet {
     const MatrixXd normals = Columns(active);
     d -= normals * LeastSquares(normals, d);
   }
-  std::vector<Constraint> NewConstraints(int size) const override {
+  std::vector<Constraint> NewConstraints(int /*size*/) const override {
     std::vector<Constraint> constraints;
-    constraints.push_back(
-        NewConstraint(LinearRows{a_, b_}, size, static_cast<int>(a_.rows()), true));
+    constraints.push_back({std::make_unique<LinearRows>(a_, b_), true});
     return constraints;
   }
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "bilevel/terms/second_order_cost_function.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -160,6 +161,37 @@ TEST(ConvexSet, ConstraintsAreTheSet) {
 }
 
 // Rows that repeat, contradict each other or hold nothing.
+// Jacobians of values, and Hessians of Jacobians, by central differences: exact, of quadratics.
+TEST(ConvexSet, ConstraintsHaveTheirDerivatives) {
+  std::srand(11);
+  for (const Case& c : Cases()) {
+    for (const ConvexSet::Constraint& one : c.make()->NewConstraints(c.size)) {
+      const auto* cost = dynamic_cast<const SecondOrderCostFunction*>(one.cost.get());
+      ASSERT_NE(cost, nullptr) << c.name;
+      const int num_rows = cost->num_residuals(), n = c.size;
+      const VectorXd v = VectorXd::Random(n), d = VectorXd::Random(n);
+      const VectorXd weights = VectorXd::Random(num_rows);
+      using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+      VectorXd rows[2] = {VectorXd(num_rows), VectorXd(num_rows)}, product(n);
+      RowMajor jacobians[2] = {RowMajor(num_rows, n), RowMajor(num_rows, n)}, hessian(n, n);
+      for (const int side : {0, 1}) {
+        const VectorXd at = side == 0 ? VectorXd(v + d) : VectorXd(v - d);
+        const double* blocks[] = {at.data()};
+        double* jacobian[] = {jacobians[side].data()};
+        ASSERT_TRUE(cost->Evaluate(blocks, rows[side].data(), jacobian));
+      }
+      const VectorXd along = 0.5 * (jacobians[0] + jacobians[1]) * d;
+      EXPECT_LT((0.5 * (rows[0] - rows[1]) - along).norm(), 1e-12) << c.name;
+      const double* blocks[] = {v.data()};
+      ASSERT_TRUE(cost->EvaluateHessian(blocks, weights.data(), hessian.data()));
+      ASSERT_TRUE(cost->EvaluateHessianProduct(blocks, weights.data(), d.data(), product.data()));
+      const VectorXd curved = 0.5 * (jacobians[0] - jacobians[1]).transpose() * weights;
+      EXPECT_LT((hessian * d - curved).norm(), 1e-12) << c.name;
+      EXPECT_LT((product - curved).norm(), 1e-12) << c.name;
+    }
+  }
+}
+
 TEST(ConvexSet, DegeneratePolyhedra) {
   MatrixXd a(4, 2);
   a << 1, 0, 1, 0, 2, 0, 0, 1;

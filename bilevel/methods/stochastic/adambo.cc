@@ -1,7 +1,6 @@
 #include "bilevel/methods/stochastic/adambo.h"
 
 #include <cmath>
-#include <utility>
 
 #include "bilevel/base/memory.h"
 
@@ -18,16 +17,6 @@ std::string AdamBo::CheckOptions(const Oracle& oracle) const {
     return name() + ".square_beta must be in [0, 1)";
   }
   return own_.epsilon > 0.0 ? "" : name() + ".epsilon must be positive";
-}
-
-// The first steps of Adam are as long as plain ones are.
-void AdamBo::FillOptions(Defaults* defaults) {
-  NeumannMethod::FillOptions(defaults);
-  if (own_.x.step != 0.0) return;
-  const double plain = std::exchange(options_.x.step, 0.0);
-  defaults->Fill("Adam's x.step", &options_.x.step, [&] {
-    return plain * defaults->GradientRootMeanSquare();
-  });
 }
 
 void AdamBo::Start(Oracle& o, State& s) {

@@ -45,7 +45,6 @@ class AdamBo : public NeumannMethod {
 
  protected:
   std::string CheckOptions(const Oracle& oracle) const override;
-  void FillOptions(Defaults* defaults) override;
   void Start(Oracle& oracle, State& state) override;
   void Iterate(Oracle& oracle, State& state) override;
   void RememberOwn(Oracle& oracle, Memory* memory) override;

@@ -15,7 +15,7 @@ std::string Amigo::CheckOptions(const Oracle& /*oracle*/) const {
 void Amigo::FillOptions(Defaults* defaults) {
   options_ = given_;
   const int num_steps = std::min(options_.num_lower_steps, options_.num_linear_steps);
-  defaults->FillSteps({{"y", &options_.y}, {"z", &options_.z}}, num_steps, {"x", &options_.x});
+  defaults->FillSteps({{"y", &options_.y}, {"z", &options_.z}}, num_steps, &options_.x);
 }
 
 double Amigo::LongestLowerStep() const { return std::max(options_.y.step, options_.z.step); }

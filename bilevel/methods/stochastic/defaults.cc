@@ -100,6 +100,15 @@ void Defaults::FillSteps(const std::vector<Named>& lower, int num_steps, Named x
   for (const Named& s : lower) FillDecayTime(*x.second, s.second);
 }
 
+void Defaults::FillSteps(const std::vector<Named>& lower, int num_steps, StepRule* x) {
+  const bool is_length = x->kind == StepRule::kNormalized || x->kind == StepRule::kAdam;
+  if (!is_length || x->step != 0.0) return FillSteps(lower, num_steps, {"x", x});
+  FillSteps(lower, num_steps, {"plain x", x});
+  const double num_lengths = x->kind == StepRule::kAdam ? std::sqrt(x_.dim()) : 1.0;
+  x->step *= GradientNorm() / num_lengths;
+  Tell("x.step", x->step);
+}
+
 void Defaults::FillDecayTime(const Schedule& x, Schedule* schedule) {
   if (schedule->decay_time != 0.0) return;
   schedule->decay_time = x.decay_exponent > 0.0 ? x.decay_time : kDecayTime;

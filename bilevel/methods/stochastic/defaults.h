@@ -1,7 +1,6 @@
 #ifndef BILEVEL_METHODS_STOCHASTIC_DEFAULTS_H_
 #define BILEVEL_METHODS_STOCHASTIC_DEFAULTS_H_
 
-#include <cmath>
 #include <functional>
 #include <optional>
 #include <string>
@@ -68,8 +67,11 @@ class Defaults {
         metric_(metric),
         solve_(solve) {}
 
-  /// Steps and decay times of y's, z's and of x's, num_steps of the first before each of x.
+  /// Steps and decay times of y's, z's and of x's, num_steps of the first before each of x. The
+  /// first step of a rule is as long as a plain one: its schedule has the length of the whole
+  /// (kNormalized), or of a coordinate (kAdam).
   void FillSteps(const std::vector<Named>& lower, int num_steps, Named x);
+  void FillSteps(const std::vector<Named>& lower, int num_steps, StepRule* x);
   void FillSeries(Neumann::Options* neumann);
   /// The decay time of what has no step to be filled, as that of x.
   static void FillDecayTime(const Schedule& x, Schedule* schedule);
@@ -82,7 +84,6 @@ class Defaults {
   /// Iterations in which steps of that length take x to where phi is least.
   double DecayTime(double upper_step);
   double GradientNorm() { return upper().gradient_norm; }
-  double GradientRootMeanSquare() { return GradientNorm() / std::sqrt(x_.dim()); }
   double UpperCurvatureBound() { return upper().curvature.largest; }
   /// The least lambda of a penalty method.
   double Penalty();

@@ -17,7 +17,7 @@ std::string Fsla::CheckOptions(const Oracle& /*oracle*/) const {
 
 void Fsla::FillOptions(Defaults* defaults) {
   options_ = given_;
-  defaults->FillSteps({{"y", &options_.y}, {"z", &options_.z}}, 1, {"x", &options_.x});
+  defaults->FillSteps({{"y", &options_.y}, {"z", &options_.z}}, 1, &options_.x);
   Defaults::FillDecayTime(options_.x, &options_.eta);
 }
 

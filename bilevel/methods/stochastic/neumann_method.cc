@@ -13,7 +13,7 @@ std::string NeumannMethod::CheckOptions(const Oracle& /*oracle*/) const {
 
 void NeumannMethod::FillOptions(Defaults* defaults) {
   options_ = given_;
-  defaults->FillSteps({{"y", &options_.y}}, options_.num_lower_steps, {"x", &options_.x});
+  defaults->FillSteps({{"y", &options_.y}}, options_.num_lower_steps, &options_.x);
   defaults->FillSeries(&options_.neumann);
   neumann_ = Neumann(options_.neumann);
 }

@@ -58,7 +58,7 @@ void PnpBo::FillOptions(Defaults* defaults) {
   }
   std::vector<Defaults::Named> lower = {{"lower", &p.lower}};
   if (p.z) lower.push_back({"z", &*p.z});
-  defaults->FillSteps(lower, 1, {"x", &p.x});
+  defaults->FillSteps(lower, 1, &p.x);
   if (p.average) {
     defaults->Fill("average.step", &p.average->step, [&] {
       return std::min(1.0, 4.0 * defaults->UpperCurvatureBound() * p.x.step);
@@ -133,7 +133,11 @@ void PnpBo::Direction::Estimate(double eta, const Batch& i, const Batch& j) {
     case kPage:
       if (has_b) a -= b;
       if (has_b && begun) a_before -= b_before;
-      u = begun ? Vector(a + (kind == kPage ? 1.0 : 1.0 - eta) * (u - a_before)) : a;
+      if (begun) {
+        u = a + (kind == kPage ? 1.0 : 1.0 - eta) * (u - a_before);
+      } else {
+        u = a;
+      }
       break;
   }
   begun = true;

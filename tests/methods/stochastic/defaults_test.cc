@@ -11,6 +11,7 @@
 #include "bilevel/methods/stochastic/alset.h"
 #include "bilevel/methods/stochastic/bsa.h"
 #include "bilevel/methods/stochastic/f2sa.h"
+#include "bilevel/methods/stochastic/pnpbo.h"
 #include "bilevel/methods/stochastic/stocbio.h"
 #include "bilevel/methods/stochastic/sustain.h"
 #include "bilevel/methods/stochastic/ttsa.h"
@@ -155,6 +156,32 @@ TEST(Defaults, ConvergeOrSayHowFarOffTheyAre) {
     RecordProperty(name, std::to_string(end.offset.norm()));
     ExpectNearOrSaid(name, end);
     ExpectSaid(name, end, norm);
+  }
+}
+
+// Rules whose steps have a length of their own begin as far as plain ones do, 1 / (2 L_phi) times
+// the gradient and what one step of y leaves of an error.
+TEST(Defaults, FirstStepsOfEveryRule) {
+  for (const StepRule::Kind kind : {StepRule::kNormalized, StepRule::kAdam}) {
+    Soba::Options soba;
+    soba.lower_batch = soba.upper_batch = 0;
+    soba.solve_lower_level = false;  // x is as the step leaves it, for better or worse.
+    soba.x.kind = kind;
+    constexpr double kSmallest = 0.1, kLargest = 1.0;
+    QuadraticSum sum = Conditioned(256, kSmallest, kLargest);
+    sum.x.setConstant(0.5);  // Where f's gradient by x is not zero: z is, in the first step.
+    sum.y = sum.LowerSolution(sum.x);
+    const Vector start = sum.x, gradient = sum.Hypergradient(sum.x);
+    const double curvature = SymmetricEigen(sum.UpperHessian()).eigenvalues().maxCoeff();
+    const double length = kSmallest / kLargest / (2.0 * curvature) * gradient.norm();
+    Problem problem;
+    sum.AddTo(&problem);
+    Solver::Options options;
+    options.method = std::make_shared<Soba>(soba);
+    options.max_num_iterations = 1;
+    Solver::Summary summary;
+    Solve(options, &problem, &summary);
+    EXPECT_NEAR((sum.x - start).norm(), length, 1e-2 * length) << summary.FullReport();
   }
 }
 
