@@ -107,7 +107,9 @@ TEST(Remedies, StepsOfSgm) {
     const Solver::Summary summary = SolveBySgm("igfm", sgm, &f.problem);
     const std::string report = summary.FullReport();
     EXPECT_EQ(report.find("sgm.step is too long") != std::string::npos, step > 1.0) << report;
-    if (step < 1.0) EXPECT_NEAR(f.x, 2.0, 0.2) << report;
+    if (step < 1.0) {
+      EXPECT_NEAR(f.x, 2.0, 0.2) << report;
+    }
   }
 }
 

@@ -155,7 +155,9 @@ TEST(ConvexSet, ConstraintsAreTheSet) {
       VectorXd p = v;
       set->Project(p.data(), c.size);
       EXPECT_LE(violation(p), 1e-12) << c.name;
-      if ((p - v).norm() > 1e-6) EXPECT_GT(violation(v), 1e-8) << c.name;
+      if ((p - v).norm() > 1e-6) {
+        EXPECT_GT(violation(v), 1e-8) << c.name;
+      }
     }
   }
 }
