@@ -181,10 +181,8 @@ void ConstrainedLowerSolver::Constraints::Remember(Memory* memory) {
   memory->Keep("mode", &rows.mode);
   memory->Keep("mu", &mu);
   memory->Keep("value", &value);
-  if (b_y.nonZeros() != scenario.constraints->rows_y().nonZeros()) {  // Not evaluated yet.
-    b_x = scenario.constraints->rows_x();
-    b_y = scenario.constraints->rows_y();
-  }
+  scenario.constraints->LayOutRows(LevelFunction::Argument::kX, &b_x);  // Not evaluated yet.
+  scenario.constraints->LayOutRows(LevelFunction::Argument::kY, &b_y);
   memory->KeepRange("b_x", b_x.valuePtr(), b_x.nonZeros());
   memory->KeepRange("b_y", b_y.valuePtr(), b_y.nonZeros());
   memory->Keep("unit_rho", &unit_rho);

@@ -20,7 +20,7 @@ namespace bilevel {
 ///
 /// The damping is Levenberg's on the Hessian scaled to a unit diagonal, so an indefinite Hessian
 /// far from the solution is overcome, and at the solution it is refused: a saddle is never
-/// returned.
+/// returned. Where much damping would be needed, Gauss-Newton's Hessian leads nearer first.
 class NewtonLowerSolver : public LowerSolver {
  public:
   struct Options {
@@ -28,7 +28,7 @@ class NewtonLowerSolver : public LowerSolver {
     /// Stop when the Newton decrement sqrt(g' H^-1 g) <= tolerance * sqrt(2 * value), or when it
     /// has reached rounding: the relative distance to y* in the Hessian's own norm.
     double tolerance = 1e-10;
-    int max_num_newton_iterations = 50;
+    int max_num_newton_iterations = 50;  ///< And ten times as many of Gauss-Newton's.
     HessianKind hessian = HessianKind::kExact;
     SingularHandling singular_handling = SingularHandling::kAutomatic;
     /// False: Newton alone, from any start.
@@ -95,7 +95,7 @@ class NewtonLowerSolver : public LowerSolver {
   virtual bool DifferentiatePart(PerScenario* part, const Point& x, const Point& y);
   bool Reach(PerScenario* part, const double* x, bool cold);
   void ReachFromBeside(PerScenario* part, const double* x);
-  bool Newton(PerScenario* part, const double* x, bool may_run_ceres);
+  bool Newton(PerScenario* part, const double* x, bool is_warm);
   bool Follow(PerScenario* part, const double* x);
   bool RunCeres(PerScenario* part, bool tightly = false);
   bool FindActive(PerScenario* part) const;

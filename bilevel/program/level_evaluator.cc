@@ -23,13 +23,6 @@ constexpr int kWindow = 1024;
 // Fewer of them are not worth the threads.
 constexpr int kFewest = 64;
 
-void LayOutRows(const RowSparseMatrix& pattern, RowSparseMatrix* matrix) {
-  if (matrix->rows() != pattern.rows() || matrix->cols() != pattern.cols() ||
-      matrix->nonZeros() != pattern.nonZeros()) {
-    *matrix = pattern;
-  }
-}
-
 }  // namespace
 
 LevelEvaluator::LevelEvaluator(const LevelFunction* function, ThreadPool* pool)
@@ -307,8 +300,8 @@ bool LevelEvaluator::Linearize(const double* x,
   if (!function_.CanLinearize()) {
     return Fail(function_.name() + " is not a sum of squares: it cannot be linearised");
   }
-  LayOutRows(function_.rows_x(), jx);
-  LayOutRows(function_.rows_y(), jy);
+  function_.LayOutRows(LevelFunction::Argument::kX, jx);
+  function_.LayOutRows(LevelFunction::Argument::kY, jy);
   r->resize(function_.num_residuals());
   Evaluation e{Evaluation::kRows, x, y};
   e.r = r;
@@ -318,7 +311,7 @@ bool LevelEvaluator::Linearize(const double* x,
 }
 
 bool LevelEvaluator::JacobianInY(const double* x, const double* y, RowSparseMatrix* jy) {
-  LayOutRows(function_.rows_y(), jy);
+  function_.LayOutRows(LevelFunction::Argument::kY, jy);
   Vector r(function_.num_residuals());
   Evaluation e{Evaluation::kRows, x, y};
   e.r = &r;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
 #include <utility>
 
 namespace bilevel {
@@ -15,39 +14,41 @@ int64_t Key(int row, int column) {
   return (static_cast<int64_t>(column) << 32) | static_cast<int64_t>(row);
 }
 
+void SortUniquely(std::vector<int64_t>* keys) {
+  std::sort(keys->begin(), keys->end());
+  keys->erase(std::unique(keys->begin(), keys->end()), keys->end());
+}
+
 // A zero-valued column-major matrix made of dense blocks, and where each block's rows begin within
 // the columns it crosses. With `lower`, the diagonal blocks are lower triangles.
 void LayOut(const std::vector<Space::Block>& row_blocks,
             const std::vector<Space::Block>& column_blocks,
-            const std::set<int64_t>& pairs,  // By column, then row.
+            const std::vector<int64_t>& pairs,  // By column, then row.
             bool lower,
             int rows,
             int columns,
             SparseMatrix* matrix,
-            std::unordered_map<int64_t, int>* base) {
+            std::vector<int>* bases) {
   *matrix = SparseMatrix(rows, columns);
-  std::vector<int> row_list;
-  auto pair = pairs.begin();
+  bases->resize(pairs.size());
   int64_t nonzeros = 0;
-  for (int64_t p : pairs) {
-    nonzeros += static_cast<int64_t>(row_blocks[p & 0xffffffff].tangent_size) *
-                column_blocks[p >> 32].tangent_size;
+  for (const int64_t pair : pairs) {
+    nonzeros += static_cast<int64_t>(row_blocks[pair & 0xffffffff].tangent_size) *
+                column_blocks[pair >> 32].tangent_size;
   }
   matrix->reserve(nonzeros);
-  for (int c = 0; c < static_cast<int>(column_blocks.size()); ++c) {
-    row_list.clear();
+  size_t begin = 0, end = 0;
+  for (int c = 0; c < static_cast<int>(column_blocks.size()); ++c, begin = end) {
     int offset = 0;
-    for (; pair != pairs.end() && (*pair >> 32) == c; ++pair) {
-      const int r = static_cast<int>(*pair & 0xffffffff);
-      row_list.push_back(r);
-      (*base)[*pair] = offset;
-      offset += row_blocks[r].tangent_size;
+    for (; end < pairs.size() && (pairs[end] >> 32) == c; ++end) {
+      (*bases)[end] = offset;
+      offset += row_blocks[pairs[end] & 0xffffffff].tangent_size;
     }
     for (int j = 0; j < column_blocks[c].tangent_size; ++j) {
       matrix->startVec(column_blocks[c].tangent_offset + j);
-      for (int r : row_list) {
-        const int begin = lower && r == c ? j : 0;
-        for (int i = begin; i < row_blocks[r].tangent_size; ++i) {
+      for (size_t k = begin; k < end; ++k) {
+        const int r = static_cast<int>(pairs[k] & 0xffffffff);
+        for (int i = lower && r == c ? j : 0; i < row_blocks[r].tangent_size; ++i) {
           matrix->insertBack(row_blocks[r].tangent_offset + i,
                              column_blocks[c].tangent_offset + j) = 0.0;
         }
@@ -114,7 +115,11 @@ void LevelFunction::AddResidual(const ceres::CostFunction* cost,
   num_rows_ += residual.num_residuals;
   int local = 0, ambient = 0;
   for (size_t i = 0; i < blocks.size(); ++i) {
-    arguments_.push_back(Resolve(blocks[i], cost->parameter_block_sizes()[i], &local, &ambient));
+    const Argument a = Resolve(blocks[i], cost->parameter_block_sizes()[i], &local, &ambient);
+    if (a.kind != Argument::kConstant) {
+      row_nonzeros_[a.kind] += static_cast<int64_t>(cost->num_residuals()) * a.tangent_size;
+    }
+    arguments_.push_back(a);
   }
   residual.ambient_size = ambient;
   if (residual.learnable) {
@@ -152,24 +157,28 @@ void LevelFunction::Finish() {
   if (std::any_of(sampling_weights_.begin(), sampling_weights_.end(), differs)) {
     importance_ = std::make_unique<Importance>(sampling_weights_);
   }
-  std::set<int64_t> yy, yx;
+  std::vector<int64_t> yy, yx;
   const auto collect = [&](const Argument& p, const Argument& q, bool in_yy) {
-    (in_yy ? yy : yx).insert(Key(p.block, q.block));
+    (in_yy ? yy : yx).push_back(Key(p.block, q.block));
   };
   if (has_sparse_hessian_) {
-    for (int i = 0; i < static_cast<int>(y_->blocks().size()); ++i) yy.insert(Key(i, i));
+    for (int i = 0; i < static_cast<int>(y_->blocks().size()); ++i) yy.push_back(Key(i, i));
     for (const Residual& r : residuals_) {
       ForEachHessianBlock(r.first, r.num_arguments + r.num_thetas, collect);
     }
     for (const Term& t : terms_) ForEachHessianBlock(t.first, t.num_arguments, collect);
   }
-  std::unordered_map<int64_t, int> yy_base, yx_base;
+  SortUniquely(&yy);
+  SortUniquely(&yx);
+  std::vector<int> yy_bases, yx_bases;
   const int n = y_->tangent_size(), m = x_->tangent_size();
-  LayOut(y_->blocks(), y_->blocks(), yy, true, n, n, &yy_, &yy_base);
-  LayOut(y_->blocks(), x_->blocks(), yx, false, n, m, &yx_, &yx_base);
+  LayOut(y_->blocks(), y_->blocks(), yy, true, n, n, &yy_, &yy_bases);
+  LayOut(y_->blocks(), x_->blocks(), yx, false, n, m, &yx_, &yx_bases);
   if (has_sparse_hessian_) {
     const auto locate = [&](const Argument& p, const Argument& q, bool in_yy) {
-      slots_.push_back((in_yy ? yy_base : yx_base).at(Key(p.block, q.block)));
+      const std::vector<int64_t>& pairs = in_yy ? yy : yx;
+      const auto pair = std::lower_bound(pairs.begin(), pairs.end(), Key(p.block, q.block));
+      slots_.push_back((in_yy ? yy_bases : yx_bases)[pair - pairs.begin()]);
     };
     for (Residual& r : residuals_) {
       r.first_slot = static_cast<int>(slots_.size());
@@ -180,32 +189,40 @@ void LevelFunction::Finish() {
       ForEachHessianBlock(t.first, t.num_arguments, locate);
     }
   }
+  // There may be millions.
+  residuals_.shrink_to_fit();
+  arguments_.shrink_to_fit();
+  slots_.shrink_to_fit();
+}
 
-  // The rows' patterns: a residual's variables, by block.
-  rows_x_ = RowSparseMatrix(num_rows_, m);
-  rows_y_ = RowSparseMatrix(num_rows_, n);
-  const auto lay_out_rows = [&](Argument::Kind kind, const Space& space, RowSparseMatrix* matrix) {
-    std::vector<int> blocks;
-    for (const Residual& r : residuals_) {
-      blocks.clear();
-      for (int p = r.first; p < r.first + r.num_arguments; ++p) {
-        if (arguments_[p].kind == kind) blocks.push_back(arguments_[p].block);
-      }
-      std::sort(blocks.begin(), blocks.end());
-      for (int row = r.row; row < r.row + r.num_residuals; ++row) {
-        matrix->startVec(row);
-        for (int b : blocks) {
-          const Space::Block& block = space.blocks()[b];
-          for (int j = 0; j < block.tangent_size; ++j) {
-            matrix->insertBack(row, block.tangent_offset + j) = 0.0;
-          }
+// A residual's variables, by block.
+void LevelFunction::LayOutRows(Argument::Kind kind, RowSparseMatrix* matrix) const {
+  const Space& space = kind == Argument::kX ? *x_ : *y_;
+  const int64_t nonzeros = row_nonzeros_[kind];
+  if (matrix->rows() == num_rows_ && matrix->cols() == space.tangent_size() &&
+      matrix->nonZeros() == nonzeros) {
+    return;
+  }
+  *matrix = RowSparseMatrix(num_rows_, space.tangent_size());
+  matrix->reserve(nonzeros);
+  std::vector<int> blocks;
+  for (const Residual& r : residuals_) {
+    blocks.clear();
+    for (int p = r.first; p < r.first + r.num_arguments; ++p) {
+      if (arguments_[p].kind == kind) blocks.push_back(arguments_[p].block);
+    }
+    std::sort(blocks.begin(), blocks.end());
+    for (int row = r.row; row < r.row + r.num_residuals; ++row) {
+      matrix->startVec(row);
+      for (const int b : blocks) {
+        const Space::Block& block = space.blocks()[b];
+        for (int j = 0; j < block.tangent_size; ++j) {
+          matrix->insertBack(row, block.tangent_offset + j) = 0.0;
         }
       }
     }
-    matrix->finalize();
-  };
-  lay_out_rows(Argument::kX, *x_, &rows_x_);
-  lay_out_rows(Argument::kY, *y_, &rows_y_);
+  }
+  matrix->finalize();
 }
 
 std::vector<int> LevelFunction::DrawnFrom() const {
@@ -228,7 +245,9 @@ long LevelFunction::NumSamples(const Batch& batch) const {
   return sum;
 }
 
-bool LevelFunction::ResidualsUseY() const { return CanLinearize() && rows_y_.nonZeros() > 0; }
+bool LevelFunction::ResidualsUseY() const {
+  return CanLinearize() && row_nonzeros_[Argument::kY] > 0;
+}
 
 bool LevelFunction::has_importance() const {
   return importance_ || std::any_of(terms_.begin(), terms_.end(), [](const Term& t) {

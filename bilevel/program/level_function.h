@@ -1,9 +1,9 @@
 #ifndef BILEVEL_PROGRAM_LEVEL_FUNCTION_H_
 #define BILEVEL_PROGRAM_LEVEL_FUNCTION_H_
 
+#include <cstdint>
 #include <memory>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "Eigen/SparseCore"
@@ -125,9 +125,9 @@ class LevelFunction {
   const Importance* importance() const { return importance_.get(); }
   const std::vector<int>& always() const { return always_; }
   ceres::EvaluationCallback* callback() const { return callback_; }  ///< nullptr: none.
-  /// The patterns of Linearize's Jacobians.
-  const RowSparseMatrix& rows_x() const { return rows_x_; }
-  const RowSparseMatrix& rows_y() const { return rows_y_; }
+  /// Gives the matrix the pattern of Linearize's Jacobian by x or y, unless it has that. It is not
+  /// kept: it would be as large as all else, and many levels are never linearised.
+  void LayOutRows(Argument::Kind kind, RowSparseMatrix* matrix) const;
   /// The largest of each kind over all residual blocks.
   struct Largest {
     int ambient = 0, local = 0, residuals = 0, arguments = 0, theta = 0;
@@ -155,8 +155,8 @@ class LevelFunction {
   std::vector<char> uses_x_, uses_y_;
   std::vector<int> slots_;
   SparseMatrix yy_, yx_;
-  RowSparseMatrix rows_x_, rows_y_;
   int num_rows_ = 0;
+  int64_t row_nonzeros_[2] = {0, 0};  // Of Linearize's Jacobians, by Argument::Kind.
   Largest largest_;
   bool learnable_ = false, has_sparse_hessian_ = true;
   ceres::EvaluationCallback* callback_ = nullptr;

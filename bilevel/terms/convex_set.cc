@@ -324,14 +324,14 @@ class Polyhedron : public ConvexSet {
 
 class OwnSet : public ConvexSet {
  public:
-  explicit OwnSet(Projection projection) : projection_(std::move(projection)) {}
+  explicit OwnSet(ProjectionFunction projection) : projection_(std::move(projection)) {}
   std::string Check(int /*size*/) const override {
     return projection_ ? "" : "a set whose projection is an empty function";
   }
   void Project(double* values, int size) const override { projection_(values, size); }
 
  private:
-  const Projection projection_;
+  const ProjectionFunction projection_;
 };
 
 }  // namespace
@@ -358,7 +358,7 @@ std::unique_ptr<ConvexSet> NewAffineSet(MatrixXd a, VectorXd b) {
 std::unique_ptr<ConvexSet> NewPolyhedron(MatrixXd a, VectorXd b) {
   return std::make_unique<Polyhedron>(std::move(a), std::move(b));
 }
-std::unique_ptr<ConvexSet> NewConvexSet(Projection projection) {
+std::unique_ptr<ConvexSet> NewConvexSet(ProjectionFunction projection) {
   return std::make_unique<OwnSet>(std::move(projection));
 }
 

@@ -48,8 +48,8 @@ std::unique_ptr<ConvexSet> NewAffineSet(Eigen::MatrixXd a, Eigen::VectorXd b);
 /// active sets (1983).
 std::unique_ptr<ConvexSet> NewPolyhedron(Eigen::MatrixXd a, Eigen::VectorXd b);
 /// A set of your own, by its projection.
-using Projection = std::function<void(double* values, int size)>;
-std::unique_ptr<ConvexSet> NewConvexSet(Projection projection);
+using ProjectionFunction = std::function<void(double* values, int size)>;
+std::unique_ptr<ConvexSet> NewConvexSet(ProjectionFunction projection);
 
 }  // namespace bilevel
 

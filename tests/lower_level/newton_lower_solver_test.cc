@@ -1,6 +1,7 @@
 #include "bilevel/lower_level/newton_lower_solver.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <memory>
 #include <random>
@@ -433,6 +434,104 @@ TEST(NewtonLowerSolver, RobustLossesFromFarStarts) {
       const Matrix d = solver.dy_dx();
       EXPECT_LT((d - lower.Resolved(2e-3)).norm(), 1e-6 * d.norm());
     }
+  }
+}
+
+// A saddle at 0, along whose only way down a stiff residual lies nearly.
+struct StiffWell {
+  template <typename T>
+  bool operator()(const T* y, T* residual) const {
+    const T sum = y[0] + y[1];
+    residual[0] = 100.0 * (y[0] - y[1]);
+    residual[1] = sum * sum - 1.0;
+    return true;
+  }
+};
+
+TEST(NewtonLowerSolver, DoesNotCreepFromASaddle) {
+  double y[2] = {1e-8, 1e-8};
+  Lower lower;
+  lower.problem.lower()->AddResidualBlock(
+      new AutoDiffCostFunction<StiffWell, 2, 2>(new StiffWell), nullptr, y);
+  NewtonLowerSolver::Options options;
+  options.use_ceres = false;
+  options.max_num_newton_iterations = 20;
+  NewtonLowerSolver& solver = lower.Make(options);
+  ASSERT_TRUE(solver.Solve(lower.x, &lower.y)) << solver.message();
+  EXPECT_NEAR(lower.y.value()[0], 0.5, 1e-12);
+  EXPECT_NEAR(lower.y.value()[1], 0.5, 1e-12);
+}
+
+struct RingReprojection {
+  template <typename T>
+  bool operator()(const T* camera, const T* point, T* residual) const {
+    T p[3];
+    bilevel::AngleAxisRotatePoint(camera, point, p);
+    for (int k = 0; k < 3; ++k) p[k] += camera[3 + k];
+    residual[0] = 800.0 * p[0] / p[2] - u;
+    residual[1] = 800.0 * p[1] / p[2] - v;
+    return true;
+  }
+  double u, v;
+};
+
+// From where the Hessian is indefinite: a bundle adjustment with outliers. Ceres finds nothing
+// better near.
+TEST(NewtonLowerSolver, BundleAdjustmentWithoutCeres) {
+  constexpr int kCameras = 12, kPerCamera = 25, kPoints = kCameras * kPerCamera;
+  for (const unsigned seed : {1u, 2u, 3u, 4u, 5u, 6u}) {
+    std::mt19937 generator(seed);
+    std::normal_distribution<double> normal;
+    std::uniform_real_distribution<double> uniform(-1.0, 1.0);
+    std::vector<std::array<double, 6>> cameras(kCameras);
+    std::vector<std::array<double, 3>> points(kPoints);
+    for (int i = 0; i < kCameras; ++i) {
+      const double turn = 2.0 * M_PI * i / kCameras;
+      cameras[i] = {0.0, std::remainder(turn, 2.0 * M_PI), 0.0};
+      const double at[] = {-std::sin(turn), 0.0, std::cos(turn)};
+      bilevel::AngleAxisRotatePoint(cameras[i].data(), at, &cameras[i][3]);
+      for (int k = 3; k < 6; ++k) cameras[i][k] = -cameras[i][k];
+    }
+    double log_scale = 0.0;
+    Lower lower;
+    lower.problem.AddUpperParameterBlock(&log_scale, 1);
+    ceres::Problem& problem = *lower.problem.lower();
+    auto* loss = new CauchyLoss(&log_scale);
+    for (int j = 0; j < kPoints; ++j) {
+      const double distance = 5.0 + uniform(generator);
+      const double turn = 2.0 * M_PI * j / kPoints;
+      points[j] = {-distance * std::sin(turn), 2.0 * uniform(generator), distance * std::cos(turn)};
+      for (int i = kCameras - 1; i <= kCameras + 1; ++i) {
+        double* const camera = cameras[(j / kPerCamera + i) % kCameras].data();
+        double at[2];
+        RingReprojection{0.0, 0.0}(camera, points[j].data(), at);
+        const double noise = uniform(generator) > 0.8 ? 10.0 : 0.5;
+        problem.AddResidualBlock(
+            new AutoDiffCostFunction<RingReprojection, 2, 6, 3>(new RingReprojection{
+                at[0] + noise * normal(generator), at[1] + noise * normal(generator)}),
+            loss,
+            camera,
+            points[j].data());
+      }
+    }
+    for (const int fixed : {0, 1}) problem.SetParameterBlockConstant(cameras[fixed].data());
+    for (auto& point : points) {
+      for (double& value : point) value += 0.05 * normal(generator);
+    }
+    NewtonLowerSolver::Options options;
+    options.use_ceres = false;
+    NewtonLowerSolver& solver = lower.Make(options);
+    ASSERT_TRUE(solver.Solve(lower.x, &lower.y)) << solver.message();
+    lower.program->y.WriteUser(lower.y.value().data());
+    double before = 0.0;
+    problem.Evaluate({}, &before, nullptr, nullptr, nullptr);
+    ceres::Solver::Options tight;
+    tight.logging_type = ceres::SILENT;
+    tight.linear_solver_type = ceres::SPARSE_SCHUR;
+    tight.function_tolerance = tight.gradient_tolerance = tight.parameter_tolerance = 1e-16;
+    ceres::Solver::Summary summary;
+    ceres::Solve(tight, &problem, &summary);
+    EXPECT_GT(summary.final_cost, (1.0 - 1e-12) * before) << seed;
   }
 }
 

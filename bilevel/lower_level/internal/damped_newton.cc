@@ -7,7 +7,6 @@
 
 #include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/base/internal/rounding.h"
-#include "bilevel/lower_level/internal/make_blocks_positive_definite.h"
 
 namespace bilevel {
 namespace {
@@ -20,6 +19,8 @@ constexpr double kStepTolerances = 100.0;
 // Full steps in a row that shrink by factors between these show a singular Hessian ahead.
 constexpr double kLeastRate = 0.3, kMostRate = 0.8;
 constexpr double kParallel = 0.9;
+constexpr double kGood = 0.75;  // Of the decrease that a step is expected to bring.
+constexpr int kMostDoublings = 20, kMostHalvings = 6;
 // As long as they do, so many times the iterations.
 constexpr int kMoreIterations = 4;
 
@@ -33,6 +34,10 @@ bool DampedNewton::Run() {
   for (;; ++iteration_) {
     if (solver_.program_->IsLate()) return Fail(Program::kTimeIsOver);
     if (!Factorize()) return false;
+    if (std::exchange(is_far_, false)) {
+      if (!Approach() || !Evaluate()) return false;
+      continue;
+    }
     Step();
     const bool creeps = is_full_step_ && part_.decrement > 0.5 * previous_decrement_;
     if (part_.singular && creeps && !std::exchange(has_finished_, true)) {
@@ -78,10 +83,7 @@ bool DampedNewton::Fail(const std::string& what) {
   return false;
 }
 
-bool DampedNewton::Evaluate() {
-  is_mended_ = false;
-  return solver_.Evaluate(&part_, x_);
-}
+bool DampedNewton::Evaluate() { return solver_.Evaluate(&part_, x_); }
 
 DampedNewton::Status DampedNewton::FactorizeDamped(double damping) {
   Stopwatch watch(&part_.counts.seconds_in_linear_algebra);
@@ -89,7 +91,7 @@ DampedNewton::Status DampedNewton::FactorizeDamped(double damping) {
   if (damping > kSingularDamping) ++part_.counts.damped_factorizations;
   const Status status = part_.system.factorization().Factorize(part_.yy, damping, part_.Fixed());
   const bool is_positive = status == Status::kPositiveDefinite;
-  part_.kept = damping <= kSingularDamping && !is_mended_ && is_positive;
+  part_.kept = damping <= kSingularDamping && is_positive;
   part_.factorized = damping == 0.0 && is_positive;
   return status;
 }
@@ -105,29 +107,15 @@ bool DampedNewton::Factorize() {
       part_.singular = true;
     }
   }
-  is_indefinite_ = is_mended_ || status != Status::kPositiveDefinite;
-  // A robust loss makes few blocks indefinite: mending those leaves the others their full steps.
-  if (status == Status::kNotPositiveDefinite && MakeBlocksPositiveDefinite(space_, &part_.yy)) {
-    is_mended_ = true;
-    part_.evaluated = false;
-    damping_ = std::max(damping_, kSingularDamping);
-    status = FactorizeDamped(damping_);
-  }
+  is_indefinite_ = status != Status::kPositiveDefinite;
   while (status != Status::kPositiveDefinite) {
     if (status == Status::kNotFinite || damping_ > kMostDamping) {
       return Fail("its Hessian is not finite");
     }
+    is_far_ = damping_ >= kFarDamping && MayApproach();
+    if (is_far_) return true;
     damping_ = std::max(kFirstDamping, 4.0 * damping_);  // More would creep off a saddle.
     status = FactorizeDamped(damping_);
-    if (!may_run_ceres_ || damping_ < kFarDamping) continue;
-    // The prediction was poor: Ceres' steps are cheaper than a chain of strongly damped ones.
-    may_run_ceres_ = false;
-    if (!solver_.RunCeres(&part_)) continue;
-    if (!Evaluate()) return false;
-    solver_.FindActive(&part_);
-    damping_ = floor_;
-    status = FactorizeDamped(damping_);
-    is_indefinite_ = status != Status::kPositiveDefinite;
   }
   return true;
 }
@@ -163,7 +151,8 @@ bool DampedNewton::IsStationary() {
   if (is_full_step_ && HasArrived()) return true;
   // A degenerate minimum: steps and value shrink together, for ever.
   if (IsLinear() && !part_.singular && length <= solver_.tolerance_) return true;
-  return is_full_step_ && part_.RelativeStep() <= kLongestStalled &&
+  // A decrease that the value shows is no noise.
+  return is_full_step_ && is_hidden_ && part_.RelativeStep() <= kLongestStalled &&
          HasStalled(part_.decrement,
                     previous_decrement_,
                     kStalledTolerances * solver_.options_.tolerance * unit +
@@ -252,11 +241,57 @@ bool DampedNewton::Try() {
     trouble_ = is_usable_ ? "" : "; " + part_.g.error();
   }
   ratio_ = is_usable_ ? (part_.value - trial_value_) / expected : -1.0;
-  if (!is_usable_ || IsGood()) return is_usable_;
+  is_short_ = false;
+  if (!is_usable_) return Shorten();
+  if (IsGood()) {
+    Extend();
+    return true;
+  }
   part_.noise.At(x_, part_.y.value().data());
-  if (part_.noise.At(x_, part_.trial.value().data()) == 0.0) return false;
+  if (part_.noise.At(x_, part_.trial.value().data()) == 0.0) return Shorten();
   summands_ = std::max(summands_, part_.noise.largest() / kEpsilon);
-  return IsGood();
+  return IsGood() || Shorten();
+}
+
+// Newton's own direction leads down: along it one factorisation serves several trials, and a weak
+// direction is not held up by a damping that is more than its curvature.
+bool DampedNewton::Shorten() {
+  if (is_indefinite_ || damping_ > floor_ || is_hidden_) return false;
+  const double slope = part_.gradient.dot(part_.step);
+  for (int k = 0; k < kMostHalvings; ++k) {
+    part_.step *= 0.5;
+    const double least = kSufficientDecrease * std::ldexp(slope, -k - 1);
+    part_.trial.value() = part_.y.value();
+    if (!part_.trial.Move(part_.step)) continue;
+    SnapToBounds();
+    Stopwatch watch(&part_.counts.seconds_in_evaluation);
+    is_short_ = part_.g.Value(x_, part_.trial.value().data(), Batch::All(), &trial_value_) &&
+                trial_value_ < part_.value + least;
+    if (is_short_) return true;
+  }
+  return false;
+}
+
+// Where the curvature is made up it may be far too large, and y would creep, as from a saddle: a
+// step as good as expected goes on for as long as the value falls.
+void DampedNewton::Extend() {
+  if (!is_indefinite_ || is_hidden_ || ratio_ < kGood) return;
+  for (int k = 0; k < kMostDoublings; ++k) {
+    part_.step *= 2.0;
+    ClampStep();
+    part_.beyond.value() = part_.y.value();
+    double value = 0.0;
+    if (!part_.beyond.Move(part_.step)) return;
+    std::swap(part_.trial, part_.beyond);
+    SnapToBounds();
+    Stopwatch watch(&part_.counts.seconds_in_evaluation);
+    if (!part_.g.Value(x_, part_.trial.value().data(), Batch::All(), &value) ||
+        !(value < trial_value_)) {
+      std::swap(part_.trial, part_.beyond);
+      return;
+    }
+    trial_value_ = value;
+  }
 }
 
 bool DampedNewton::IsGood() {
@@ -269,11 +304,12 @@ bool DampedNewton::IsGood() {
 }
 
 void DampedNewton::Accept() {
-  is_full_step_ = damping_ <= floor_;
+  is_full_step_ = damping_ <= floor_ && !is_short_;
   has_looked_undamped_ = false;
   previous_decrement_ = part_.decrement;
   std::swap(part_.y, part_.trial);
-  if (ratio_ > 0.75 || is_hidden_) {
+  if (is_short_) return;
+  if (ratio_ > kGood || is_hidden_) {
     damping_ /= 100.0;
     if (damping_ < std::max(kLeastDamping, floor_)) damping_ = floor_;
   } else if (ratio_ < 0.25) {
@@ -289,8 +325,8 @@ bool DampedNewton::Reject() {
                     : Fail("it cannot be evaluated near y: " + part_.g.error());
 }
 
-bool NewtonLowerSolver::Newton(PerScenario* part, const double* x, bool may_run_ceres) {
-  return DampedNewton(this, part, x, may_run_ceres).Run();
+bool NewtonLowerSolver::Newton(PerScenario* part, const double* x, bool is_warm) {
+  return DampedNewton(this, part, x, is_warm).Run();
 }
 
 }  // namespace bilevel

@@ -10,17 +10,17 @@
 namespace bilevel {
 
 // Damped Newton from the part's y to a stationary point, where the undamped Hessian is positive
-// definite, or singular.
+// definite, or singular. Where it is indefinite, y comes nearer by Gauss-Newton's first.
 class DampedNewton {
   using PerScenario = NewtonLowerSolver::PerScenario;
 
  public:
-  DampedNewton(NewtonLowerSolver* solver, PerScenario* part, const double* x, bool may_run_ceres)
+  DampedNewton(NewtonLowerSolver* solver, PerScenario* part, const double* x, bool is_warm)
       : solver_(*solver),
         part_(*part),
         x_(x),
         space_(part->scenario->y),
-        may_run_ceres_(may_run_ceres),
+        is_warm_(is_warm),
         max_num_iterations_(solver->options_.max_num_newton_iterations),
         first_norm_(part->y.value().norm()),
         floor_(part->singular ? kSingularDamping : 0.0),
@@ -44,6 +44,12 @@ class DampedNewton {
   Status FactorizeDamped(double damping);
   // The Hessian, or what is positive definite in its place. False: there is none.
   bool Factorize();
+  // From where the Hessian is indefinite, Levenberg-Marquardt with Gauss-Newton's Hessian until the
+  // exact one is to be looked at again; not where that is at rest.
+  bool MayApproach() const;
+  bool Approach();
+  bool EvaluateGaussNewton();
+  bool FactorizeGaussNewton();
   // Newton's, and its decrement.
   void Step();
   bool IsStationary();
@@ -69,6 +75,8 @@ class DampedNewton {
   // y moves along the step's direction, to those sides of it, to where the value is least of what
   // is looked at, if it falls there at all.
   bool Leave(std::initializer_list<double> sides);
+  // "; it seems unbounded below: ...", where y has grown that far.
+  std::string Growth() const;
   bool FailToArrive(const std::string& what);
   bool FinishWeakDirections();
   void TakeBest();
@@ -81,6 +89,8 @@ class DampedNewton {
   // Looks at the step within the bounds: whether it is as good as the quadratic model expects.
   bool Try();
   bool IsGood();
+  void Extend();
+  bool Shorten();
   void Accept();
   // False: no step is short enough.
   bool Reject();
@@ -89,11 +99,13 @@ class DampedNewton {
   PerScenario& part_;
   const double* x_;
   const Space& space_;
-  bool may_run_ceres_;
+  bool is_warm_;
   const int max_num_iterations_;
   const double first_norm_;
   double floor_, damping_;
   int iteration_ = 0;
+  int num_approach_ = 0;  // Steps of Gauss-Newton.
+  bool is_far_ = false, is_at_rest_ = false;
   bool has_left_bounds_ = false;
   bool has_finished_ = false;         // The weak directions, once.
   bool has_looked_undamped_ = false;  // From this y.
@@ -104,13 +116,12 @@ class DampedNewton {
   Vector drift_;
 
   // Of the matrix factorised.
-  bool is_mended_ = false;  // It is not the Hessian any more.
   bool is_indefinite_ = false;
 
   // Of the step from y, and of its trial.
   double decrement2_ = 0.0, rounding_ = 0.0, summands_ = 0.0;
   double trial_value_ = 0.0, ratio_ = 0.0;
-  bool is_usable_ = false, is_hidden_ = false;
+  bool is_usable_ = false, is_hidden_ = false, is_short_ = false;
   std::string trouble_;
 
   // The best y of a positive definite Hessian.

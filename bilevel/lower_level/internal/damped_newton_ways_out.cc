@@ -30,9 +30,10 @@ constexpr double kUnbounded = 1e6;
 bool DampedNewton::LeaveMaximum() {
   if (!has_left_bounds_ && part_.LeaveBounds()) {
     has_left_bounds_ = true;
-  } else if (may_run_ceres_ || ++num_left_ > kMostLeft || !FindNegativeCurvature() ||
+  } else if (is_warm_ || ++num_left_ > kMostLeft || !FindNegativeCurvature() ||
              !Leave({1.0, -1.0})) {
-    return Fail("its stationary point is a saddle: the Hessian has a negative eigenvalue there");
+    return Fail("its stationary point is a saddle: the Hessian has a negative eigenvalue there" +
+                Growth());
   }
   is_full_step_ = false;
   damping_ = floor_;
@@ -71,8 +72,6 @@ int DampedNewton::FlattestCoordinate() const {
 
 bool DampedNewton::FindNegativeCurvature() {
   Vector& v = part_.step;
-  // Blocks that were mended hide what is looked for.
-  if (is_mended_ && !Evaluate()) return false;
   double damping = std::max(damping_, kFirstDamping);
   while (FactorizeDamped(damping) != Status::kPositiveDefinite) {
     if ((damping *= 4.0) > kMostDamping) return false;
@@ -118,13 +117,19 @@ bool DampedNewton::Leave(std::initializer_list<double> sides) {
   return true;
 }
 
-bool DampedNewton::FailToArrive(const std::string& what) {
+std::string DampedNewton::Growth() const {
   const double norm = part_.y.value().norm();
+  if (norm <= kUnbounded * (1.0 + first_norm_)) return "";
+  return "; it seems unbounded below: y has grown to a norm of " + Number(norm);
+}
+
+bool DampedNewton::FailToArrive(const std::string& what) {
+  const std::string growth = Growth();
   TakeBest();
   Fail(what + " after " + std::to_string(iteration_) + " Newton iterations (relative decrement " +
        Scientific(part_.relative_decrement) + ")" + trouble_);
-  if (norm > kUnbounded * (1.0 + first_norm_)) {
-    part_.message += "; it seems unbounded below: y has grown to a norm of " + Number(norm);
+  if (!growth.empty()) {
+    part_.message += growth;
     return false;
   }
   part_.ran_out = true;

@@ -35,8 +35,7 @@ std::string FindWrongRow(const Space& space_of_x,
                          const double* x,
                          const double* y) {
   LevelEvaluator evaluator(scenario.constraints.get(), nullptr);
-  RowSparseMatrix b_x = scenario.constraints->rows_x(), b_y = scenario.constraints->rows_y();
-  RowSparseMatrix unused_x = b_x, unused_y = b_y;
+  RowSparseMatrix b_x, b_y, unused_x, unused_y;
   Vector value, values[2];
   double sum = 0.0;
   if (!evaluator.Linearize(x, y, &sum, &value, &b_x, &b_y)) return "";

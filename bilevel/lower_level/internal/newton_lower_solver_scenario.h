@@ -30,6 +30,7 @@ struct NewtonLowerSolver::PerScenario {
         y(&s->y),
         trial(&s->y),
         start(&s->y),
+        beyond(&s->y),
         gradient(Vector::Zero(s->y.tangent_size())),
         step(s->y.tangent_size()),
         trial_gradient(s->y.tangent_size()),
@@ -46,7 +47,7 @@ struct NewtonLowerSolver::PerScenario {
   LevelEvaluator g;
   NoiseOfValue noise;
   std::unique_ptr<GuardedProblem> ceres;  // From the first cold solve on.
-  Point y, trial, start;
+  Point y, trial, start, beyond;
   double value = 0.0;
   Vector gradient, step, trial_gradient, product;
   SparseMatrix yy, yx;

@@ -74,8 +74,12 @@ void Assembly::AddHessian(int first, int num, int first_slot, BlockDerivatives* 
       const int begin = triangle ? j : 0;
       double* to =
           matrix->valuePtr() + matrix->outerIndexPtr()[first_column + j] + base - (in_yy ? j : 0);
-      for (int i = begin; i < p.tangent_size; ++i) {
-        to[i] += hessian[(p.local + i) * local + q.local + j];
+      if (in_yy) {  // Symmetric: the row is read.
+        const double* const row = hessian + (q.local + j) * local + p.local;
+        for (int i = begin; i < p.tangent_size; ++i) to[i] += row[i];
+      } else {
+        const double* const column = hessian + p.local * local + q.local + j;
+        for (int i = 0; i < p.tangent_size; ++i) to[i] += column[i * local];
       }
     }
   });

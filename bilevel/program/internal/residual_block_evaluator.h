@@ -60,6 +60,7 @@ class ResidualBlockEvaluator {
   void LiftDirection(const Residual& r);
   bool MultiplyHessian(const Residual& r);
   bool EvaluateHessian(const Residual& r, internal::Recording* recording, BlockDerivatives* block);
+  void EvaluateGaussNewton(const Residual& r, BlockDerivatives* block);
   int LiftDirections(const Residual& r);
   bool MultiplyDirections(const Residual& r, int count);
   void ProjectHessian(const Residual& r, int count, BlockDerivatives* block);

@@ -113,6 +113,10 @@ bool ResidualBlockEvaluator::MultiplyHessian(const Residual& r) {
 bool ResidualBlockEvaluator::EvaluateHessian(const Residual& r,
                                              internal::Recording* recording,
                                              BlockDerivatives* block) {
+  if (e_.kind == HessianKind::kGaussNewton && !e_.yx) {
+    EvaluateGaussNewton(r, block);
+    return true;
+  }
   const int count = LiftDirections(r);
   if (recording) {
     recording->LossHessianProducts(
@@ -126,6 +130,41 @@ bool ResidualBlockEvaluator::EvaluateHessian(const Residual& r,
   ProjectHessian(r, count, block);
   ProjectThetaHessian(r, block);
   return true;
+}
+
+// rho' J'J by y alone, from the Jacobians.
+void ResidualBlockEvaluator::EvaluateGaussNewton(const Residual& r, BlockDerivatives* block) {
+  const Argument* const begin = Arguments(r);
+  const Argument* const end = begin + r.num_arguments;
+  const int num_rows = r.num_residuals, local = r.local_size;
+  MultiplyJacobian(r);
+  ProjectGradient(r, block->gradient());
+  PrepareCurvature(r, block);
+  // J in tangent coordinates.
+  double* const rows = along_.data();
+  for (const Argument* a = begin; a != end; ++a) {
+    if (a->kind != Argument::kY) continue;
+    for (int i = 0; i < num_rows; ++i) {
+      const double* const row = jacobian_pointers_[a - begin] + i * a->size;
+      frames_.Project(*a, 1.0, row, rows + i * local + a->local);
+    }
+  }
+  double* const to = block->hessian();
+  for (const Argument* a = begin; a != end; ++a) {
+    if (a->kind != Argument::kY) continue;
+    for (const Argument* b = begin; b != end; ++b) {
+      if (b->kind != Argument::kY || a->block < b->block) continue;
+      for (int j = b->local; j < b->local + b->tangent_size; ++j) {
+        double* const column = to + j * local;
+        for (int i = a->local; i < a->local + a->tangent_size; ++i) column[i] = 0.0;
+        for (int k = 0; k < num_rows; ++k) {
+          const double* const row = rows + k * local;
+          const double factor = rho_[1] * row[j];
+          for (int i = a->local; i < a->local + a->tangent_size; ++i) column[i] += factor * row[i];
+        }
+      }
+    }
+  }
 }
 
 // The tangent directions of y in ambient coordinates, one a column; returns their number.
@@ -152,7 +191,7 @@ int ResidualBlockEvaluator::LiftDirections(const Residual& r) {
   return count;
 }
 
-// H and J times the directions, from the Jacobians and J'r; without H where that is not looked at.
+// H and J times the directions, from the Jacobians and J'r.
 bool ResidualBlockEvaluator::MultiplyDirections(const Residual& r, int count) {
   const Argument* const arguments = Arguments(r);
   const int num_rows = r.num_residuals, ambient = r.ambient_size;
@@ -172,7 +211,6 @@ bool ResidualBlockEvaluator::MultiplyDirections(const Residual& r, int count) {
   }
   MatrixMap(along_.data(), num_rows, count).noalias() =
       ConstMatrixMap(stacked, num_rows, ambient).lazyProduct(directions);
-  if (e_.kind == HessianKind::kGaussNewton && !e_.yx) return true;
   double* const h = hessian_.data();
   const double* const weights = weights_.data();
   const bool ok = r.exact ? r.exact->EvaluateHessian(parameters_.data(), weights, h)
