@@ -17,6 +17,7 @@
 #include "bilevel/models/l2_regularizer.h"
 #include "bilevel/models/linear_model.h"
 #include "bilevel/problem.h"
+#include "bilevel/report.h"
 #include "bilevel/search/multi_start.h"
 #include "bilevel/search/step_search.h"
 #include "bilevel/solver.h"

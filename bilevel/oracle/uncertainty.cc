@@ -6,6 +6,7 @@
 
 #include "bilevel/base/internal/bookkeeping.h"
 #include "bilevel/base/internal/decompositions.h"
+#include "bilevel/base/internal/text.h"
 
 namespace bilevel {
 namespace {
@@ -15,12 +16,6 @@ namespace {
 constexpr double kFlat = 1e-12, kErrors = 100.0;
 // A combination with less than this share along a flat direction does not see it.
 constexpr double kUnseen = 1e-6;
-
-std::string Format(const char* format, double value) {
-  char text[80];
-  std::snprintf(text, sizeof(text), format, value);
-  return text;
-}
 
 // A covariance whose finite part is given, infinite where flat directions reach.
 Matrix AddInfinite(Matrix finite, const Matrix& reach) {

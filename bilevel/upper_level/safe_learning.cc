@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <memory>
 #include <numeric>
 
 #include "bilevel/base/internal/bookkeeping.h"
+#include "bilevel/base/internal/text.h"
 #include "bilevel/base/internal/thrown.h"
 #include "bilevel/upper_level/internal/coordinate_names.h"
 #include "bilevel/upper_level/internal/coordinate_prior.h"
@@ -23,12 +23,6 @@ constexpr double kShownShare = 0.1;       // Of the prior's information: the dat
 constexpr double kVanished = 1e-12;       // Of f at the start: no more is left.
 constexpr double kFrozenShare = 1e-4;     // Of the prior's sigma, where a coordinate is held.
 constexpr double kNumErrors = 3.5;        // Of one trajectory, where they cannot be counted.
-
-std::string Format(const char* format, double a, double b) {
-  char text[300];
-  std::snprintf(text, sizeof(text), format, a, b);
-  return text;
-}
 
 using Values = std::vector<double>;
 enum : char { kMoves, kHeld, kFitted };
@@ -240,7 +234,7 @@ bool Learner::PassesAlone() {
   result_.needed_gain = GainByChance(total_num_errors(), num_moving());
   if (!CanPass()) {
     result_.message = "Not enough data: the errors count as " +
-                      Format("%.2g independent ones, and %.0f coordinates would move; ",
+                      Format("%.2g independent ones, and %d coordinates would move; ",
                              total_num_errors(),
                              num_moving()) +
                       "three recordings or more would tell";
@@ -261,8 +255,7 @@ bool Learner::Passes() {
     result_.message = Format(
         "Not enough data: the errors count as %.2g independent ones, and show "
         "no coordinate of x",
-        total_num_errors(),
-        0.0);
+        total_num_errors());
     return false;
   }
   const size_t n = result_.log_ratios.size();
@@ -272,7 +265,7 @@ bool Learner::Passes() {
   const double error =
       std::sqrt((ratios.array() - mean).square().sum() / double(n - 1) / double(n));
   const std::string figures =
-      Format("f of a recording left out changes by %+.1f %%", 100.0 * std::expm1(mean), 0.0) +
+      Format("f of a recording left out changes by %+.1f %%", 100.0 * std::expm1(mean)) +
       Format(", within two standard errors by %+.1f %% to %+.1f %%",
              100.0 * std::expm1(mean - 2.0 * error),
              100.0 * std::expm1(mean + 2.0 * error));
@@ -293,9 +286,9 @@ std::string Learner::DescribeMoves() const {
     if (role_[j] != kMoves) continue;
     const double move = result_.learned[j] - result_.centre[j];
     text += (text.empty() ? ". The maximum a posteriori moves " : ", ") + names_[j] + " by " +
-            Format("%+.3g", move, 0.0);
+            Format("%+.3g", move);
     if (const double error = result_.standard_errors[j]; error > 0.0) {
-      text += Format(" (%.1f standard errors)", move / error, 0.0);
+      text += Format(" (%.1f standard errors)", move / error);
     }
   }
   for (size_t k = 0; k < result_.not_shown.size(); ++k) {
@@ -323,8 +316,7 @@ void Learner::CountErrors() {
   remark_ = Format(
                 ". Each recording counts as %.2g errors, since it is not known how many are "
                 "independent: ",
-                kNumErrors,
-                0.0) +
+                kNumErrors) +
             error;
 }
 
@@ -369,8 +361,7 @@ bool Learner::Learn() {
       for (const int r : all_) mean += std::log(f_centre_[r] / f_before_[r]) / all_.size();
       result_.message =
           Format("x is the centre: f changes by %+.3g %%, and nothing beyond is shown. ",
-                 100.0 * std::expm1(mean),
-                 0.0) +
+                 100.0 * std::expm1(mean)) +
           result_.message;
     }
   }

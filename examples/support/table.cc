@@ -5,7 +5,7 @@
 #include <cstdarg>
 #include <cstdio>
 
-#include "bilevel/base/internal/json_quote.h"
+#include "bilevel/base/internal/text.h"
 
 namespace examples {
 

@@ -1,5 +1,6 @@
-#include "bilevel/base/internal/json_quote.h"
+#include "bilevel/base/internal/text.h"
 
+#include <cstdarg>
 #include <cstddef>
 #include <cstdio>
 
@@ -29,6 +30,18 @@ size_t Utf8Length(const std::string& text, size_t at) {
 
 }  // namespace
 
+std::string Format(const char* format, ...) {
+  va_list arguments, again;
+  va_start(arguments, format);
+  va_copy(again, arguments);
+  const int size = std::vsnprintf(nullptr, 0, format, arguments);
+  va_end(arguments);
+  std::string text(size > 0 ? size : 0, '\0');
+  std::vsnprintf(text.data(), text.size() + 1, format, again);
+  va_end(again);
+  return text;
+}
+
 std::string JsonQuote(const std::string& text) {
   std::string out = "\"";
   for (size_t i = 0; i < text.size(); ++i) {
@@ -40,14 +53,28 @@ std::string JsonQuote(const std::string& text) {
       out += '\\';
       out += c;
     } else if (static_cast<unsigned char>(c) < 0x20) {
-      char code[8];
-      std::snprintf(code, sizeof(code), "\\u%04x", static_cast<unsigned>(c));
-      out += code;
+      out += Format("\\u%04x", static_cast<unsigned>(c));
     } else {
       out += c;
     }
   }
   return out + "\"";
+}
+
+std::string HtmlText(const std::string& text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (const size_t length = Utf8Length(text, i); length != 1) {
+      out += length == 0 ? "&#xfffd;" : text.substr(i, length);
+      i += length == 0 ? 0 : length - 1;
+    } else if (c == '&' || c == '<' || c == '>') {
+      out += c == '&' ? "&amp;" : c == '<' ? "&lt;" : "&gt;";
+    } else {
+      out += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
+    }
+  }
+  return out;
 }
 
 }  // namespace bilevel
