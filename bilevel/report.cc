@@ -63,7 +63,7 @@ std::string Script(const Solver::Summary& summary) {
   script.precision(10);
   script << "set terminal svg size 980,380 font 'sans,12' background '#ffffff'\n"
          << "set multiplot layout 1,2\nset xlabel 'iteration'\nset grid lc rgb '#e4e4e4'\n"
-         << "set border 3 lc rgb '#808080'\nset tics nomirror\nset key below\n";
+         << "set border 3 lc rgb '#808080'\nset tics nomirror\nset key below maxrows 1\n";
   int block = 0;
   for (const Panel& panel : Panels()) {
     std::string plot;
@@ -208,7 +208,7 @@ bool WriteReport(const Solver::Summary& summary, const std::string& path, std::s
   if (!summary.iterations.empty()) {
     const std::string picture = Picture(Script(summary));
     html += "<h2>Convergence</h2>\n" +
-            (picture.empty() ? "<p>No picture: gnuplot is not installed.</p>\n" : picture);
+            (picture.empty() ? "<p>No picture: gnuplot is not installed, or could not run.</p>\n" : picture);
     html += Time(summary);
   }
   for (const SummaryGroup& group : SummaryRows(summary)) {

@@ -14,6 +14,7 @@
 
 DEFINE_string(json, "", "write the verdict, the learned values with intervals and the scores");
 DEFINE_string(output, "", "");  // Each command says what.
+DEFINE_string(report, "", "write a page of HTML about the learning: curves, errors, time");
 DEFINE_string(test, "", "another one, to test on");
 DEFINE_bool(simulate, false, "instead of files: simulated ones, for a look");
 DEFINE_bool(safe, true, "learn by the rule that does not lose; --nosafe: by the score alone");
@@ -33,7 +34,8 @@ const Command* const kCommands[] = {&examples::kPoseGraph,
                                     &examples::kRange,
                                     &examples::kHandEye,
                                     &examples::kCalibration};
-const Strings kCommonFlags = {"json=FILE", "plot=FILE", "num_threads=N", "config=FILE"};
+const Strings kCommonFlags = {
+    "json=FILE", "plot=FILE", "report=FILE", "num_threads=N", "config=FILE"};
 const Strings kMoreCommonFlags = {"trace_csv=FILE", "checkpoint=NAME", "quick"};
 
 constexpr char kExitCodes[] =
@@ -145,7 +147,8 @@ std::string Objection(const Command& command, const Strings& words) {
     if (EndsWith(FLAGS_output, end))
       return "--output is not packed: leave out " + std::string(end) + ".";
   }
-  for (const std::string& path : {FLAGS_output, FLAGS_json, FLAGS_plot, FLAGS_trace_csv}) {
+  for (const std::string& path :
+       {FLAGS_output, FLAGS_json, FLAGS_plot, FLAGS_report, FLAGS_trace_csv}) {
     if (!path.empty() && !CanBeWritten(path)) return path + " cannot be written.";
   }
   return "";

@@ -859,7 +859,7 @@ bool Study::Write() {
     log_scale_ = learned_log_scale_;
     ok = WriteAdjusted(noise_.learned.solved ? noise_.losses : equal, &memory_) && ok;
   }
-  ok = examples::WriteFile(FLAGS_trace_csv, learned_.summary.Csv()) && ok;
+  ok = examples::WriteTrace(learned_.summary) && ok;
   if (!FLAGS_plot.empty() && learned_.solved) {
     memory_.Set(learned_.y);
     log_scale_ = learned_log_scale_;

@@ -816,7 +816,7 @@ void Study::Write(double seconds) {
       .Add("terms", verdicts_)
       .AddRaw("summary", learned_.summary.Json());
   ok_ = examples::WriteFile(FLAGS_json, json.ToString()) && ok_;
-  ok_ = examples::WriteFile(FLAGS_trace_csv, learned_.summary.Csv()) && ok_;
+  ok_ = examples::WriteTrace(learned_.summary) && ok_;
   if (!FLAGS_output.empty()) ok_ = WriteOpenCv() && ok_;
   if (FLAGS_plot.empty()) return;
   ok_ = examples::Plot(FLAGS_plot,

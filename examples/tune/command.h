@@ -9,6 +9,7 @@
 /// Flags that several commands have, beside those of all examples.
 DECLARE_string(json);
 DECLARE_string(output);
+DECLARE_string(report);
 DECLARE_string(test);
 DECLARE_bool(simulate);
 DECLARE_bool(safe);

@@ -358,7 +358,7 @@ int Run(const std::vector<std::string>& words) {
   PrintScores(results);
   if (verdict.kind == bilevel::Verdict::kUseLearned) Paste(learned, errors);
   bool ok = examples::WriteFile(FLAGS_json, ToJson(results, errors, verdict, summary).ToString());
-  ok = examples::WriteFile(FLAGS_trace_csv, summary.Csv()) && ok;
+  ok = examples::WriteTrace(summary) && ok;
   if (!FLAGS_plot.empty()) ok = Draw(results[1], learned, summary) && ok;
   return examples::ExitCode(ok && summary.IsSolutionUsable(), verdict);
 }

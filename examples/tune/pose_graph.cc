@@ -181,7 +181,7 @@ int Job<Graph>::Run() {
   if (!Paste()) return 1;
   Say("\n%.0f s in all.\n", Now() - begin);
   bool ok = WriteSummary();
-  ok = examples::WriteFile(FLAGS_trace_csv, summary_.Csv()) && ok;
+  ok = examples::WriteTrace(summary_) && ok;
   if (!FLAGS_plot.empty()) ok = Draw() && ok;
   return examples::ExitCode(ok, verdict_);
 }

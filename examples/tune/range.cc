@@ -878,7 +878,7 @@ bool Study::Write() {
       .Add("verdict_calibrated", examples::ToJson(verdicts_[1]))
       .AddRaw("summary", summaries_[0].Json());
   bool ok = examples::WriteFile(FLAGS_json, json.ToString()) && ok_;
-  ok = examples::WriteFile(FLAGS_trace_csv, summaries_[0].Csv()) && ok;
+  ok = examples::WriteTrace(summaries_[0]) && ok;
   if (!FLAGS_plot.empty()) ok = Draw(test_, outcomes_[0], outcomes_[1][1]) && ok;
   return ok;
 }

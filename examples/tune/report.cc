@@ -6,6 +6,7 @@
 #include <cstdarg>
 #include <cstdio>
 
+#include "bilevel/report.h"
 #include "bilevel/version.h"
 #include "examples/support/flags.h"
 #include "examples/tune/command.h"
@@ -138,6 +139,13 @@ Json BeginJson(const char* command,
       .Add("version", bilevel::Version())
       .Add("verdict", ToJson(verdict))
       .Add("values", learned);
+}
+
+bool WriteTrace(const bilevel::Solver::Summary& summary) {
+  const bool is_traced = WriteFile(FLAGS_trace_csv, summary.Csv());
+  std::string error;
+  if (FLAGS_report.empty() || bilevel::WriteReport(summary, FLAGS_report, &error)) return is_traced;
+  return Fail(error);
 }
 
 bool IsOutputDue(const bilevel::Verdict& verdict) {

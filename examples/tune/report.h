@@ -47,6 +47,9 @@ Json BeginJson(const char* command,
                const bilevel::Verdict& verdict,
                const std::vector<Learned>& values);
 
+/// --trace_csv and --report, where they are given. False: one could not be written, which is said.
+bool WriteTrace(const bilevel::Solver::Summary& summary);
+
 /// Whether --output is to be written now: where it is given, and what was learned is to be used.
 /// Says so where it is not.
 bool IsOutputDue(const bilevel::Verdict& verdict);

@@ -154,10 +154,11 @@ TEST_F(BilevelTune, TheConfigurationFileGivesWayToTheCommandLine) {
 
 // The verdict is the first line and the exit code; what is written agrees with it.
 TEST_F(BilevelTune, TheVerdictComesFirst) {
-  const std::string json = testing::TempDir() + "tune.json", tuned = testing::TempDir() + "t.g2o";
+  const std::string json = testing::TempDir() + "tune.json", tuned = testing::TempDir() + "t.g2o",
+                    page = testing::TempDir() + "tune.html";
   std::remove(tuned.c_str());
-  const std::string flags =
-      "pose-graph --simulate --quick --json='" + json + "' --output='" + tuned + "'";
+  const std::string flags = "pose-graph --simulate --quick --json='" + json + "' --output='" +
+                            tuned + "' --report='" + page + "'";
   EXPECT_EQ(Run(flags), 0);
   EXPECT_THAT(out, StartsWith("VERDICT. Use the learned values"));
   EXPECT_EQ(err, "");
@@ -166,6 +167,7 @@ TEST_F(BilevelTune, TheVerdictComesFirst) {
   EXPECT_LT(JsonNumber(ReadText(json), "loop rotation", "low"), value);
   EXPECT_GT(JsonNumber(ReadText(json), "loop rotation", "high"), value);
   EXPECT_THAT(ReadText(tuned), StartsWith("VERTEX_SE2 "));
+  EXPECT_THAT(ReadText(page), HasSubstr("log loops"));
 
   // A reader that leaves changes neither.
   std::remove(tuned.c_str());
