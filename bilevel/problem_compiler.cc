@@ -140,6 +140,7 @@ class ProblemCompiler {
           nullptr,
           problem_.NameOf(scalar, "noise scale " + std::to_string(program_->x.blocks().size())));
     }
+    x_in_memory_.emplace(program_->x);
     if (program_->x.tangent_size() == 0 && options_.need_x) {
       return Refuse(
           "there is nothing to learn: no upper parameter block was declared (SolveSimpleBilevel "
@@ -339,7 +340,7 @@ class ProblemCompiler {
                    const ceres::LossFunction* loss,
                    const Draft& draft,
                    LevelFunction* level) {
-    if (!CheckLoss(loss, program_->x, draft.made->y, draft.suffix, error_)) return false;
+    if (!CheckLoss(loss, *x_in_memory_, draft.made->y, draft.suffix, error_)) return false;
     const ceres::CostFunction* cost = problem.GetCostFunctionForResidualBlock(id);
     if (const std::string complaint = true_jacobians_->OfCost(arguments, &cost);
         !complaint.empty()) {
@@ -440,6 +441,7 @@ class ProblemCompiler {
   std::string* error_;
   std::unique_ptr<Program> program_;
   std::optional<TrueJacobians> true_jacobians_;
+  std::optional<BlocksInMemory> x_in_memory_;
 };
 
 std::unique_ptr<Program> Problem::Compile(const CompileOptions& options, std::string* error) const {

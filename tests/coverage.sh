@@ -22,7 +22,7 @@ mkdir -p "$build/profiles"
 say "Building in build/coverage/."
 cmake -S . -B "$build" -G Ninja -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=Debug \
   -DCMAKE_CXX_FLAGS_DEBUG="-O1 -DNDEBUG -fprofile-instr-generate -fcoverage-mapping" \
-  -DBILEVEL_WITH_TORCH=OFF >"$build/configure.log" 2>&1 ||
+  -DBILEVEL_WITH_MPI=OFF -DBILEVEL_WITH_TORCH=OFF >"$build/configure.log" 2>&1 ||
   { tail -20 "$build/configure.log"; fail "Configuring failed."; }
 cmake --build "$build" --parallel "$(nproc)" || fail "The build failed."
 say "Running the tests."
@@ -33,6 +33,6 @@ binaries=()
 while IFS= read -r binary; do binaries+=(-object "$binary"); done < <(
   find "$build/tests" "$build/examples" -type f -executable ! -name '*.so*' ! -name '*.cmake')
 show=("${binaries[@]:1}" -instr-profile="$build/all.profdata"
-  -ignore-filename-regex='/(tests|examples|torch)/|^/usr/')
+  -ignore-filename-regex='/(tests|examples|torch|mpi)/|^/usr/')
 llvm cov show "${show[@]}" >"$build/lines.txt"
 llvm cov report "${show[@]}" | tee "$build/report.txt"

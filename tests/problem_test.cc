@@ -1,9 +1,11 @@
 #include "bilevel/problem.h"
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "bilevel/learnable/losses.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "test_problems.h"
@@ -214,6 +216,46 @@ TEST(Problem, ScenariosAreOneProblem) {
   std::string error;
   EXPECT_FALSE(problem.IsValid(&error));
   EXPECT_THAT(error, HasSubstr("residual block 0 of the lower problem of scenario 'recording 1'"));
+}
+
+// A loss's parameter is a block of x, or a constant apart from all of them.
+TEST(Problem, ParametersOfLossesAreWholeBlocks) {
+  double memory[6] = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6}, y = 0.5;
+  double* const before = &memory[0];  // A constant.
+  double* const first = &memory[1];   // Of size 1, of x.
+  double* const second = &memory[2];  // Of size 3, of x.
+  double* const constant = &memory[5];
+  const auto refusal = [&](double* parameter) {
+    Problem problem;
+    problem.AddUpperParameterBlock(second, 3);
+    problem.AddUpperParameterBlock(first, 1);
+    problem.lower()->AddResidualBlock(TargetCost(2.0), new CauchyLoss(parameter), &y);
+    problem.lower()->AddResidualBlock(
+        new FunctionCost(1,
+                         {1, 1, 3},
+                         [](double const* const* p, double* r, double** j) {
+                           r[0] = p[0][0] - p[1][0] - p[2][0];
+                           for (int b = 0; j && b < 3; ++b) {
+                             if (!j[b]) continue;
+                             std::fill_n(j[b], b == 2 ? 3 : 1, 0.0);
+                             j[b][0] = b == 0 ? 1.0 : -1.0;
+                           }
+                           return true;
+                         }),
+        nullptr,
+        &y,
+        first,
+        second);
+    problem.upper()->AddResidualBlock(TargetCost(1.0), nullptr, &y);
+    std::string error;
+    return problem.Compile({}, &error) ? std::string() : error;
+  };
+  for (double* whole : {before, first, constant}) EXPECT_EQ(refusal(whole), "");
+  for (double* part : {second, second + 1, second + 2}) {
+    EXPECT_THAT(refusal(part),
+                AllOf(HasSubstr("parameter of size 1 that is a part of"),
+                      HasSubstr("upper block 0 of size 3, not the whole block")));
+  }
 }
 
 }  // namespace

@@ -11,14 +11,18 @@
 namespace bilevel {
 namespace {
 
+void SortByMemory(std::vector<const Space::Block*>* blocks) {
+  std::sort(blocks->begin(), blocks->end(), [](const Space::Block* a, const Space::Block* b) {
+    return std::less<const double*>()(a->user, b->user);
+  });
+}
+
 std::string CheckOverlap(const Program& program) {
   std::vector<const Space::Block*> blocks;
   for (const Space* space : {&program.x, &program.y}) {
     for (const Space::Block& block : space->blocks()) blocks.push_back(&block);
   }
-  std::sort(blocks.begin(), blocks.end(), [](const Space::Block* a, const Space::Block* b) {
-    return std::less<const double*>()(a->user, b->user);
-  });
+  SortByMemory(&blocks);
   for (size_t i = 1; i < blocks.size(); ++i) {
     if (!std::less<const double*>()(blocks[i]->user, blocks[i - 1]->user + blocks[i - 1]->size)) {
       continue;
@@ -84,22 +88,35 @@ std::string CheckValues(const Program& program) {
 
 }  // namespace
 
+BlocksInMemory::BlocksInMemory(const Space& space) {
+  for (const Space::Block& block : space.blocks()) blocks_.push_back(&block);
+  SortByMemory(&blocks_);
+}
+
+const Space::Block* BlocksInMemory::Overlapping(const double* values, int size) const {
+  const std::less<const double*> before;
+  const auto beyond =
+      std::partition_point(blocks_.begin(), blocks_.end(), [&](const Space::Block* block) {
+        return before(block->user, values + size);
+      });
+  if (beyond == blocks_.begin()) return nullptr;
+  const Space::Block* const last = *(beyond - 1);
+  return before(values, last->user + last->size) ? last : nullptr;
+}
+
 bool CheckLoss(const ceres::LossFunction* loss,
-               const Space& x,
+               const BlocksInMemory& x,
                const Space& y,
                const std::string& suffix,
                std::string* error) {
   const auto* learnable = dynamic_cast<const LearnableLoss*>(loss);
   if (!learnable) return true;
   for (const LearnableLoss::ParameterBlock& theta : learnable->parameter_blocks()) {
-    for (const Space::Block& block : x.blocks()) {
-      const std::less<const double*> before;
-      const bool apart = !before(theta.values, block.user + block.size) ||
-                         !before(block.user, theta.values + theta.size);
-      if (apart || (theta.values == block.user && theta.size == block.size)) continue;
+    const Space::Block* const block = x.Overlapping(theta.values, theta.size);
+    if (block && (theta.values != block->user || theta.size != block->size)) {
       *error = "a learnable loss" + suffix + " has a parameter of size " +
-               std::to_string(theta.size) + " that is a part of " + block.name + " of size " +
-               std::to_string(block.size) + ", not the whole block";
+               std::to_string(theta.size) + " that is a part of " + block->name + " of size " +
+               std::to_string(block->size) + ", not the whole block";
       return false;
     }
     if (const int b = y.Find(theta.values); b >= 0) {

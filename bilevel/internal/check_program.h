@@ -13,10 +13,21 @@
 
 namespace bilevel {
 
+// The blocks of a space in the order of the user's memory; the space must not change.
+class BlocksInMemory {
+ public:
+  explicit BlocksInMemory(const Space& space);
+  // One that shares memory with these values; nullptr: none does.
+  const Space::Block* Overlapping(const double* values, int size) const;
+
+ private:
+  std::vector<const Space::Block*> blocks_;
+};
+
 // The parameters of a learnable loss must be whole blocks of x, or constants. False with a sentence
 // in *error, the loss being one `suffix`, where they are not.
 bool CheckLoss(const ceres::LossFunction* loss,
-               const Space& x,
+               const BlocksInMemory& x,
                const Space& y,
                const std::string& suffix,
                std::string* error);
