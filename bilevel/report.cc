@@ -18,7 +18,8 @@
 namespace bilevel {
 namespace {
 
-constexpr size_t kMostRows = 1000;  // Of the table of iterations; all of them are in the pictures.
+constexpr size_t kMostRows = 1000;  // Of iterations, in the table and in each curve.
+constexpr double kLargest = 1e300;  // That gnuplot can draw.
 
 constexpr char kStyle[] = R"(
 body { font: 15px/1.5 sans-serif; max-width: 62em; margin: 2em auto; padding: 0 1em; color: #222 }
@@ -64,6 +65,7 @@ std::string Script(const Solver::Summary& summary) {
   script << "set terminal svg size 980,380 font 'sans,12' background '#ffffff'\n"
          << "set multiplot layout 1,2\nset xlabel 'iteration'\nset grid lc rgb '#e4e4e4'\n"
          << "set border 3 lc rgb '#808080'\nset tics nomirror\nset key below maxrows 1\n";
+  const size_t step = 1 + summary.iterations.size() / kMostRows;
   int block = 0;
   for (const Panel& panel : Panels()) {
     std::string plot;
@@ -71,10 +73,11 @@ std::string Script(const Solver::Summary& summary) {
       std::ostringstream data;
       data.precision(10);
       int count = 0;
-      for (const IterationSummary& it : summary.iterations) {
+      for (size_t i = 0; i < summary.iterations.size(); i += step) {
+        const IterationSummary& it = summary.iterations[i];
         const double value = curve.value(it);
         const bool is_shown =
-            it.step_is_successful && std::isfinite(value) && (!panel.log_y || value > 0.0);
+            it.step_is_successful && std::abs(value) < kLargest && (!panel.log_y || value > 0.0);
         if (is_shown) data << it.iteration << " " << value << "\n";
         count += is_shown;
       }
@@ -85,8 +88,9 @@ std::string Script(const Solver::Summary& summary) {
       ++block;
     }
     script << "set title '" << panel.title << "'\n"
-           << (panel.log_y ? "set logscale y\nset format y '%g'\n" : "")
-           << (plot.empty() ? "set yrange [0:1]\nplot NaN notitle" : plot) << "\n";
+           << (panel.log_y ? "set logscale y\nset format y '%g'\n" : "") << "set autoscale\n"
+           << (plot.empty() ? "set xrange [0:1]\nset yrange [0.1:1]\nplot NaN notitle" : plot)
+           << "\n";
   }
   return script.str() + "unset multiplot\n";
 }
@@ -94,14 +98,15 @@ std::string Script(const Solver::Summary& summary) {
 // gnuplot's picture as an <svg> element; empty where there is none.
 std::string Picture(const std::string& script) {
   const char* const folder = std::getenv("TMPDIR");
-  std::string name = std::string(folder ? folder : "/tmp") + "/bilevel_report_XXXXXX";
+  const bool has_folder = folder && *folder && !std::strchr(folder, '\'');
+  std::string name = std::string(has_folder ? folder : "/tmp") + "/bilevel_report_XXXXXX";
   const int file = mkstemp(name.data());
   if (file < 0) return "";
   const bool is_written =
       write(file, script.data(), script.size()) == static_cast<ssize_t>(script.size());
   close(file);
   std::string svg;
-  if (is_written && name.find('\'') == std::string::npos) {
+  if (is_written) {
     if (FILE* pipe = popen(("gnuplot '" + name + "' 2>/dev/null").c_str(), "r")) {
       char buffer[4096];
       while (const size_t size = std::fread(buffer, 1, sizeof(buffer), pipe)) {
@@ -208,7 +213,8 @@ bool WriteReport(const Solver::Summary& summary, const std::string& path, std::s
   if (!summary.iterations.empty()) {
     const std::string picture = Picture(Script(summary));
     html += "<h2>Convergence</h2>\n" +
-            (picture.empty() ? "<p>No picture: gnuplot is not installed, or could not run.</p>\n" : picture);
+            (picture.empty() ? "<p>No picture: gnuplot is not installed, or could not run.</p>\n"
+                             : picture);
     html += Time(summary);
   }
   for (const SummaryGroup& group : SummaryRows(summary)) {

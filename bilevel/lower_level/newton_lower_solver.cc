@@ -240,6 +240,7 @@ bool NewtonLowerSolver::Follow(PerScenario* part, const double* x) {
     if (!part->trial.Move(part->step)) return false;
     // Newton's last step overshoots the tolerance by far; so does this, the last step included.
     const double target = std::max(1e-2 * tolerance_ * part->Unit(), rounding);
+    if (part->decrement <= target && part->RunsAway()) return false;
     if (part->decrement <= target) {
       // So says the Hessian of another x. What has seen the gradient fall may be believed.
       if (!at_same_x && part->decrement > 0.0 &&

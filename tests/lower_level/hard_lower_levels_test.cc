@@ -496,5 +496,54 @@ TEST(HardLowerLevel, EveryResidualBeyondItsLoss) {
   EXPECT_NEAR(y, 2.0, 1e-2);
 }
 
+// The second coordinate runs away, over a bump or for ever downhill, beside one that is determined.
+struct BesideBump {
+  template <typename T>
+  bool operator()(const T* y, const T* x, T* r) const {
+    using std::exp;
+    r[0] = exp(y[0]) - T(8.0) - x[0];
+    r[1] = T(1.0) + exp(-y[1] * y[1]);
+    return true;
+  }
+};
+struct BesideDecay {
+  template <typename T>
+  bool operator()(const T* y, const T* x, T* r) const {
+    using std::exp;
+    r[0] = exp(y[0]) - T(8.0) - x[0];
+    r[1] = T(1.0) + T(1.0) / (T(1.0) + y[1] * y[1]);
+    return true;
+  }
+};
+
+template <typename Functor>
+void ExpectDeterminedBesideRunaway(double a, double b) {
+  double x = 0.5, y[2] = {a, b};
+  Problem problem;
+  problem.AddUpperParameterBlock(&x, 1);
+  problem.lower()->AddResidualBlock(
+      new AutoDiffCostFunction<Functor, 2, 2, 1>(new Functor), nullptr, y, &x);
+  Sensitivity::Options options;
+  options.polish = true;
+  Sensitivity sensitivity(options);
+  if (!sensitivity.Compute(&problem, {&x})) {
+    EXPECT_FALSE(sensitivity.message().empty());
+    return;
+  }
+  double dy_dx[2];
+  ASSERT_TRUE(sensitivity.GetSensitivityBlock(y, &x, dy_dx));
+  EXPECT_NEAR(y[0], std::log(8.5), 1e-9) << a << " " << b << " " << y[1];
+  EXPECT_NEAR(dy_dx[0], 1.0 / 8.5, 1e-9) << a << " " << b << " " << y[1];
+}
+
+TEST(HardLowerLevel, WhatRunsAwayIsNoMeasureOfTheRest) {
+  for (const double a : {3.0, 6.0, 8.0}) {
+    for (const double b : {0.01, 0.1, 0.3, 1.0}) {
+      ExpectDeterminedBesideRunaway<BesideBump>(a, b);
+      ExpectDeterminedBesideRunaway<BesideDecay>(a, b);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace bilevel

@@ -147,7 +147,9 @@ bool DampedNewton::IsStationary() {
   previous_length_ = length;
   if (is_long) return false;
   const double unit = part_.Unit();
-  if (part_.decrement <= std::max({solver_.tolerance_ * unit, rounding_, kUnderflow})) return true;
+  if (part_.decrement <= std::max(solver_.tolerance_ * unit, kUnderflow)) return true;
+  if (part_.RunsAway()) return false;
+  if (part_.decrement <= rounding_) return true;
   if (is_full_step_ && HasArrived()) return true;
   // A degenerate minimum: steps and value shrink together, for ever.
   if (IsLinear() && !part_.singular && length <= solver_.tolerance_) return true;
@@ -273,11 +275,12 @@ bool DampedNewton::Shorten() {
 }
 
 // Where the curvature is made up it may be far too large, and y would creep, as from a saddle: a
-// step as good as expected goes on for as long as the value falls.
+// step as good as expected goes on for as long as the value falls, at most as far as y is large.
 void DampedNewton::Extend() {
   if (!is_indefinite_ || is_hidden_ || ratio_ < kGood) return;
   for (int k = 0; k < kMostDoublings; ++k) {
     part_.step *= 2.0;
+    if (part_.RelativeStep() > 1.0) return;
     ClampStep();
     part_.beyond.value() = part_.y.value();
     double value = 0.0;

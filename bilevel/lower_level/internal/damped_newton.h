@@ -45,7 +45,7 @@ class DampedNewton {
   // The Hessian, or what is positive definite in its place. False: there is none.
   bool Factorize();
   // From where the Hessian is indefinite, Levenberg-Marquardt with Gauss-Newton's Hessian until the
-  // exact one is to be looked at again; not where that is at rest.
+  // exact one is to be looked at again; no more where its steps have ended, or need much damping.
   bool MayApproach() const;
   bool Approach();
   bool EvaluateGaussNewton();
@@ -105,7 +105,7 @@ class DampedNewton {
   double floor_, damping_;
   int iteration_ = 0;
   int num_approach_ = 0;  // Steps of Gauss-Newton.
-  bool is_far_ = false, is_at_rest_ = false;
+  bool is_far_ = false, has_approached_ = false;
   bool has_left_bounds_ = false;
   bool has_finished_ = false;         // The weak directions, once.
   bool has_looked_undamped_ = false;  // From this y.

@@ -10,16 +10,18 @@ namespace {
 
 // Such steps may be so many times as many as Newton's.
 constexpr int kMoreIterations = 10;
-// The Hessian is looked at again after so many of them, or when their decrement has shrunk to this
-// share.
+// The Hessian is looked at again after so many of them, or when their decrement, where it is not
+// of the damping's making, has shrunk to this share.
 constexpr int kMostSteps = 10;
-constexpr double kNearer = 0.1;
+constexpr double kNearer = 0.1, kLittleDamping = 1e-2;
 constexpr double kLeastDamping = 1e-7;  // Gauss-Newton's Hessian may be singular.
+// With more, it is no better than the Hessian.
+constexpr double kMuchDamping = 1.0;
 
 }  // namespace
 
 bool DampedNewton::MayApproach() const {
-  return !is_at_rest_ && solver_.options_.hessian == HessianKind::kExact &&
+  return !has_approached_ && solver_.options_.hessian == HessianKind::kExact &&
          part_.scenario->g->num_residual_blocks() > 0 &&
          num_approach_ < kMoreIterations * max_num_iterations_;
 }
@@ -31,17 +33,21 @@ bool DampedNewton::Approach() {
     if (solver_.program_->IsLate()) return Fail(Program::kTimeIsOver);
     if (!EvaluateGaussNewton() || !FactorizeGaussNewton()) return false;
     Step();
-    if (k == 0) first = part_.decrement;
-    is_at_rest_ =
+    has_approached_ =
         part_.decrement <= std::max({solver_.tolerance_ * part_.Unit(), rounding_, kUnderflow});
-    if (is_at_rest_ || (k > 0 && part_.decrement <= kNearer * first)) break;
-    while (!is_at_rest_ && !Try()) {
+    if (has_approached_) break;
+    if (damping_ <= kLittleDamping) {
+      if (part_.decrement <= kNearer * first) break;
+      first = std::max(first, part_.decrement);
+    }
+    while (!Try()) {
       damping_ = std::max(kFirstDamping, 10.0 * damping_);
+      has_approached_ = damping_ > kMuchDamping;
+      if (has_approached_) break;
       if (!FactorizeGaussNewton()) return false;
       Step();
-      is_at_rest_ = damping_ > kMostDamping;
     }
-    if (is_at_rest_) break;
+    if (has_approached_) break;
     Accept();
   }
   is_full_step_ = false;

@@ -97,6 +97,11 @@ struct NewtonLowerSolver::PerScenario {
     }
     return kRoundingOfPoint * std::sqrt(squared);
   }
+  // Beside what has grown so far all else is rounding, and no sign of a solution.
+  bool RunsAway() const {
+    constexpr double kFar = 1e11;
+    return y.value().norm() > kFar * (1.0 + start.value().norm());
+  }
   // The size of what the value is summed from: its rounding is relative to that. Of residual blocks
   // the value itself; general terms may cancel, as 1 - cos(y) does, and are taken to be as large as
   // y in the Hessian's norm, which Rounding() measures.
