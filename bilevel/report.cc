@@ -32,7 +32,7 @@ td { border-top: 1px solid #e4e4e4 } th { text-align: left }
 .bar { background: #2c5aa0; height: .9em; min-width: 1px }
 )";
 
-// A curve of the iterations; a value that is not finite interrupts it.
+// A curve of the accepted iterations; values that are not finite are left out.
 struct Curve {
   const char* title;
   double (*value)(const IterationSummary&);

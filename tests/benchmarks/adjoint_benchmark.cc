@@ -1,4 +1,4 @@
-// A weight for every sample: what one adjoint hypergradient in up to 10^5 weights costs beside a
+// A weight for every sample: what one adjoint hypergradient in up to 10^6 weights costs beside a
 // cold ceres::Solve of the same lower level at its default tolerances, and how much memory all of
 // it takes. Both sides run in turns in one process on one thread.
 #include <sys/resource.h>
@@ -20,6 +20,7 @@
 #include "bilevel/oracle/oracle.h"
 #include "bilevel/program/program.h"
 #include "ceres/ceres.h"
+#include "figures.h"
 
 namespace bilevel {
 namespace {
@@ -28,11 +29,6 @@ constexpr int kKnots = 500;
 
 double Now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-double Median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-  return values[values.size() / 2];
 }
 
 double CpuSeconds() {

@@ -22,6 +22,7 @@
 #include "bilevel/oracle/oracle.h"
 #include "bilevel/program/program.h"
 #include "ceres/ceres.h"
+#include "figures.h"
 
 namespace bilevel {
 namespace {
@@ -30,16 +31,6 @@ double CpuSeconds() {
   timespec time;
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
   return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-}
-
-void Row(const char* what, double value, const char* target) {
-  std::printf("  %-66s %8.3f   (target %s)\n", what, value, target);
-  std::fflush(stdout);
-}
-
-[[noreturn]] void Fail(const std::string& why) {
-  std::fprintf(stderr, "%s\n", why.c_str());
-  std::exit(1);
 }
 
 // A camera with focal length and two radial distortions.
@@ -231,11 +222,6 @@ double SolveByUs(City* city, Task task) {
   oracle.f.Gradient(x, y, &fx, &fy);
   if (!oracle.Differentiate(x, y) || !solver.Adjoint(fy, &product)) Fail(oracle.message());
   return CpuSeconds() - solved;
-}
-
-double Median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-  return values[values.size() / 2];
 }
 
 // Medians of ratios to ceres::Solve of the same round.

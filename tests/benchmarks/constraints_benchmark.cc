@@ -14,6 +14,7 @@
 
 #include "bilevel/bilevel.h"
 #include "constrained_problems.h"
+#include "figures.h"
 
 namespace bilevel {
 namespace {
@@ -24,16 +25,6 @@ double Seconds(const std::function<void()>& body) {
   const auto begin = std::chrono::steady_clock::now();
   body();
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
-double Median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-  return values[values.size() / 2];
-}
-
-void Row(const std::string& what, double value, const char* target) {
-  std::printf("  %-66s %8.3f   (target %s)\n", what.c_str(), value, target);
-  std::fflush(stdout);
 }
 
 void Require(bool ok, const std::string& why) {

@@ -21,6 +21,7 @@
 #include "bilevel/program/level_evaluator.h"
 #include "bilevel/program/program.h"
 #include "ceres/ceres.h"
+#include "figures.h"
 #include "pose_graph.h"
 #include "test_data.h"
 
@@ -37,21 +38,6 @@ double Seconds(const std::function<void()>& body) {
   const double begin = Now();
   body();
   return Now() - begin;
-}
-
-double Median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-  return values[values.size() / 2];
-}
-
-void Row(const char* what, double value, const char* target) {
-  std::printf("  %-66s %8.3f   (target %s)\n", what, value, target);
-  std::fflush(stdout);
-}
-
-[[noreturn]] void Fail(const std::string& why) {
-  std::fprintf(stderr, "%s\n", why.c_str());
-  std::exit(1);
 }
 
 struct Projection {

@@ -21,6 +21,7 @@
 #include "bilevel/program/level_evaluator.h"
 #include "bilevel/program/program.h"
 #include "ceres/ceres.h"
+#include "figures.h"
 #include "pose_graph.h"
 
 namespace bilevel {
@@ -31,11 +32,6 @@ std::string program_name;
 
 double Now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-double Median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-  return values[values.size() / 2];
 }
 
 std::unique_ptr<PoseGraph> MakeCylinder(int n) {

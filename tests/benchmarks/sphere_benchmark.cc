@@ -16,6 +16,7 @@
 #include "bilevel/oracle/hyper_objective.h"
 #include "bilevel/program/program.h"
 #include "ceres/ceres.h"
+#include "figures.h"
 #include "pose_graph.h"
 #include "test_data.h"
 
@@ -24,11 +25,6 @@ namespace {
 
 double Now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-double Median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-  return values[values.size() / 2];
 }
 
 // Per-axis weights of one edge class.
@@ -138,11 +134,6 @@ Solver::Options LearnOptions() {
   Solver::Options options;
   options.lower_solver_options.linear_solver_type = ceres::SPARSE_NORMAL_CHOLESKY;
   return options;
-}
-
-void Row(const char* what, double ratio, const char* target) {
-  std::printf("  %-66s %7.3f   (target %s)\n", what, ratio, target);
-  std::fflush(stdout);
 }
 
 // With Welsch's loss y*(x) has many branches and phi jumps between them; Ceres needs hundreds of

@@ -516,8 +516,9 @@ struct BesideDecay {
   }
 };
 
+// Whether y was solved: then the first coordinate is right.
 template <typename Functor>
-void ExpectDeterminedBesideRunaway(double a, double b) {
+bool IsSolvedBesideRunaway(double a, double b) {
   double x = 0.5, y[2] = {a, b};
   Problem problem;
   problem.AddUpperParameterBlock(&x, 1);
@@ -528,21 +529,24 @@ void ExpectDeterminedBesideRunaway(double a, double b) {
   Sensitivity sensitivity(options);
   if (!sensitivity.Compute(&problem, {&x})) {
     EXPECT_FALSE(sensitivity.message().empty());
-    return;
+    return false;
   }
   double dy_dx[2];
-  ASSERT_TRUE(sensitivity.GetSensitivityBlock(y, &x, dy_dx));
+  EXPECT_TRUE(sensitivity.GetSensitivityBlock(y, &x, dy_dx));
   EXPECT_NEAR(y[0], std::log(8.5), 1e-9) << a << " " << b << " " << y[1];
   EXPECT_NEAR(dy_dx[0], 1.0 / 8.5, 1e-9) << a << " " << b << " " << y[1];
+  return true;
 }
 
 TEST(HardLowerLevel, WhatRunsAwayIsNoMeasureOfTheRest) {
+  int num_solved = 0;
   for (const double a : {3.0, 6.0, 8.0}) {
     for (const double b : {0.01, 0.1, 0.3, 1.0}) {
-      ExpectDeterminedBesideRunaway<BesideBump>(a, b);
-      ExpectDeterminedBesideRunaway<BesideDecay>(a, b);
+      num_solved += IsSolvedBesideRunaway<BesideBump>(a, b);
+      num_solved += IsSolvedBesideRunaway<BesideDecay>(a, b);
     }
   }
+  EXPECT_GE(num_solved, 12);  // Of 24.
 }
 
 }  // namespace

@@ -11,7 +11,6 @@
 namespace bilevel {
 namespace {
 
-constexpr double kLeastDamping = 1e-7;
 // An indefinite Hessian that needs more than this is far from a minimum.
 constexpr double kFarDamping = 1e-2;
 // The last step is to be at most so many tolerances long, relative to y.
@@ -34,10 +33,6 @@ bool DampedNewton::Run() {
   for (;; ++iteration_) {
     if (solver_.program_->IsLate()) return Fail(Program::kTimeIsOver);
     if (!Factorize()) return false;
-    if (std::exchange(is_far_, false)) {
-      if (!Approach() || !Evaluate()) return false;
-      continue;
-    }
     Step();
     const bool creeps = is_full_step_ && part_.decrement > 0.5 * previous_decrement_;
     if (part_.singular && creeps && !std::exchange(has_finished_, true)) {
@@ -97,27 +92,31 @@ DampedNewton::Status DampedNewton::FactorizeDamped(double damping) {
 }
 
 bool DampedNewton::Factorize() {
-  solver_.FindActive(&part_);
-  Status status = FactorizeDamped(damping_);
-  if (damping_ == 0.0 && status == Status::kNotPositiveDefinite) {
-    // Singular, perhaps: a little damping is then enough.
-    status = FactorizeDamped(kSingularDamping);
-    if (status == Status::kPositiveDefinite) {
-      floor_ = damping_ = kSingularDamping;
-      part_.singular = true;
+  for (;;) {
+    solver_.FindActive(&part_);
+    Status status = FactorizeDamped(damping_);
+    if (damping_ == 0.0 && status == Status::kNotPositiveDefinite) {
+      // Singular, perhaps: a little damping is then enough.
+      status = FactorizeDamped(kSingularDamping);
+      if (status == Status::kPositiveDefinite) {
+        floor_ = damping_ = kSingularDamping;
+        part_.singular = true;
+      }
     }
-  }
-  is_indefinite_ = status != Status::kPositiveDefinite;
-  while (status != Status::kPositiveDefinite) {
-    if (status == Status::kNotFinite || damping_ > kMostDamping) {
-      return Fail("its Hessian is not finite");
+    is_indefinite_ = status != Status::kPositiveDefinite;
+    bool is_far = false;
+    while (status != Status::kPositiveDefinite) {
+      if (status == Status::kNotFinite || damping_ > kMostDamping) {
+        return Fail("its Hessian is not finite");
+      }
+      is_far = damping_ >= kFarDamping && MayApproach();
+      if (is_far) break;
+      damping_ = std::max(kFirstDamping, 4.0 * damping_);  // More would creep off a saddle.
+      status = FactorizeDamped(damping_);
     }
-    is_far_ = damping_ >= kFarDamping && MayApproach();
-    if (is_far_) return true;
-    damping_ = std::max(kFirstDamping, 4.0 * damping_);  // More would creep off a saddle.
-    status = FactorizeDamped(damping_);
+    if (!is_far) return true;
+    if (!Approach() || !Evaluate()) return false;
   }
-  return true;
 }
 
 void DampedNewton::Step() {

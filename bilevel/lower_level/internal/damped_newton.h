@@ -32,7 +32,7 @@ class DampedNewton {
  private:
   using Status = Factorization::Status;
 
-  static constexpr double kFirstDamping = 1e-4, kMostDamping = 1e12;
+  static constexpr double kLeastDamping = 1e-7, kFirstDamping = 1e-4, kMostDamping = 1e12;
   // Full steps that do not halve the decrement have stalled if it is within so many tolerances.
   static constexpr double kStalledTolerances = 1e5;
   // Near a minimum so many steps that do not lessen the decrement show noise.
@@ -42,7 +42,8 @@ class DampedNewton {
   bool Fail(const std::string& what);
   bool Evaluate();
   Status FactorizeDamped(double damping);
-  // The Hessian, or what is positive definite in its place. False: there is none.
+  // The Hessian, damped where it is not positive definite; y moves where that is not near. False:
+  // there is none.
   bool Factorize();
   // From where the Hessian is indefinite, Levenberg-Marquardt with Gauss-Newton's Hessian until the
   // exact one is to be looked at again; no more where its steps have ended, or need much damping.
@@ -105,7 +106,7 @@ class DampedNewton {
   double floor_, damping_;
   int iteration_ = 0;
   int num_approach_ = 0;  // Steps of Gauss-Newton.
-  bool is_far_ = false, has_approached_ = false;
+  bool has_approached_ = false;
   bool has_left_bounds_ = false;
   bool has_finished_ = false;         // The weak directions, once.
   bool has_looked_undamped_ = false;  // From this y.

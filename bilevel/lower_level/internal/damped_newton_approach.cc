@@ -14,7 +14,6 @@ constexpr int kMoreIterations = 10;
 // of the damping's making, has shrunk to this share.
 constexpr int kMostSteps = 10;
 constexpr double kNearer = 0.1, kLittleDamping = 1e-2;
-constexpr double kLeastDamping = 1e-7;  // Gauss-Newton's Hessian may be singular.
 // With more, it is no better than the Hessian.
 constexpr double kMuchDamping = 1.0;
 
@@ -73,7 +72,7 @@ bool DampedNewton::EvaluateGaussNewton() {
 // General terms may be indefinite still.
 bool DampedNewton::FactorizeGaussNewton() {
   solver_.FindActive(&part_);
-  damping_ = std::max(damping_, kLeastDamping);
+  damping_ = std::max(damping_, kLeastDamping);  // It may be singular.
   for (;;) {
     const Status status = FactorizeDamped(damping_);
     if (status == Status::kPositiveDefinite) return true;
